@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# The laboratory: a real Docker engine, Compose, a registry and cosign on a bare Debian 12 machine.
+#
+#   ci/lab.sh install   install what is missing (apt; needs root)
+#   ci/lab.sh up        install, then start the engine if none answers
+#   ci/lab.sh down      stop the engine, but only one that `up` started
+#
+# Debian 12's own engine (20.10) and Compose (1.29) are too old; the packages of the newer
+# suite need nothing but a libc that bookworm has, so they are taken from there, pinned low
+# so that nothing else is upgraded by accident.
+set -euo pipefail
+
+run_dir=${UPDATER_LAB_DIR:-/run/processgit-updater-lab}
+
+say() { printf '%s\n' "lab: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+installed() {
+    command -v dockerd containerd runc cosign docker-registry iptables >/dev/null 2>&1 \
+        && docker compose version >/dev/null 2>&1 \
+        && [ -x /bin/busybox ]
+}
+
+install_packages() {
+    installed && return 0
+    [ "$(id -u)" = 0 ] || die "docker, compose, cosign or docker-registry is missing and installing needs root"
+    command -v apt-get >/dev/null || die "this machine has no apt-get: install docker, docker compose, docker-registry, cosign and busybox by hand"
+    export DEBIAN_FRONTEND=noninteractive
+    local mirror
+    mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n1)
+    [ -n "$mirror" ] || mirror=$(awk '$1=="deb"{for(i=2;i<=NF;i++)if($i~/^http/){print $i;exit}}' /etc/apt/sources.list)
+    [ -n "$mirror" ] || die "no Debian mirror found in /etc/apt"
+    say "installing docker, compose, docker-registry and cosign"
+    cat >/etc/apt/sources.list.d/processgit-updater-lab.sources <<SOURCES
+Types: deb
+URIs: $mirror
+Suites: forky
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+SOURCES
+    printf 'Package: *\nPin: release n=forky\nPin-Priority: 50\n' >/etc/apt/preferences.d/processgit-updater-lab
+    apt-get -qq update >&2
+    apt-get -qq install -y --no-install-recommends \
+        docker.io/forky docker-cli/forky docker-compose/forky docker-buildx/forky \
+        containerd/forky cosign/forky runc iptables docker-registry busybox-static openssl jq curl >&2
+    installed || die "the packages are installed, but not all of docker, compose, cosign and docker-registry answer"
+}
+
+engine_up() {
+    docker info >/dev/null 2>&1 && return 0
+    [ "$(id -u)" = 0 ] || die "no Docker engine answers, and starting one needs root"
+    mkdir -p "$run_dir"
+    say "starting dockerd (log: $run_dir/dockerd.log)"
+    rm -f /var/run/docker.pid
+    setsid dockerd >"$run_dir/dockerd.log" 2>&1 </dev/null &
+    echo $! >"$run_dir/dockerd.pid"
+    for _ in $(seq 1 300); do
+        docker info >/dev/null 2>&1 && return 0
+        kill -0 "$(cat "$run_dir/dockerd.pid")" 2>/dev/null || { tail -n 20 "$run_dir/dockerd.log" >&2; die "dockerd ended"; }
+        sleep 0.2
+    done
+    tail -n 20 "$run_dir/dockerd.log" >&2
+    die "dockerd did not answer within 60 s"
+}
+
+engine_down() {
+    [ -f "$run_dir/dockerd.pid" ] || return 0
+    say "stopping dockerd"
+    local pid; pid=$(cat "$run_dir/dockerd.pid")
+    kill "$pid" 2>/dev/null || true
+    for _ in $(seq 1 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.2; done
+    rm -f "$run_dir/dockerd.pid"
+}
+
+case "${1:-}" in
+    install) install_packages ;;
+    up) install_packages; engine_up ;;
+    down) engine_down ;;
+    *) sed -n '2,7p' "$0"; exit 2 ;;
+esac

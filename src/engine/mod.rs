@@ -1,0 +1,323 @@
+//! What the update asks of Docker and Compose, in our own words.
+//!
+//! ```text
+//!            update (domain)
+//!               │ knows only
+//!      ┌────────┴─────────┐
+//!   trait Engine      trait Compose
+//!      │     │            │     │
+//!  docker  simulated  compose  simulated
+//! ```
+//! `docker` is the only module that knows the Docker client library. `simulated` is the stub mode of the
+//! product and the tests' double: a small world with images, containers and `.env`, with faults on
+//! request.
+
+pub mod compose;
+pub mod credentials;
+pub mod docker;
+pub mod simulated;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::update::job::Layer;
+
+/// Labels that Compose puts on its containers.
+pub mod label {
+    pub const PROJECT: &str = "com.docker.compose.project";
+    pub const SERVICE: &str = "com.docker.compose.service";
+    pub const WORKING_DIR: &str = "com.docker.compose.project.working_dir";
+    /// Comma list of absolute paths.
+    pub const CONFIG_FILES: &str = "com.docker.compose.project.config_files";
+    /// Comma list; present only when `--env-file` was used.
+    pub const ENVIRONMENT_FILE: &str = "com.docker.compose.project.environment_file";
+    pub const ONEOFF: &str = "com.docker.compose.oneoff";
+    pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
+    /// Ours, on every container we make: the job it belongs to.
+    pub const JOB: &str = "io.processgit.updater.job";
+    /// Ours: `guard-old`, `guard-new`, `migration`, `data`, `compose`, `hook`.
+    pub const ROLE: &str = "io.processgit.updater.role";
+}
+
+/// Why the engine (or Compose) did not do what was asked. The message is complete: what was asked, what
+/// came back.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    /// The engine does not answer: socket missing or refused, daemon restarting, deadline passed.
+    #[error("the Docker engine does not answer: {0}")]
+    Unreachable(String),
+    /// The thing named does not exist.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// The name is taken.
+    #[error("{0}")]
+    Conflict(String),
+    /// The engine or Compose refused or failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl EngineError {
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound(_))
+    }
+
+    /// Waiting may help: nothing was said about the request itself.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+}
+
+pub type Result<T> = std::result::Result<T, EngineError>;
+
+/// The engine itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineInfo {
+    /// `28.5.2`
+    pub version: String,
+    /// Negotiated API version, `1.51`.
+    pub api_version: String,
+    /// `linux/amd64`, `linux/arm/v7`: as manifests name platforms.
+    pub platform: String,
+    /// Images live in containerd's store: an image's id is then a manifest's digest, not a config's.
+    pub containerd_store: bool,
+}
+
+/// An image at hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// `sha256:…`; what a container's `image_id` equals. Which digest this is depends on the store.
+    pub id: String,
+    /// `repository@sha256:…`
+    pub repo_digests: Vec<String>,
+    /// `repository:tag`
+    pub repo_tags: Vec<String>,
+    pub labels: BTreeMap<String, String>,
+    /// `os/arch[/variant]`
+    pub platform: String,
+}
+
+/// What the container does right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    Created,
+    Running,
+    Paused,
+    Restarting,
+    Exited,
+    Removing,
+    Dead,
+}
+
+/// The verdict of the container's own HEALTHCHECK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Healthcheck {
+    /// The image or service defines none.
+    None,
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountKind {
+    Volume,
+    Bind,
+    Tmpfs,
+    Other,
+}
+
+/// A mount as the engine recorded it on the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    pub kind: MountKind,
+    /// Volume name, empty for other kinds.
+    pub name: String,
+    /// Path on the host.
+    pub source: String,
+    /// Path in the container.
+    pub destination: String,
+    pub writable: bool,
+    /// Sub-folder of the volume that is mounted, empty for its root.
+    #[serde(default)]
+    pub subpath: String,
+}
+
+/// `unless-stopped`, `on-failure` with its count …
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartPolicy {
+    /// `no`, `always`, `unless-stopped`, `on-failure`
+    pub name: String,
+    /// For `on-failure`; 0 means unlimited.
+    pub maximum_retry_count: i64,
+}
+
+impl RestartPolicy {
+    /// Nothing restarts it.
+    pub fn never() -> Self {
+        Self { name: "no".into(), maximum_retry_count: 0 }
+    }
+}
+
+/// A container, as inspected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    pub id: String,
+    /// Without the leading slash.
+    pub name: String,
+    /// The reference it was created from (`Config.Image`).
+    pub image_ref: String,
+    /// The image it runs (`Image`): compare with [`Image::id`].
+    pub image_id: String,
+    pub state: RunState,
+    pub exit_code: i64,
+    pub started_at: Option<Timestamp>,
+    pub created_at: Option<Timestamp>,
+    pub restart_count: i64,
+    pub healthcheck: Healthcheck,
+    /// The HEALTHCHECK's interval and start period, seconds; 0 where there is none.
+    #[serde(default)]
+    pub healthcheck_seconds: u64,
+    pub restart_policy: RestartPolicy,
+    pub labels: BTreeMap<String, String>,
+    pub mounts: Vec<Mount>,
+    /// Network name → address of the container in it (may be empty).
+    pub networks: BTreeMap<String, String>,
+    /// `bridge`, `host`, `none`, a network's name, `container:<id>`
+    pub network_mode: String,
+    /// The whole answer of the engine, for the comparison with the resolved configuration. Large, and
+    /// with secrets in its environment: never logged, never put into a job.
+    #[serde(skip)]
+    pub raw: serde_json::Value,
+}
+
+impl Container {
+    pub fn is_running(&self) -> bool {
+        self.state == RunState::Running
+    }
+
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels.get(name).map(String::as_str).filter(|v| !v.is_empty())
+    }
+}
+
+/// A container of ours: guards, migrations, data work. It carries no label of Compose's, no alias, no
+/// name, port or restart policy of the application (HAZARDS 24: mounts only by `Mounts`, which refuse
+/// a missing source).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    pub name: String,
+    /// An image id or a digest reference, never a tag.
+    pub image: String,
+    /// None keeps the image's.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces CMD; None keeps the image's.
+    pub command: Option<Vec<String>>,
+    /// `KEY=value`
+    pub env: Vec<String>,
+    pub user: Option<String>,
+    pub working_dir: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub mounts: Vec<Mount>,
+    /// The first is joined at creation; `none` for no network.
+    pub networks: Vec<String>,
+    pub extra_hosts: Vec<String>,
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub security_opt: Vec<String>,
+    pub privileged: bool,
+    pub tmpfs: BTreeMap<String, String>,
+    pub read_only: bool,
+    pub stop_grace_seconds: Option<i64>,
+}
+
+/// Something that happened to a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// `start`, `die`, `health_status: healthy` …
+    pub action: String,
+    pub container_id: String,
+}
+
+/// The Engine API, as far as an update needs it. Every call has a deadline of its own; none blocks the
+/// runtime. Every call may fail after it has worked (the answer was lost): callers look before they
+/// repeat.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    async fn info(&self) -> Result<EngineInfo>;
+    /// By name or id; `None` when there is none.
+    async fn container(&self, name_or_id: &str) -> Result<Option<Container>>;
+    /// All containers, running or not, that carry every one of these labels (`(name, value)`); an empty
+    /// slice lists all.
+    async fn containers(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>>;
+    /// By id, `repository:tag` or `repository@digest`; `None` when it is not at hand.
+    async fn image(&self, reference: &str) -> Result<Option<Image>>;
+    /// Pulls `repository@sha256:…`. Sends the layers' progress, at most a few times a second.
+    async fn pull(&self, reference: &str, layers: mpsc::Sender<Vec<Layer>>) -> Result<()>;
+    /// Makes `target` (`repository:tag`) mean `image` (id or digest reference).
+    async fn tag(&self, image: &str, target: &str) -> Result<()>;
+    /// Removes a tag; the image too when nothing else names or uses it. Not found is success.
+    async fn untag(&self, reference: &str) -> Result<()>;
+    /// Creates, never starts. Returns the id.
+    async fn create(&self, spec: &ContainerSpec) -> Result<String>;
+    async fn start(&self, id: &str) -> Result<()>;
+    /// SIGTERM (or the container's own stop signal), then SIGKILL after `grace_seconds` (None: the
+    /// container's own time). Stopped already is success.
+    async fn stop(&self, id: &str, grace_seconds: Option<i64>) -> Result<()>;
+    /// Removes it with its anonymous volumes, running or not. Not found is success.
+    async fn remove(&self, id: &str) -> Result<()>;
+    /// Waits until it has exited; the exit code.
+    async fn wait(&self, id: &str) -> Result<i64>;
+    /// Sends the lines of stdout and stderr until the container ends. A line is cut at 8 KiB.
+    async fn logs(&self, id: &str, lines: mpsc::Sender<String>) -> Result<()>;
+    /// The last `lines` lines, for an error message.
+    async fn log_tail(&self, id: &str, lines: usize) -> Result<Vec<String>>;
+    async fn set_restart_policy(&self, id: &str, policy: &RestartPolicy) -> Result<()>;
+    async fn rename(&self, id: &str, name: &str) -> Result<()>;
+    /// Events of this container from now on, until the receiver is dropped.
+    async fn events(&self, container_id: &str, events: mpsc::Sender<Event>) -> Result<()>;
+}
+
+/// Where the Compose project is, read from the running container's labels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    pub name: String,
+    pub service: String,
+    pub working_dir: String,
+    pub config_files: Vec<String>,
+    /// What `--env-file` named; empty when Compose reads `working_dir/.env` by itself.
+    pub env_files: Vec<String>,
+    /// The variable that selects the version. It is never passed on from our own environment, because a
+    /// variable of the process beats `.env`.
+    pub version_key: String,
+}
+
+/// One line of `compose up --dry-run`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DryRun {
+    /// Compose would leave the service's container as it is.
+    pub unchanged: bool,
+    /// What it would do, as it says it: `Recreate`, `Create` …
+    pub actions: Vec<String>,
+}
+
+/// Compose, run where paths are true.
+#[async_trait]
+pub trait Compose: Send + Sync {
+    /// `2.40.3`
+    async fn version(&self) -> Result<String>;
+    /// The project as Compose resolves it (`config --format json`), with the version key set to
+    /// `version`, or as `.env` has it now when `None`.
+    async fn config(&self, project: &Project, version: Option<&str>) -> Result<serde_json::Value>;
+    /// What `up -d --no-deps SERVICE` would do now.
+    async fn dry_run(&self, project: &Project) -> Result<DryRun>;
+    /// `up -d --no-deps --no-build --pull never SERVICE`. Sends what Compose prints.
+    async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()>;
+}

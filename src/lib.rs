@@ -1,0 +1,35 @@
+//! processgit-updater: updates a Docker Compose application as one transaction over the image that
+//! runs, the configuration that selects it (`.env`) and the data in its volumes.
+//!
+//! The map. Dependencies point one way: the domain (`update`) knows traits and plain types; adapters
+//! implement the traits; [`daemon`] is the only place where real adapters are built.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`update`]   | the domain: job, plan, policy, transition (pure), run, recover, effects |
+//! | [`release`]  | manifest (pure), where releases come from |
+//! | [`trust`]    | is it genuine? signatures on manifest and image |
+//! | [`engine`]   | our own view of Docker and Compose; real, and simulated |
+//! | [`health`]   | does the application work? |
+//! | [`snapshot`] | copies of the data, exact restore |
+//! | [`envfile`]  | the `.env` editor |
+//! | [`store`]    | the journal on disk |
+//! | [`settings`] | environment and flags, validated, all faults at once |
+//! | [`api`]      | the HTTP contract |
+//! | [`cli`]      | the commands: thin clients of the API, except `serve` |
+//! | [`daemon`]   | composition root |
+
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod daemon;
+pub mod engine;
+pub mod envfile;
+pub mod health;
+pub mod registry;
+pub mod release;
+pub mod settings;
+pub mod snapshot;
+pub mod store;
+pub mod trust;
+pub mod update;

@@ -1,0 +1,81 @@
+//! What the operator configured: environment and flags, validated, all faults told at once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+/// Where the HTTP API listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// `:9000` is `[::]:9000` (both families), `127.0.0.1:9000`, `[::1]:9000`
+    Tcp(SocketAddr),
+    /// `unix:/path`
+    Unix(PathBuf),
+}
+
+/// `OWNER/NAME`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repo {
+    pub owner: String,
+    pub name: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Health {
+    pub url: Url,
+    /// Deadline of the gate.
+    pub timeout: Duration,
+    /// Longest pause between two probes.
+    pub interval: Duration,
+    /// How long it must stay healthy, unbroken.
+    pub stable: Duration,
+    /// JSON pointer into the answer that must equal the new version.
+    pub version: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Signing {
+    /// File with a PEM public key; `None` means keyless.
+    pub key: Option<PathBuf>,
+    pub issuer: String,
+    /// As configured; it is always anchored when used.
+    pub identity_regex: String,
+    pub trusted_root: Option<PathBuf>,
+    pub verify_image: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub on: bool,
+    pub dir: PathBuf,
+    pub keep: u32,
+}
+
+/// Everything `serve` is told. CONTRACT: a flag beats the environment, every secret also comes from
+/// `<NAME>_FILE`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub token: SecretString,
+    pub listen: Listen,
+    pub state_dir: PathBuf,
+    pub repo: Repo,
+    pub github_api: Url,
+    pub github_token: Option<SecretString>,
+    pub app_name: String,
+    pub app_container: String,
+    /// `None`: read from the container's labels.
+    pub app_service: Option<String>,
+    pub version_key: String,
+    pub compose_file: PathBuf,
+    pub env_file: PathBuf,
+    pub health: Health,
+    pub signing: Signing,
+    pub snapshot: Snapshot,
+    /// Ours: how long a migration may take (`PROCESSGIT_UPDATER_MIGRATION_TIMEOUT`, default 30m).
+    pub migration_timeout: Duration,
+    pub stub: bool,
+    pub debug: bool,
+}
