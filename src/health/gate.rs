@@ -138,7 +138,10 @@ async fn look(
         Err(e) => return Look::NotYet(e.to_string(), None),
     };
     if container.image_id != candidate.image_id {
-        return Look::Hopeless(format!("its container runs image {}, expected {}", container.image_id, candidate.image_id));
+        return Look::Hopeless(format!(
+            "its container runs image {}, expected {}",
+            container.image_id, candidate.image_id
+        ));
     }
     if !demands.running {
         return Look::Healthy(Box::new(container));
@@ -152,7 +155,10 @@ async fn look(
         }
         _ if restarts >= RESTARTS => {
             let tail = tail(engine, &container.id).await;
-            return Look::Hopeless(format!("its container crashes again and again (exit code {}, {restarts} restarts){tail}", container.exit_code));
+            return Look::Hopeless(format!(
+                "its container crashes again and again (exit code {}, {restarts} restarts){tail}",
+                container.exit_code
+            ));
         }
         RunState::Running => {}
         state => return not_yet(format!("its container is {state:?}").to_lowercase(), container),
@@ -179,14 +185,18 @@ fn judge(answer: Answer, settings: &GateSettings, candidate: &Candidate) -> Resu
         Answer::Http { status, .. } => return Err(format!("the health URL answers {status}, expected 200")),
     };
     let (Some(pointer), Some(expected)) = (&settings.version, &candidate.version) else { return Ok(()) };
-    let json: serde_json::Value =
-        serde_json::from_slice(&body).map_err(|e| format!("the health answer is no JSON, but a version was expected at {pointer}: {e}"))?;
+    let json: serde_json::Value = serde_json::from_slice(&body)
+        .map_err(|e| format!("the health answer is no JSON, but a version was expected at {pointer}: {e}"))?;
     let found = match json.pointer(pointer) {
         Some(serde_json::Value::String(text)) => text.strip_prefix('v').unwrap_or(text).to_owned(),
         Some(other) => other.to_string(),
         None => return Err(format!("the health answer has nothing at {pointer}, expected {expected}")),
     };
-    if found == *expected { Ok(()) } else { Err(format!("the health answer says version {found} at {pointer}, expected {expected}")) }
+    if found == *expected {
+        Ok(())
+    } else {
+        Err(format!("the health answer says version {found} at {pointer}, expected {expected}"))
+    }
 }
 
 /// The container's last words, for the verdict.

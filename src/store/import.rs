@@ -33,8 +33,11 @@ pub fn once(db: &Connection, folder: &Path) -> Result<(), StoreError> {
     for mut job in jobs {
         settle(&mut job);
         let text = serde_json::to_string(&job).map_err(|e| wrong(e.to_string()))?;
-        db.execute("INSERT OR IGNORE INTO jobs (id, ended, job, record) VALUES (?1, 1, ?2, NULL)", params![job.id.0, text])
-            .map_err(|e| wrong(e.to_string()))?;
+        db.execute(
+            "INSERT OR IGNORE INTO jobs (id, ended, job, record) VALUES (?1, 1, ?2, NULL)",
+            params![job.id.0, text],
+        )
+        .map_err(|e| wrong(e.to_string()))?;
     }
     fs::rename(&file, folder.join("state.json.imported")).map_err(|e| wrong(e.to_string()))
 }

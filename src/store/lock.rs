@@ -20,8 +20,14 @@ impl Lock {
     pub fn take(folder: &Path) -> Result<Self, StoreError> {
         let io = |source| StoreError::Folder { folder: folder.to_owned(), source };
         let path = folder.join("updater.lock");
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(io)?;
         let mut holder = String::new();
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let _ = file.read_to_string(&mut holder);

@@ -98,9 +98,8 @@ fn to_sql(error: serde_json::Error) -> rusqlite::Error {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
-    serde_json::from_str(text).map_err(|e| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, e.into())
-    })
+    serde_json::from_str(text)
+        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, e.into()))
 }
 
 #[async_trait]
@@ -112,7 +111,8 @@ impl Journal for Store {
 
     async fn unfinished(&self) -> Result<Vec<(Job, Record)>, JournalError> {
         self.with(|db| {
-            let mut query = db.prepare("SELECT job, record FROM jobs WHERE ended = 0 AND record IS NOT NULL ORDER BY seq")?;
+            let mut query =
+                db.prepare("SELECT job, record FROM jobs WHERE ended = 0 AND record IS NOT NULL ORDER BY seq")?;
             let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
             rows.map(|row| row.and_then(|(job, record)| Ok((parse(&job)?, parse(&record)?)))).collect()
         })
@@ -122,7 +122,8 @@ impl Journal for Store {
     async fn job(&self, id: &str) -> Result<Option<Job>, JournalError> {
         let id = id.to_owned();
         self.with(move |db| {
-            let found: Option<String> = db.query_row("SELECT job FROM jobs WHERE id = ?1", [&id], |r| r.get(0)).optional()?;
+            let found: Option<String> =
+                db.query_row("SELECT job FROM jobs WHERE id = ?1", [&id], |r| r.get(0)).optional()?;
             found.map(|text| parse(&text)).transpose()
         })
         .await
@@ -145,12 +146,17 @@ impl Journal for Store {
 
     async fn known_bad(&self, digest: &str) -> Result<Option<String>, JournalError> {
         let digest = digest.to_owned();
-        self.with(move |db| db.query_row("SELECT reason FROM known_bad WHERE digest = ?1", [&digest], |r| r.get(0)).optional()).await
+        self.with(move |db| {
+            db.query_row("SELECT reason FROM known_bad WHERE digest = ?1", [&digest], |r| r.get(0)).optional()
+        })
+        .await
     }
 
     async fn highest_committed(&self) -> Result<Option<Version>, JournalError> {
         let text: Option<String> = self
-            .with(|db| db.query_row("SELECT value FROM meta WHERE key = 'highest_committed'", [], |r| r.get(0)).optional())
+            .with(|db| {
+                db.query_row("SELECT value FROM meta WHERE key = 'highest_committed'", [], |r| r.get(0)).optional()
+            })
             .await?;
         Ok(text.and_then(|text| Version::parse(&text).ok()))
     }
@@ -191,7 +197,9 @@ fn write(db: &mut Connection, job: &Job, record: &Record, entry: &Entry) -> rusq
 }
 
 fn describe(entry: &Entry) -> (&'static str, Option<String>, Option<&str>) {
-    let name = |e: &crate::update::transition::Effect| serde_json::to_value(e).ok().and_then(|v| v.as_str().map(str::to_owned));
+    let name = |e: &crate::update::transition::Effect| {
+        serde_json::to_value(e).ok().and_then(|v| v.as_str().map(str::to_owned))
+    };
     match entry {
         Entry::Accepted => ("accepted", None, None),
         Entry::Intent(e) => ("intent", name(e), None),
@@ -202,7 +210,12 @@ fn describe(entry: &Entry) -> (&'static str, Option<String>, Option<&str>) {
     }
 }
 
-fn learn(tx: &rusqlite::Transaction<'_>, job: &Job, bad_digest: Option<&str>, committed: Option<&Version>) -> rusqlite::Result<()> {
+fn learn(
+    tx: &rusqlite::Transaction<'_>,
+    job: &Job,
+    bad_digest: Option<&str>,
+    committed: Option<&Version>,
+) -> rusqlite::Result<()> {
     if let Some(digest) = bad_digest {
         let reason = format!("{} ({}, {})", job.error.as_deref().unwrap_or("unknown"), job.id, job.updated_at);
         tx.execute(
@@ -215,7 +228,8 @@ fn learn(tx: &rusqlite::Transaction<'_>, job: &Job, bad_digest: Option<&str>, co
         // It has proven itself since.
         tx.execute("DELETE FROM known_bad WHERE digest = ?1", [digest])?;
     }
-    let known: Option<String> = tx.query_row("SELECT value FROM meta WHERE key = 'highest_committed'", [], |r| r.get(0)).optional()?;
+    let known: Option<String> =
+        tx.query_row("SELECT value FROM meta WHERE key = 'highest_committed'", [], |r| r.get(0)).optional()?;
     let highest = known.and_then(|text| Version::parse(&text).ok()).filter(|known| known > version);
     if highest.is_none() {
         tx.execute(

@@ -5,7 +5,8 @@ use super::plan::Plan;
 /// The commands that bring the old version back by hand.
 pub fn by_hand(plan: &Plan) -> String {
     let project = &plan.project;
-    let mut compose = format!("docker compose -p {} --project-directory {}", quoted(&project.name), quoted(&project.working_dir));
+    let mut compose =
+        format!("docker compose -p {} --project-directory {}", quoted(&project.name), quoted(&project.working_dir));
     for file in &project.config_files {
         compose.push_str(&format!(" -f {}", quoted(file)));
     }

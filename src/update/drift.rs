@@ -24,9 +24,17 @@ pub fn differences(config: &Value, service: &str, container: &Container, image: 
 
     differs("image", wanted["image"].as_str().unwrap_or_default().into(), container.image_ref.clone());
     differs("user", or_image(&wanted["user"], &image_config["User"]), plain(&raw["Config"]["User"]));
-    differs("working_dir", or_image(&wanted["working_dir"], &image_config["WorkingDir"]), plain(&raw["Config"]["WorkingDir"]));
+    differs(
+        "working_dir",
+        or_image(&wanted["working_dir"], &image_config["WorkingDir"]),
+        plain(&raw["Config"]["WorkingDir"]),
+    );
     let own_entrypoint = wanted["entrypoint"].is_array();
-    differs("entrypoint", words(&wanted["entrypoint"], &image_config["Entrypoint"]), words(&raw["Config"]["Entrypoint"], &Value::Null));
+    differs(
+        "entrypoint",
+        words(&wanted["entrypoint"], &image_config["Entrypoint"]),
+        words(&raw["Config"]["Entrypoint"], &Value::Null),
+    );
     // Compose drops the image's CMD when the service has an entrypoint of its own.
     let image_command = if own_entrypoint { &Value::Null } else { &image_config["Cmd"] };
     differs("command", words(&wanted["command"], image_command), words(&raw["Config"]["Cmd"], &Value::Null));
@@ -92,8 +100,13 @@ fn wanted_ports(wanted: &Value) -> BTreeSet<String> {
     ports
         .iter()
         .map(|p| {
-            let published = p["published"].as_str().map(str::to_owned).or_else(|| p["published"].as_u64().map(|n| n.to_string()));
-            port(p["host_ip"].as_str(), published.as_deref(), &format!("{}/{}", p["target"], p["protocol"].as_str().unwrap_or("tcp")))
+            let published =
+                p["published"].as_str().map(str::to_owned).or_else(|| p["published"].as_u64().map(|n| n.to_string()));
+            port(
+                p["host_ip"].as_str(),
+                published.as_deref(),
+                &format!("{}/{}", p["target"], p["protocol"].as_str().unwrap_or("tcp")),
+            )
         })
         .collect()
 }
@@ -206,7 +219,9 @@ fn environment_differences(wanted: &Value, raw: &Value, image_config: &Value) ->
 fn label_differences(wanted: &Value, container: &Container, image: &Image) -> Vec<String> {
     let files = string_map(&wanted["labels"]);
     named_differences("label", &files, &container.labels, |key, value| {
-        key.starts_with("com.docker.compose.") || key.starts_with("desktop.docker.io/") || image.labels.get(key) == Some(value)
+        key.starts_with("com.docker.compose.")
+            || key.starts_with("desktop.docker.io/")
+            || image.labels.get(key) == Some(value)
     })
 }
 
@@ -219,7 +234,9 @@ fn named_differences(
 ) -> Vec<String> {
     let changed = files.iter().filter_map(|(key, value)| match runs.get(key) {
         None => Some(format!("{what} {key}: in the files, not in the container")),
-        Some(other) if other != value => Some(format!("{what} {key}: has another value in the files than in the container")),
+        Some(other) if other != value => {
+            Some(format!("{what} {key}: has another value in the files than in the container"))
+        }
         Some(_) => None,
     });
     let extra = runs.iter().filter(|(key, value)| !files.contains_key(*key) && !by_itself(key, value));

@@ -13,8 +13,12 @@ use crate::envfile;
 pub async fn observe(cx: &Context, record: &Record, plan: &Plan) -> Result<Seen, String> {
     let engine = &cx.ports.engine;
     let pinned = plan.target.pinned();
-    let (containers, old, new, env) =
-        tokio::join!(of_service(cx, plan), engine.image(&plan.previous.image_id), engine.image(&pinned), cx.ports.env.read());
+    let (containers, old, new, env) = tokio::join!(
+        of_service(cx, plan),
+        engine.image(&plan.previous.image_id),
+        engine.image(&pinned),
+        cx.ports.env.read()
+    );
     let containers = containers.map_err(|e| e.to_string())?;
     let since_swap = record.learned.swap_began.map_or(0, |at| cx.ports.clock.now().duration_since(at).as_secs());
     Ok(Seen {

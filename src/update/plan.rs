@@ -215,7 +215,13 @@ fn compare(path: &str, old: &Value, new: &Value, differs: &mut impl FnMut(&str, 
 ///
 /// A service that reads `.env` itself (`env_file: .env`) still shows the old version there, because
 /// nothing has been written yet: the version key is set to the new value.
-pub fn migration_service(config: &Value, service: &str, networks: Vec<String>, key: &str, version: &str) -> MigrationService {
+pub fn migration_service(
+    config: &Value,
+    service: &str,
+    networks: Vec<String>,
+    key: &str,
+    version: &str,
+) -> MigrationService {
     let s = &config["services"][service];
     let mut environment = string_map(&s["environment"]);
     if let Some(value) = environment.get_mut(key) {

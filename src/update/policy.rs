@@ -30,7 +30,9 @@ pub enum Refusal {
     Name { found: String, expected: String },
     #[error("the manifest is for tag {found:?}, but {expected:?} was asked for")]
     Tag { found: String, expected: String },
-    #[error("version {found} is older than {running}, which runs; a request with \"allow_downgrade\": true installs it all the same")]
+    #[error(
+        "version {found} is older than {running}, which runs; a request with \"allow_downgrade\": true installs it all the same"
+    )]
     Downgrade { found: Version, running: Version },
     #[error(
         "version {found} is older than {highest}, which was committed here before; a request with \"allow_downgrade\": true installs it all the same"
@@ -63,7 +65,8 @@ pub fn judge(manifest: &Manifest, facts: &Facts<'_>) -> Vec<Refusal> {
     if let Some(min) = &manifest.min_upgrade_from
         && facts.running.is_none_or(|running| running < min)
     {
-        let running = facts.running.map_or_else(|| format!("an unknown version ({:?})", facts.running_as), Version::to_string);
+        let running =
+            facts.running.map_or_else(|| format!("an unknown version ({:?})", facts.running_as), Version::to_string);
         refusals.push(Refusal::TooOld { found: manifest.version.clone(), min: min.clone(), running });
     }
     if !manifest.image.platforms.iter().any(|p| platform_matches(p, facts.platform)) {

@@ -44,7 +44,10 @@ pub enum Entry {
     Note(String),
     /// The end. A digest that was started and rolled back is remembered as bad; the highest version ever
     /// committed is remembered.
-    Ended { bad_digest: Option<String>, committed: Option<Version> },
+    Ended {
+        bad_digest: Option<String>,
+        committed: Option<Version>,
+    },
 }
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -99,7 +102,13 @@ pub trait DataStore: Send + Sync {
     async fn cold(&self, job: &JobId, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError>;
     /// Keeps the present state as a generation of its own, restores `generation` in place and verifies
     /// it. Returns the id of what was kept. Done twice it ends in the same state.
-    async fn restore(&self, job: &JobId, generation: &str, mounts: &[Mount], report: CopyReport) -> Result<String, DataError>;
+    async fn restore(
+        &self,
+        job: &JobId,
+        generation: &str,
+        mounts: &[Mount],
+        report: CopyReport,
+    ) -> Result<String, DataError>;
     /// Retention; unfinished copies of this job are dropped.
     async fn tidy(&self, job: &JobId) -> Result<(), DataError>;
 }

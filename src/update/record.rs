@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Request;
 use super::job::JobId;
 use super::plan::Plan;
 use super::transition::Effect;
-use super::Request;
 
 /// Which way the job goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -142,7 +142,12 @@ fn may_be_left(effect: Effect) -> bool {
     matches!(effect, Effect::Pull | Effect::Verify | Effect::HotCopy | Effect::Gate)
 }
 
-async fn attempt(effect: Effect, cx: &Context, record: &Record, plan: &Plan) -> Result<super::record::Learned, (EffectError, super::record::Learned)> {
+async fn attempt(
+    effect: Effect,
+    cx: &Context,
+    record: &Record,
+    plan: &Plan,
+) -> Result<super::record::Learned, (EffectError, super::record::Learned)> {
     let mut learned = record.learned.clone();
     match effects::perform(effect, cx, record, plan, &mut learned).await {
         Ok(()) => Ok(learned),
@@ -151,7 +156,12 @@ async fn attempt(effect: Effect, cx: &Context, record: &Record, plan: &Plan) -> 
 }
 
 /// An undo is worth several tries, and worth waiting for an engine that is away.
-async fn attempt_undo(effect: Effect, cx: &Context, record: &Record, plan: &Plan) -> Result<super::record::Learned, (EffectError, super::record::Learned)> {
+async fn attempt_undo(
+    effect: Effect,
+    cx: &Context,
+    record: &Record,
+    plan: &Plan,
+) -> Result<super::record::Learned, (EffectError, super::record::Learned)> {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
     let mut tries = 0;
@@ -205,7 +215,8 @@ async fn turn(cx: &Context, record: &mut Record, why: &str) {
 async fn end(cx: &Context, record: &Record, verdict: Verdict) {
     let now = cx.ports.clock.now();
     let plan = record.plan.as_ref();
-    let committed = plan.filter(|p| verdict.state == State::Committed && !p.no_op).and_then(|p| p.target.version.parse().ok());
+    let committed =
+        plan.filter(|p| verdict.state == State::Committed && !p.no_op).and_then(|p| p.target.version.parse().ok());
     let bad_digest = plan.filter(|_| record.new_version_is_bad()).map(|p| p.target.digest.clone());
     // The public job ends only after the journal knows it: whoever sees the end may start the next.
     let mut ended = cx.book.get(&cx.job.0).map(|job| (*job).clone());
@@ -218,7 +229,10 @@ async fn end(cx: &Context, record: &Record, verdict: Verdict) {
             tracing::error!(job = %cx.job, "the end could not be recorded: {e}");
             job.warnings.push(format!("the end could not be recorded: {e}"));
         }
-        cx.ports.journal.log(&cx.job, &format!("{}{}", verdict.state, verdict.error.iter().map(|e| format!(": {e}")).collect::<String>()));
+        cx.ports.journal.log(
+            &cx.job,
+            &format!("{}{}", verdict.state, verdict.error.iter().map(|e| format!(": {e}")).collect::<String>()),
+        );
         tracing::info!(job = %cx.job, state = %verdict.state, error = verdict.error.as_deref(), "the job has ended");
         let job = job.clone();
         cx.change(|known| *known = job);

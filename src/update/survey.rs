@@ -12,7 +12,9 @@ use super::job::Verified;
 use super::plan::{self, Baseline, DataPlan, EnvChange, Migration, Plan, Previous, Target};
 use super::policy;
 use super::ports::{Options, Ports};
-use crate::engine::{Container, DryRun, EngineError, EngineInfo, Healthcheck, Image, Mount, MountKind, Project, RunState, label};
+use crate::engine::{
+    Container, DryRun, EngineError, EngineInfo, Healthcheck, Image, Mount, MountKind, Project, RunState, label,
+};
 use crate::envfile;
 use crate::health::Answer;
 use crate::release::manifest::{MANIFEST_CAP, Manifest};
@@ -69,7 +71,9 @@ impl Deployment {
 pub async fn candidate(ports: &Ports, tag: &str) -> Result<Candidate, Refused> {
     let release = ports.releases.by_tag(tag).await.map_err(Refused::because)?;
     let Some(asset) = release.assets.iter().find(|a| a.name == MANIFEST) else {
-        return Err(Refused::because(format!("release {tag} has no asset {MANIFEST}: it was not published for this updater")));
+        return Err(Refused::because(format!(
+            "release {tag} has no asset {MANIFEST}: it was not published for this updater"
+        )));
     };
     let manifest = ports.releases.fetch(asset, MANIFEST_CAP).await.map_err(Refused::because)?;
     let carriers = carriers(ports, &release).await?;
@@ -77,7 +81,8 @@ pub async fn candidate(ports: &Ports, tag: &str) -> Result<Candidate, Refused> {
         TrustError::Refused(why) => Refused::because(format!("the manifest of {tag} is not trusted: {why}")),
         TrustError::Unavailable(why) => Refused::because(format!("the manifest of {tag} cannot be verified: {why}")),
     })?;
-    let manifest = Manifest::parse(&manifest).map_err(|e| Refused::because(format!("the manifest of {tag} is refused: {e}")))?;
+    let manifest =
+        Manifest::parse(&manifest).map_err(|e| Refused::because(format!("the manifest of {tag} is refused: {e}")))?;
     Ok(Candidate { release, manifest, verified })
 }
 
@@ -136,7 +141,13 @@ fn project(container: &Container, options: &Options) -> Result<Project, Refused>
 }
 
 /// The Plan, or every reason why there is none.
-pub async fn plan(ports: &Ports, options: &Options, request: &Request, candidate: &Candidate, deployment: &Deployment) -> Result<Plan, Refused> {
+pub async fn plan(
+    ports: &Ports,
+    options: &Options,
+    request: &Request,
+    candidate: &Candidate,
+    deployment: &Deployment,
+) -> Result<Plan, Refused> {
     let mut refusals = judge(ports, options, request, candidate, deployment).await?;
     let target = target(&candidate.manifest);
     let resolved = resolve(ports, deployment, &target).await?;
@@ -160,7 +171,13 @@ pub async fn plan(ports: &Ports, options: &Options, request: &Request, candidate
     assemble(ports, options, candidate, deployment, target, resolved, drift).await
 }
 
-async fn judge(ports: &Ports, options: &Options, request: &Request, candidate: &Candidate, deployment: &Deployment) -> Result<Vec<String>, Refused> {
+async fn judge(
+    ports: &Ports,
+    options: &Options,
+    request: &Request,
+    candidate: &Candidate,
+    deployment: &Deployment,
+) -> Result<Vec<String>, Refused> {
     let manifest = &candidate.manifest;
     let highest = ports.journal.highest_committed().await.map_err(Refused::because)?;
     let known_bad = ports.journal.known_bad(&manifest.image.digest).await.map_err(Refused::because)?;
@@ -220,25 +237,33 @@ fn resolution_refusals(resolved: &Resolved, deployment: &Deployment, target: &Ta
             target.image_tag, target.registry, target.repository
         ));
     }
-    let old_version = deployment.env_value.clone().or_else(|| reference::version_of(&old).map(str::to_owned)).unwrap_or_default();
+    let old_version =
+        deployment.env_value.clone().or_else(|| reference::version_of(&old).map(str::to_owned)).unwrap_or_default();
     let (a, b) = (&resolved.old["services"][service.as_str()], &resolved.new["services"][service.as_str()]);
     let beyond = plan::changes_beyond_version(a, b, &old_version, &target.image_tag);
     if !beyond.is_empty() {
-        refusals.push(format!("{key} changes more of service {service} than its image and the version itself: {}", beyond.join(", ")));
+        refusals.push(format!(
+            "{key} changes more of service {service} than its image and the version itself: {}",
+            beyond.join(", ")
+        ));
     }
     refusals
 }
 
 /// Containers inside the application's namespaces lose them when it is made anew.
 async fn namespace_sharers(ports: &Ports, deployment: &Deployment) -> Result<Vec<String>, Refused> {
-    let siblings = ports.engine.containers(&[(label::PROJECT, &deployment.project.name)]).await.map_err(Refused::because)?;
+    let siblings =
+        ports.engine.containers(&[(label::PROJECT, &deployment.project.name)]).await.map_err(Refused::because)?;
     let shared = format!("container:{}", deployment.container.id);
     let shares = |c: &Container| {
         let host = &c.raw["HostConfig"];
         c.network_mode == shared || host["PidMode"] == *shared || host["IpcMode"] == *shared
     };
     let text = |c: &Container| {
-        format!("container {} lives in the namespaces of {} and would lose them: such services are not moved yet", c.name, deployment.container.name)
+        format!(
+            "container {} lives in the namespaces of {} and would lose them: such services are not moved yet",
+            c.name, deployment.container.name
+        )
     };
     Ok(siblings.iter().filter(|c| shares(c)).map(text).collect())
 }
@@ -255,7 +280,8 @@ async fn assemble(
     let (container, project, manifest) = (&deployment.container, &deployment.project, &candidate.manifest);
     let held = |reference: String| async move { ports.engine.image(&reference).await.map_err(Refused::because) };
     let (pinned, tagged) = tokio::try_join!(held(target.pinned()), held(target.reference()))?;
-    let old_image = resolved.old["services"][project.service.as_str()]["image"].as_str().unwrap_or(&container.image_ref).to_owned();
+    let old_image =
+        resolved.old["services"][project.service.as_str()]["image"].as_str().unwrap_or(&container.image_ref).to_owned();
     let previous = previous(ports, options, deployment, &old_image).await;
     let no_op = pinned.as_ref().is_some_and(|i| i.id == container.image_id)
         && container.image_ref == target.reference()
@@ -320,16 +346,25 @@ fn env_change(deployment: &Deployment, key: &str, image_tag: &str) -> Result<Env
     })
 }
 
-fn migration(manifest: &Manifest, new: &Value, deployment: &Deployment, options: &Options) -> Result<Option<Migration>, Refused> {
-    let Some(text) = manifest.migration.command.clone().filter(|_| manifest.migration.required) else { return Ok(None) };
-    let command = shell_words::split(&text).map_err(|e| Refused::because(format!("the migration command {text:?} cannot be split into words: {e}")))?;
+fn migration(
+    manifest: &Manifest,
+    new: &Value,
+    deployment: &Deployment,
+    options: &Options,
+) -> Result<Option<Migration>, Refused> {
+    let Some(text) = manifest.migration.command.clone().filter(|_| manifest.migration.required) else {
+        return Ok(None);
+    };
+    let command = shell_words::split(&text)
+        .map_err(|e| Refused::because(format!("the migration command {text:?} cannot be split into words: {e}")))?;
     let c = &deployment.container;
     let networks = match c.network_mode.as_str() {
         mode @ ("host" | "none") => vec![mode.to_owned()],
         mode if mode.starts_with("container:") => vec![mode.to_owned()],
         _ => c.networks.keys().cloned().collect(),
     };
-    let service = plan::migration_service(new, &deployment.project.service, networks, &options.version_key, &manifest.image.tag);
+    let service =
+        plan::migration_service(new, &deployment.project.service, networks, &options.version_key, &manifest.image.tag);
     Ok(Some(Migration { command, text, service }))
 }
 
@@ -351,11 +386,20 @@ async fn data_plan(ports: &Ports, mounts: &[Mount]) -> Result<DataPlan, Refused>
     Ok(DataPlan::Copied(mounts))
 }
 
-fn warnings(options: &Options, deployment: &Deployment, previous: &Previous, data: &DataPlan, followers: &[String], migrates: bool) -> Vec<String> {
+fn warnings(
+    options: &Options,
+    deployment: &Deployment,
+    previous: &Previous,
+    data: &DataPlan,
+    followers: &[String],
+    migrates: bool,
+) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(uncovered) = data.uncovered() {
         let what = if migrates { "the migration or the new version has" } else { "the new version has" };
-        warnings.push(format!("the data is NOT copied: {uncovered}. A rollback after {what} begun cannot put it back and ends `failed`"));
+        warnings.push(format!(
+            "the data is NOT copied: {uncovered}. A rollback after {what} begun cannot put it back and ends `failed`"
+        ));
     }
     if !followers.is_empty() {
         warnings.push(format!(
@@ -373,7 +417,10 @@ fn warnings(options: &Options, deployment: &Deployment, previous: &Previous, dat
     }
     if !previous.baseline.is_well() {
         let state = format!("{:?}", c.state).to_lowercase();
-        warnings.push(format!("the application is not well now ({state}, health URL {}): a rollback can only bring that back", if previous.baseline.answered_ok { "answers 200" } else { "does not answer 200" }));
+        warnings.push(format!(
+            "the application is not well now ({state}, health URL {}): a rollback can only bring that back",
+            if previous.baseline.answered_ok { "answers 200" } else { "does not answer 200" }
+        ));
     }
     warnings
 }

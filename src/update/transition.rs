@@ -87,11 +87,18 @@ impl Effect {
 #[serde(rename_all = "snake_case")]
 pub enum App {
     /// The very container that ran before.
-    Untouched { running: bool },
+    Untouched {
+        running: bool,
+    },
     /// Another container of the old image, from the old configuration.
-    OldAnew { running: bool },
+    OldAnew {
+        running: bool,
+    },
     /// A container of the new image; `ours`: the one that this job's swap made.
-    New { running: bool, ours: bool },
+    New {
+        running: bool,
+        ours: bool,
+    },
     /// Neither: somebody else's doing.
     Foreign,
     Gone,
@@ -126,7 +133,8 @@ pub struct Seen {
 
 impl Seen {
     /// Before there is a Plan nothing is looked at.
-    pub const NOTHING: Self = Self { app: App::Gone, env: Env::Other, old_image: false, new_image: false, since_swap: 0 };
+    pub const NOTHING: Self =
+        Self { app: App::Gone, env: Env::Other, old_image: false, new_image: false, since_swap: 0 };
 }
 
 /// How it ends.
@@ -220,7 +228,11 @@ fn next_there(record: &Record, plan: &Plan, seen: &Seen) -> Action {
     };
     if record.interrupted && !matches!(effect, Effect::Gate | Effect::Tidy) {
         let when = effect.state();
-        return Action::Turn(format!("the updater was interrupted during {when} ({} of {} lives)", record.lives, Record::MAX_LIVES));
+        return Action::Turn(format!(
+            "the updater was interrupted during {when} ({} of {} lives)",
+            record.lives,
+            Record::MAX_LIVES
+        ));
     }
     let surprise = match effect {
         Effect::Disarm | Effect::Stop | Effect::WriteEnv | Effect::Swap => surprise_before(record, effect, seen),
@@ -253,7 +265,9 @@ fn surprise_before(record: &Record, effect: Effect, seen: &Seen) -> Option<Surpr
         (App::Untouched { .. }, Env::KeyAfter) if effect == Effect::Swap => return None,
         (App::Untouched { .. }, _) => "somebody edited .env meanwhile",
         (App::Gone, _) => "the application's container was removed meanwhile",
-        (App::OldAnew { .. } | App::New { .. } | App::Foreign, _) => "somebody replaced the application's container meanwhile",
+        (App::OldAnew { .. } | App::New { .. } | App::Foreign, _) => {
+            "somebody replaced the application's container meanwhile"
+        }
     };
     Some(Surprise::Turn(why.to_owned()))
 }
@@ -274,8 +288,12 @@ fn surprise_at_gate(record: &Record, plan: &Plan, seen: &Seen) -> Option<Surpris
         App::New { ours: false, .. } => {
             Some(Surprise::Turn("somebody replaced the new version's container before it was proven".to_owned()))
         }
-        App::Untouched { .. } | App::OldAnew { .. } => Some(Surprise::Turn("the old version runs instead of the new one".to_owned())),
-        App::Foreign => Some(Surprise::Turn("a container that neither version made took the application's place".to_owned())),
+        App::Untouched { .. } | App::OldAnew { .. } => {
+            Some(Surprise::Turn("the old version runs instead of the new one".to_owned()))
+        }
+        App::Foreign => {
+            Some(Surprise::Turn("a container that neither version made took the application's place".to_owned()))
+        }
         App::Gone => Some(Surprise::Turn("the new version's container was removed before it was proven".to_owned())),
     }
 }
@@ -316,7 +334,13 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
         _ => false,
     };
     if !runs_old || !matches!(seen.env, Env::Before | Env::KeyBefore) {
-        return failed(plan, &format!("{why}; and after the way back the observation disagrees: application {:?}, .env {:?}", seen.app, seen.env));
+        return failed(
+            plan,
+            &format!(
+                "{why}; and after the way back the observation disagrees: application {:?}, .env {:?}",
+                seen.app, seen.env
+            ),
+        );
     }
     match plan.data.uncovered() {
         Some(uncovered) if record.begun.iter().any(|e| e.starts_new()) => end(

@@ -94,10 +94,17 @@ impl DataStore for Simulated {
         .await
     }
 
-    async fn restore(&self, job: &JobId, generation: &str, _mounts: &[Mount], _report: CopyReport) -> Result<String, DataError> {
+    async fn restore(
+        &self,
+        job: &JobId,
+        generation: &str,
+        _mounts: &[Mount],
+        _report: CopyReport,
+    ) -> Result<String, DataError> {
         self.call("data.restore", |w| {
             let kept = format!("failed-{job}");
-            let data = w.generations.get(generation).cloned().ok_or_else(|| format!("there is no snapshot {generation}"))?;
+            let data =
+                w.generations.get(generation).cloned().ok_or_else(|| format!("there is no snapshot {generation}"))?;
             // Restoring a second time must not overwrite what was kept with what was restored.
             let present = w.data.clone();
             w.generations.entry(kept.clone()).or_insert(present);

@@ -36,7 +36,8 @@ impl Compose for Simulated {
     }
 
     async fn config(&self, project: &Project, version: Option<&str>) -> Result<Value> {
-        self.call("compose.config", |w| Ok(json!({"services": {&project.service: {"image": w.reference(version)}}}))).await
+        self.call("compose.config", |w| Ok(json!({"services": {&project.service: {"image": w.reference(version)}}})))
+            .await
     }
 
     async fn dry_run(&self, _project: &Project) -> Result<DryRun> {
@@ -57,7 +58,8 @@ impl Compose for Simulated {
         let (reference, image, old) = self
             .call("compose.up/look", |w| {
                 let reference = w.reference(None);
-                let image = w.resolve(&reference).ok_or_else(|| EngineError::Failed(format!("No such image: {reference}")))?;
+                let image =
+                    w.resolve(&reference).ok_or_else(|| EngineError::Failed(format!("No such image: {reference}")))?;
                 let old = w.service_container().map(|at| (w.containers[at].clone(), w.is_current(at, &reference)));
                 Ok::<_, EngineError>((reference, image, old))
             })

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::{PLATFORM, Simulated, World};
-use crate::engine::{Container, ContainerSpec, Engine, EngineError, EngineInfo, Event, Image, RestartPolicy, Result, RunState};
+use crate::engine::{
+    Container, ContainerSpec, Engine, EngineError, EngineInfo, Event, Image, RestartPolicy, Result, RunState,
+};
 use crate::update::job::Layer;
 
 fn not_found(what: &str) -> EngineError {
@@ -136,7 +138,9 @@ impl Engine for Simulated {
 
     async fn wait(&self, id: &str) -> Result<i64> {
         loop {
-            let state = self.call("engine.wait", |w| at(w, id).map(|at| (w.containers[at].state, w.containers[at].exit_code))).await?;
+            let state = self
+                .call("engine.wait", |w| at(w, id).map(|at| (w.containers[at].state, w.containers[at].exit_code)))
+                .await?;
             if state.0 != RunState::Running {
                 return Ok(state.1);
             }

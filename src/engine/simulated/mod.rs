@@ -148,7 +148,11 @@ impl Simulated {
     }
 
     /// One call: its latency, its fate, its work.
-    async fn call<T, E: From<String>>(&self, name: &str, work: impl FnOnce(&mut World) -> Result<T, E>) -> Result<T, E> {
+    async fn call<T, E: From<String>>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&mut World) -> Result<T, E>,
+    ) -> Result<T, E> {
         tokio::time::sleep(self.latency).await;
         match self.faults.fate(name) {
             Fate::Go => work(&mut self.world()),
@@ -232,7 +236,8 @@ impl World {
     fn add_image(&mut self, digest: &str, repository: &str, version: &str) -> String {
         let id = format!("sha256:{}", blake3::hash(digest.as_bytes()).to_hex());
         let behaviour = self.behaviours.get(digest).copied().unwrap_or_default();
-        let image = SimImage { digest: digest.into(), repository: repository.into(), version: version.into(), behaviour };
+        let image =
+            SimImage { digest: digest.into(), repository: repository.into(), version: version.into(), behaviour };
         self.images.insert(id.clone(), image);
         self.tags.insert(format!("{repository}@{digest}"), id.clone());
         id
@@ -249,7 +254,11 @@ impl World {
     fn describe(&self, id: &str) -> Option<Image> {
         let image = self.images.get(id)?;
         let names = |digest: bool| {
-            self.tags.iter().filter(|(name, of)| *of == id && name.contains('@') == digest).map(|(n, _)| n.clone()).collect()
+            self.tags
+                .iter()
+                .filter(|(name, of)| *of == id && name.contains('@') == digest)
+                .map(|(n, _)| n.clone())
+                .collect()
         };
         Some(Image {
             id: id.to_owned(),

@@ -32,7 +32,8 @@ pub async fn cold_copy(cx: &Context, plan: &Plan, learned: &mut Learned) -> Resu
 pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let Some(generation) = learned.generation.clone() else { return Ok(()) };
     cx.say(&format!("restoring the data from snapshot {generation}"));
-    let kept = cx.ports.data.restore(&cx.job, &generation, mounts(plan), cx.copying()).await.map_err(EffectError::other)?;
+    let kept =
+        cx.ports.data.restore(&cx.job, &generation, mounts(plan), cx.copying()).await.map_err(EffectError::other)?;
     cx.say(&format!("what the new version wrote is kept as snapshot {kept}"));
     learned.failed_generation = Some(kept);
     Ok(())

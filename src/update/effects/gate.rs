@@ -39,7 +39,9 @@ pub async fn prove(cx: &Context, plan: &Plan) -> Result {
         healthcheck: baseline.healthcheck == Healthcheck::Healthy,
     };
     if !baseline.is_well() {
-        cx.warn("the application was not well before the update either: the way back was asked to reach that, not more");
+        cx.warn(
+            "the application was not well before the update either: the way back was asked to reach that, not more",
+        );
     }
     let candidate = candidate(&container.id, &previous.image_id, None);
     let settings = settings(cx, plan);

@@ -38,7 +38,11 @@ pub async fn verify(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let image = at_hand(cx, plan).await?;
     let target = &plan.target;
     if learned.new_image_id.as_ref() != Some(&image.id) {
-        return Err(EffectError::other(format!("{} now means image {}, another one than was pulled", target.pinned(), image.id)));
+        return Err(EffectError::other(format!(
+            "{} now means image {}, another one than was pulled",
+            target.pinned(),
+            image.id
+        )));
     }
     if !image.repo_digests.iter().any(|d| d.ends_with(&format!("@{}", target.digest))) {
         return Err(EffectError::other(format!(
@@ -51,16 +55,22 @@ pub async fn verify(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let engine = cx.ports.engine.info().await?;
     let family = |p: &str| p.splitn(3, '/').take(2).collect::<Vec<_>>().join("/");
     if family(&image.platform) != family(&engine.platform) {
-        return Err(EffectError::other(format!("the image pulled is for {}, this engine runs {}", image.platform, engine.platform)));
+        return Err(EffectError::other(format!(
+            "the image pulled is for {}, this engine runs {}",
+            image.platform, engine.platform
+        )));
     }
     if !cx.options.verify_image {
         cx.warn("PROCESSGIT_UPDATER_VERIFY_IMAGE is off: the image's own signature was not demanded (its digest is in the signed manifest)");
         return Ok(());
     }
-    let verified = cx.ports.trust.image(&target.registry, &target.repository, &target.digest).await.map_err(|e| match e {
-        TrustError::Refused(why) => EffectError::other(format!("the image's signature is refused: {why}")),
-        TrustError::Unavailable(why) => EffectError::other(format!("the image's signature cannot be checked: {why}")),
-    })?;
+    let verified =
+        cx.ports.trust.image(&target.registry, &target.repository, &target.digest).await.map_err(|e| match e {
+            TrustError::Refused(why) => EffectError::other(format!("the image's signature is refused: {why}")),
+            TrustError::Unavailable(why) => {
+                EffectError::other(format!("the image's signature cannot be checked: {why}"))
+            }
+        })?;
     cx.say(&format!("image signed by {} ({})", verified.identity, verified.carrier));
     cx.change(|job| {
         job.verified.retain(|v| v.subject != "image");
@@ -72,8 +82,7 @@ pub async fn verify(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
 /// Containers that are never started keep both images from `docker image prune -a`: a tag does not.
 pub async fn guard(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let new = learned.new_image_id.as_deref().unwrap_or_default();
-    let (old, new) =
-        tokio::join!(guard_one(cx, plan, "old", &plan.previous.image_id), guard_one(cx, plan, "new", new));
+    let (old, new) = tokio::join!(guard_one(cx, plan, "old", &plan.previous.image_id), guard_one(cx, plan, "new", new));
     old.and(new)
 }
 
@@ -188,7 +197,9 @@ async fn retire_images(cx: &Context, plan: &Plan) {
     for job in cx.book.recent(super::super::book::HISTORY) {
         let (Some(reference), Some(digest)) = (&job.target_image, &job.target_digest) else { continue };
         let ended_well = job.state == crate::update::job::State::Committed;
-        let kept = *reference == plan.target.reference() || *reference == plan.previous.image_ref || *digest == plan.target.digest;
+        let kept = *reference == plan.target.reference()
+            || *reference == plan.previous.image_ref
+            || *digest == plan.target.digest;
         if !ended_well || kept || job.id == cx.job {
             continue;
         }

@@ -29,10 +29,19 @@ pub async fn migrate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let _ = follow.await;
     let _ = said.await;
     match ended {
-        Err(_) => return Err(EffectError::other(format!("the migration was killed: it had not ended within {limit:?} (PROCESSGIT_UPDATER_MIGRATION_TIMEOUT)"))),
+        Err(_) => {
+            return Err(EffectError::other(format!(
+                "the migration was killed: it had not ended within {limit:?} (PROCESSGIT_UPDATER_MIGRATION_TIMEOUT)"
+            )));
+        }
         Ok(Err(e)) => return Err(e.into()),
         Ok(Ok(0)) => {}
-        Ok(Ok(code)) => return Err(EffectError::other(format!("the migration failed: {:?} exited with code {code}", migration.text))),
+        Ok(Ok(code)) => {
+            return Err(EffectError::other(format!(
+                "the migration failed: {:?} exited with code {code}",
+                migration.text
+            )));
+        }
     }
     engine.remove(&id).await?;
     require_stopped(cx, plan, "the migration").await

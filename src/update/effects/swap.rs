@@ -27,7 +27,11 @@ pub async fn restore_env(cx: &Context, plan: &Plan) -> Result {
     if now == change.after {
         return env.write(change.before.as_deref()).await.map_err(EffectError::other);
     }
-    cx.warn(&format!("{} was edited during the update: the edits are kept, only {} was set back", env.path(), change.key));
+    cx.warn(&format!(
+        "{} was edited during the update: the edits are kept, only {} was set back",
+        env.path(),
+        change.key
+    ));
     let before = change.before.as_deref().unwrap_or_default();
     let bytes = envfile::set_back(&now.unwrap_or_default(), before, &change.key).map_err(EffectError::other)?;
     env.write(Some(&bytes)).await.map_err(EffectError::other)
@@ -69,7 +73,10 @@ pub async fn start_old(cx: &Context, record: &Record, plan: &Plan) -> Result {
     up(cx, plan).await?;
     let container = the_one(cx, plan).await?;
     if container.image_id != previous.image_id {
-        return Err(EffectError::other(format!("Compose started image {}, expected the old one, {}", container.image_id, previous.image_id)));
+        return Err(EffectError::other(format!(
+            "Compose started image {}, expected the old one, {}",
+            container.image_id, previous.image_id
+        )));
     }
     Ok(())
 }
@@ -92,7 +99,13 @@ async fn the_one(cx: &Context, plan: &Plan) -> Result<Container> {
     let mut containers = of_service(cx, plan).await?;
     match (containers.pop(), containers.len()) {
         (Some(one), 0) => Ok(one),
-        (None, _) => Err(EffectError::other(format!("after `compose up` service {} has no container", plan.project.service))),
-        (Some(_), more) => Err(EffectError::other(format!("after `compose up` service {} has {} containers, expected one", plan.project.service, more + 1))),
+        (None, _) => {
+            Err(EffectError::other(format!("after `compose up` service {} has no container", plan.project.service)))
+        }
+        (Some(_), more) => Err(EffectError::other(format!(
+            "after `compose up` service {} has {} containers, expected one",
+            plan.project.service,
+            more + 1
+        ))),
     }
 }
