@@ -4,9 +4,11 @@
 //! What a value *means* is decided by Compose's own reader (compose-go's `dotenv`), whose rules are
 //! kept in `scan`. Interpolation is the one thing not done here: `${OTHER}` is told as it is written.
 
+mod deployed;
 pub mod file;
 mod scan;
 
+pub use deployed::DeployedEnv;
 pub use file::{aio, get_file, read, set_file, write_atomic};
 
 use std::ops::Range;

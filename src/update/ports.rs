@@ -120,7 +120,6 @@ pub struct Options {
     pub app_container: String,
     pub app_service: Option<String>,
     pub version_key: String,
-    pub compose_file: String,
     pub verify_image: bool,
     pub migration_timeout: Duration,
     pub health: crate::health::gate::GateSettings,

@@ -1,0 +1,4 @@
+//! placeholder
+pub fn version_of(_r: &str) -> Option<&str> {
+    None
+}
