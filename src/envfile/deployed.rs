@@ -80,7 +80,10 @@ fn check(path: &Path, project_env: &[String]) -> Result<(), EnvError> {
         }
     }
     if is_mountpoint(path, folder) {
-        return wrong(format!("it is mounted as a single file, so it cannot be replaced atomically: mount its folder {} instead", folder.display()));
+        return wrong(format!(
+            "it is mounted as a single file, so it cannot be replaced atomically: mount its folder {} instead",
+            folder.display()
+        ));
     }
     if let Err(e) = accessat(CWD, folder, Access::WRITE_OK, AtFlags::EACCESS) {
         return wrong(format!("its folder {} cannot be written: {e}", folder.display()));

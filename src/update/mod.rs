@@ -321,7 +321,8 @@ impl Check {
         self.target_version = Some(manifest.version.to_string());
         self.target_image = Some(manifest.image_reference());
         self.target_digest = Some(manifest.image.digest.clone());
-        self.migration = manifest.migration.command.clone().filter(|_| manifest.migration.required);
+        let command = manifest.migration.command.as_ref().filter(|_| manifest.migration.required);
+        self.migration = command.map(shell_words::join);
         self.estimated_downtime_seconds = manifest.migration.estimated_downtime_seconds;
         self.breaking_changes.clone_from(&manifest.breaking_changes);
         self.deprecations.clone_from(&manifest.deprecations);

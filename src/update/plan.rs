@@ -82,12 +82,17 @@ pub struct EnvChange {
 /// A one-shot container of the new image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Migration {
-    /// Split as a shell splits words; no shell runs it.
+    /// Argument vector; no shell runs it.
     pub command: Vec<String>,
-    /// As the manifest has it.
-    pub text: String,
     /// From the resolved new configuration.
     pub service: MigrationService,
+}
+
+impl Migration {
+    /// For people, quoted as a shell would need it.
+    pub fn text(&self) -> String {
+        shell_words::join(&self.command)
+    }
 }
 
 /// What the migration takes over from the service's resolved new configuration (HAZARDS 21).

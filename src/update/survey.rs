@@ -83,6 +83,11 @@ pub async fn candidate(ports: &Ports, tag: &str) -> Result<Candidate, Refused> {
     })?;
     let manifest =
         Manifest::parse(&manifest).map_err(|e| Refused::because(format!("the manifest of {tag} is refused: {e}")))?;
+    let signing = &manifest.signing;
+    ports
+        .trust
+        .agrees(&signing.method, &signing.issuer)
+        .map_err(|e| Refused::because(format!("the manifest of {tag} is refused: {e}")))?;
     Ok(Candidate { release, manifest, verified })
 }
 
@@ -288,7 +293,7 @@ async fn assemble(
         && deployment.env_value.as_deref() == Some(&target.image_tag)
         && container.is_running();
     let env = env_change(deployment, &options.version_key, &target.image_tag)?;
-    let migration = migration(manifest, &resolved.new, deployment, options)?.filter(|_| !no_op);
+    let migration = migration(manifest, &resolved.new, deployment, options).filter(|_| !no_op);
     let data = data_plan(ports, &container.mounts).await?;
     let followers = plan::followers(&resolved.old, &resolved.new, &project.service);
     let warnings = warnings(options, deployment, &previous, &data, &followers, migration.is_some());
@@ -346,17 +351,8 @@ fn env_change(deployment: &Deployment, key: &str, image_tag: &str) -> Result<Env
     })
 }
 
-fn migration(
-    manifest: &Manifest,
-    new: &Value,
-    deployment: &Deployment,
-    options: &Options,
-) -> Result<Option<Migration>, Refused> {
-    let Some(text) = manifest.migration.command.clone().filter(|_| manifest.migration.required) else {
-        return Ok(None);
-    };
-    let command = shell_words::split(&text)
-        .map_err(|e| Refused::because(format!("the migration command {text:?} cannot be split into words: {e}")))?;
+fn migration(manifest: &Manifest, new: &Value, deployment: &Deployment, options: &Options) -> Option<Migration> {
+    let command = manifest.migration.command.clone().filter(|_| manifest.migration.required)?;
     let c = &deployment.container;
     let networks = match c.network_mode.as_str() {
         mode @ ("host" | "none") => vec![mode.to_owned()],
@@ -365,7 +361,7 @@ fn migration(
     };
     let service =
         plan::migration_service(new, &deployment.project.service, networks, &options.version_key, &manifest.image.tag);
-    Ok(Some(Migration { command, text, service }))
+    Some(Migration { command, service })
 }
 
 /// The engine's socket is no data, and never reaches a migration.
@@ -434,6 +430,6 @@ fn changes(deployment: &Deployment, target: &Target, migration: Option<&Migratio
         format!("image: {} -> {} ({})", deployment.container.image_ref, target.reference(), target.digest),
         format!("{}: {before} -> {}", deployment.project.version_key, target.image_tag),
     ];
-    changes.extend(migration.map(|m| format!("migration: {}", m.text)));
+    changes.extend(migration.map(|m| format!("migration: {}", m.text())));
     changes
 }

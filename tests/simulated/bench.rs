@@ -7,15 +7,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use processgit_updater::clock::{Clock, TokioClock};
-use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults, Seed, Simulated, SimulatedTrust, World};
+use processgit_updater::engine::simulated::{
+    Behaviour, Fate, Faults, NoFaults, Seed, Simulated, SimulatedTrust, World,
+};
 use processgit_updater::engine::{RunState, label};
 use processgit_updater::envfile;
 use processgit_updater::health::gate::GateSettings;
 use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, SourceError};
 use processgit_updater::store::Store;
 use processgit_updater::trust::{Trust, TrustError};
-use processgit_updater::update::job::{Job, State, Verified};
-use processgit_updater::update::ports::{Journal, Options, Ports};
+use processgit_updater::update::job::{Job, JobId, State, Verified};
+use processgit_updater::update::ports::{Entry, Journal, JournalError, Options, Ports};
+use processgit_updater::update::record::Record;
 use processgit_updater::update::{Request, Updater};
 use serde_json::{Value, json};
 
@@ -109,8 +112,51 @@ impl Trust for Trusting {
     async fn image(&self, _: &str, _: &str, _: &str) -> Result<Verified, TrustError> {
         unreachable!("the simulated trust answers for images")
     }
+    fn agrees(&self, _: &str, _: &str) -> Result<(), TrustError> {
+        Ok(())
+    }
     fn describe(&self) -> String {
         "test".into()
+    }
+}
+
+/// A journal that a dead process no longer writes to.
+struct Mortal {
+    journal: Arc<Store>,
+    world: Simulated,
+}
+
+#[async_trait]
+impl Journal for Mortal {
+    async fn save(&self, job: &Job, record: &Record, entry: Entry) -> Result<(), JournalError> {
+        if self.world.is_dead() {
+            std::future::pending::<()>().await;
+        }
+        self.journal.save(job, record, entry).await
+    }
+    async fn unfinished(&self) -> Result<Vec<(Job, Record)>, JournalError> {
+        self.journal.unfinished().await
+    }
+    async fn job(&self, id: &str) -> Result<Option<Job>, JournalError> {
+        self.journal.job(id).await
+    }
+    async fn recent(&self, limit: usize) -> Result<Vec<Job>, JournalError> {
+        self.journal.recent(limit).await
+    }
+    async fn count(&self) -> Result<usize, JournalError> {
+        self.journal.count().await
+    }
+    async fn known_bad(&self, digest: &str) -> Result<Option<String>, JournalError> {
+        self.journal.known_bad(digest).await
+    }
+    async fn highest_committed(&self) -> Result<Option<semver::Version>, JournalError> {
+        self.journal.highest_committed().await
+    }
+    fn log(&self, job: &JobId, line: &str) {
+        self.journal.log(job, line);
+    }
+    async fn read_log(&self, job: &str, offset: u64, cap: usize) -> Result<Vec<u8>, JournalError> {
+        self.journal.read_log(job, offset, cap).await
     }
 }
 
@@ -160,7 +206,7 @@ impl Installation {
             },
             releases: self.releases.clone(),
             trust: Arc::new(SimulatedTrust::new(Arc::new(Trusting), world.clone())),
-            journal: self.journal.clone(),
+            journal: Arc::new(Mortal { journal: self.journal.clone(), world: world.clone() }),
             clock: self.clock.clone(),
         };
         let options = Options {
@@ -273,7 +319,10 @@ pub fn assert_invariants(installation: &Installation, job: &Job, context: &str) 
     assert_eq!(job.steps.last().map(|s| s.state), Some(job.state), "{context}: the end is the last step");
     if job.state == State::Failed {
         let error = job.error.as_deref().unwrap_or_default();
-        assert!(error.contains("by hand") || error.contains("data was not restored"), "{context}: a failed job says what to do: {error}");
+        assert!(
+            error.contains("by hand") || error.contains("data was not restored"),
+            "{context}: a failed job says what to do: {error}"
+        );
         return;
     }
     let apps: Vec<_> = world.containers.iter().filter(|c| c.labels.contains_key(label::SERVICE)).collect();
@@ -281,7 +330,11 @@ pub fn assert_invariants(installation: &Installation, job: &Job, context: &str) 
     let app = apps[0];
     assert_eq!(app.name, "processgit", "{context}: under its own name");
     assert_eq!(app.state, RunState::Running, "{context}: it runs");
-    assert_eq!(app.restart_policy.name, if app.id.ends_with("01") { installation.scene.restart_policy } else { "unless-stopped" }, "{context}: its restart policy");
+    assert_eq!(
+        app.restart_policy.name,
+        if app.id.ends_with("01") { installation.scene.restart_policy } else { "unless-stopped" },
+        "{context}: its restart policy"
+    );
     let value = envfile::get(world.env.as_deref().unwrap_or_default(), KEY);
     let image = &world.images[&app.image_id];
     match job.state {
@@ -293,7 +346,10 @@ pub fn assert_invariants(installation: &Installation, job: &Job, context: &str) 
             assert_eq!(world.env.as_deref(), Some(installation.scene.env.as_bytes()), "{context}: .env byte for byte");
             assert_eq!(image.version, "1.0.0", "{context}");
             assert_data_restored(installation, &world, context);
-            assert!(!world.tags.contains_key("ghcr.io/algomation-ai/processgit:1.1.0"), "{context}: no tag left behind");
+            assert!(
+                !world.tags.contains_key("ghcr.io/algomation-ai/processgit:1.1.0"),
+                "{context}: no tag left behind"
+            );
         }
         _ => panic!("{context}: {job:?}"),
     }

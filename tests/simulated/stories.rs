@@ -23,7 +23,13 @@ const UNTOUCHED: &[State] = &[Planning, RolledBack];
 
 fn stories() -> Vec<Story> {
     let scene = Scene::default;
-    let refused = |name, manifest, reason| Story { name, scene: Scene { manifest, ..scene() }, end: RolledBack, reason, steps: UNTOUCHED };
+    let refused = |name, manifest, reason| Story {
+        name,
+        scene: Scene { manifest, ..scene() },
+        end: RolledBack,
+        reason,
+        steps: UNTOUCHED,
+    };
     vec![
         Story {
             name: "commit",
@@ -88,7 +94,11 @@ fn stories() -> Vec<Story> {
             reason: "crashes again and again",
             steps: &[Planning, Pulling, Verifying, Swapping, Healthchecking, RollingBack, RolledBack],
         },
-        refused("another name", |m| m["name"] = json!("other"), "the manifest is for \"other\", but this updater updates \"processgit\""),
+        refused(
+            "another name",
+            |m| m["name"] = json!("other"),
+            "the manifest is for \"other\", but this updater updates \"processgit\"",
+        ),
         refused(
             "another tag",
             |m| {
@@ -97,8 +107,16 @@ fn stories() -> Vec<Story> {
             },
             "the manifest is for tag \"v1.2.0\", but \"v1.1.0\" was asked for",
         ),
-        refused("another platform", |m| m["image"]["platforms"] = json!(["linux/s390x"]), "the image is for linux/s390x, but this engine runs linux/"),
-        refused("too large a step", |m| m["min_upgrade_from"] = json!("1.0.5"), "can be installed from 1.0.5 or later, but 1.0.0 runs: update to 1.0.5 first"),
+        refused(
+            "another platform",
+            |m| m["image"]["platforms"] = json!(["linux/s390x"]),
+            "the image is for linux/s390x, but this engine runs linux/",
+        ),
+        refused(
+            "too large a step",
+            |m| m["min_upgrade_from"] = json!("1.0.5"),
+            "can be installed from 1.0.5 or later, but 1.0.0 runs: update to 1.0.5 first",
+        ),
         Story {
             name: "a downgrade",
             scene: Scene { env: "PROCESSGIT_VERSION=1.5.0\n", ..scene() },
@@ -135,7 +153,10 @@ async fn a_digest_that_was_rolled_back_is_refused_until_asked_for_again() {
     let refused = submit_and_wait(&updater, again).await;
     assert_eq!(refused.state, RolledBack);
     let error = refused.error.unwrap();
-    assert!(error.contains("was started before and rolled back: ") && error.contains("crashes again and again"), "{error}");
+    assert!(
+        error.contains("was started before and rolled back: ") && error.contains("crashes again and again"),
+        "{error}"
+    );
     assert!(error.contains("processgit-updater update v1.1.0 --retry"), "{error}");
     assert_eq!(refused.steps.len(), 2);
     let tried = submit_and_wait(&updater, request()).await;

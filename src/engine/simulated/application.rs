@@ -158,6 +158,10 @@ impl Trust for SimulatedTrust {
         })
     }
 
+    fn agrees(&self, method: &str, issuer: &str) -> Result<(), TrustError> {
+        self.judge.agrees(method, issuer)
+    }
+
     fn describe(&self) -> String {
         self.judge.describe()
     }

@@ -93,8 +93,8 @@ pub struct Simulated {
     clock: Arc<dyn Clock>,
     faults: Arc<dyn Faults>,
     latency: Duration,
-    /// Told when a call's fate was death.
-    died: Arc<tokio::sync::Notify>,
+    /// Becomes true when a call's fate was death: from then on nothing that this process asks returns.
+    dead: Arc<tokio::sync::watch::Sender<bool>>,
 }
 
 /// The state of the world. Public to tests, which judge it.
@@ -128,18 +128,23 @@ impl Simulated {
     pub fn new(seed: Seed, clock: Arc<dyn Clock>, faults: Arc<dyn Faults>) -> Self {
         let latency = seed.latency;
         let world = World::new(seed, clock.now());
-        Self { world: Arc::new(Mutex::new(world)), clock, faults, latency, died: Arc::default() }
+        Self { world: Arc::new(Mutex::new(world)), clock, faults, latency, dead: Arc::default() }
     }
 
     /// The same world, met by other luck: what a restarted process sees.
     #[must_use]
     pub fn with_faults(&self, faults: Arc<dyn Faults>) -> Self {
-        Self { faults, died: Arc::default(), ..self.clone() }
+        Self { faults, dead: Arc::default(), ..self.clone() }
     }
 
     /// Returns when a call was told to die.
     pub async fn death(&self) {
-        self.died.notified().await;
+        let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
+    }
+
+    /// The process has died: it does nothing any more.
+    pub fn is_dead(&self) -> bool {
+        *self.dead.borrow()
     }
 
     /// The world as it is.
@@ -154,6 +159,9 @@ impl Simulated {
         work: impl FnOnce(&mut World) -> Result<T, E>,
     ) -> Result<T, E> {
         tokio::time::sleep(self.latency).await;
+        if self.is_dead() {
+            return std::future::pending().await;
+        }
         match self.faults.fate(name) {
             Fate::Go => work(&mut self.world()),
             Fate::Fail(why) => Err(E::from(why)),
@@ -172,7 +180,7 @@ impl Simulated {
     }
 
     async fn die<T>(&self) -> T {
-        self.died.notify_one();
+        self.dead.send_replace(true);
         std::future::pending().await
     }
 }

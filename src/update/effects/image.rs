@@ -172,9 +172,20 @@ pub async fn sweep(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     cx.ports.data.tidy(&cx.job).await.map_err(EffectError::other)
 }
 
+/// A guard that cannot be removed is no reason to undo a healthy update, but worth some tries.
+const TIDY_TRIES: u32 = 3;
+const TIDY_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// After the gate: guards go, and images that earlier jobs pulled, but for the one before.
 pub async fn tidy(cx: &Context, plan: &Plan) -> Result {
-    if let Err(e) = remove_ours(cx).await {
+    let mut removed = remove_ours(cx).await;
+    for _ in 1..TIDY_TRIES {
+        if removed.is_err() {
+            tokio::time::sleep(TIDY_PAUSE).await;
+            removed = remove_ours(cx).await;
+        }
+    }
+    if let Err(e) = removed {
         cx.warn(&format!("a container of this job could not be removed; it goes at the next start: {e}"));
     }
     if let Err(e) = cx.ports.data.tidy(&cx.job).await {

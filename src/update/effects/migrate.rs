@@ -10,7 +10,7 @@ use crate::update::record::Learned;
 /// Runs it to its end, streams what it prints, and demands exit code 0 within the deadline.
 pub async fn migrate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(migration) = &plan.migration else { return Ok(()) };
-    cx.say(&format!("migrating: {}", migration.text));
+    cx.say(&format!("migrating: {}", migration.text()));
     let engine = &cx.ports.engine;
     let spec = specification(cx, plan, migration, learned);
     // A half-made one of the same name can only be a leftover of this job.
@@ -39,7 +39,7 @@ pub async fn migrate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
         Ok(Ok(code)) => {
             return Err(EffectError::other(format!(
                 "the migration failed: {:?} exited with code {code}",
-                migration.text
+                migration.text()
             )));
         }
     }
