@@ -172,8 +172,9 @@ async fn attempt_undo(
             Err(failure) => failure,
         };
         let away = matches!(&failure.0, EffectError::Engine(e) if e.is_unreachable());
-        // The gate has had its own deadline.
-        if effect == Effect::Prove && !away || (tries >= UNDO_TRIES && !away) || Instant::now() + pause > deadline {
+        // A verdict of the gate has had its own deadline.
+        let verdict = effect == Effect::Prove && matches!(failure.0, EffectError::Other(_));
+        if verdict || (tries >= UNDO_TRIES && !away) || Instant::now() + pause > deadline {
             return Err(failure);
         }
         cx.say(&format!("{}; trying again", failure.0));
