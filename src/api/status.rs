@@ -1,6 +1,5 @@
 //! `/healthz` and `/status`: asked often, so they touch neither a lock for long nor the disk.
 
-use std::slice;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -39,7 +38,7 @@ struct Status<'a> {
 pub async fn status(State(app): State<Arc<App>>) -> Response {
     let count = app.face.count();
     let active = app.face.active();
-    answer::json_of_jobs(StatusCode::OK, active.as_ref().map_or(&[], slice::from_ref), |jobs| {
+    answer::json_of_jobs(StatusCode::OK, active.as_slice(), |jobs| {
         answer::serialized(&Status {
             version: VERSION,
             active_job: jobs.first().map(Arc::as_ref),
