@@ -1,4 +1,16 @@
 //! What the operator configured: environment and flags, validated, all faults told at once.
+//!
+//! [`ServeArgs`] (text) → [`ServeArgs::settings`] → [`Settings`] (validated) or every [`Fault`].
+
+mod args;
+mod duration;
+mod parse;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use args::{ServeArgs, default, name};
+pub use parse::Fault;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +22,8 @@ use url::Url;
 /// Where the HTTP API listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// `:9000` is `[::]:9000` (both families), `127.0.0.1:9000`, `[::1]:9000`
+    /// `:9000` is `[::]:9000`, which means all interfaces of both families; `127.0.0.1:9000`, `[::1]:9000`.
+    /// `localhost:9000` is `127.0.0.1:9000`.
     Tcp(SocketAddr),
     /// `unix:/path`
     Unix(PathBuf),
