@@ -15,7 +15,9 @@
 pub mod compose;
 pub mod credentials;
 pub mod docker;
+pub mod lines;
 pub mod simulated;
+pub mod spawner;
 
 use std::collections::BTreeMap;
 
