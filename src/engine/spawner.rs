@@ -78,9 +78,8 @@ pub enum SpawnError {
 pub async fn run(program: Program, lines: Option<mpsc::Sender<String>>) -> Result<Finished, SpawnError> {
     let path = program.path.clone();
     let task = spawning_thread()?.spawn(run_here(program, lines));
-    task.await.unwrap_or_else(|error| {
-        Err(SpawnError::Broken { program: path, source: io::Error::other(error.to_string()) })
-    })
+    task.await
+        .unwrap_or_else(|error| Err(SpawnError::Broken { program: path, source: io::Error::other(error.to_string()) }))
 }
 
 /// The runtime of the one thread that starts children.
@@ -98,7 +97,8 @@ fn spawning_thread() -> Result<&'static Handle, SpawnError> {
 }
 
 async fn run_here(program: Program, lines: Option<mpsc::Sender<String>>) -> Result<Finished, SpawnError> {
-    let mut child = start(&program).map_err(|source| SpawnError::NotStarted { program: program.path.clone(), source })?;
+    let mut child =
+        start(&program).map_err(|source| SpawnError::NotStarted { program: program.path.clone(), source })?;
     let mut tail = VecDeque::with_capacity(TAIL);
     let outcome = timeout(program.deadline, attend(&mut child, &program, &mut tail, lines)).await;
     if !matches!(outcome, Ok(Ok(_))) {
