@@ -74,10 +74,18 @@ pub enum SpawnError {
 /// Runs a program to its end on the spawning thread. `lines` gets what it prints, as far as the receiver
 /// keeps up: a slow receiver never holds up the child.
 ///
-/// Dropping the future does not end the child: half of an `up` is worse than all of it.
-pub async fn run(program: Program, lines: Option<mpsc::Sender<String>>) -> Result<Finished, SpawnError> {
+/// Dropping the future does not end the child: half of an `up` is worse than all of it. `held` (a lock) is
+/// dropped when the child has ended.
+pub async fn run(
+    program: Program,
+    lines: Option<mpsc::Sender<String>>,
+    held: impl Send + 'static,
+) -> Result<Finished, SpawnError> {
     let path = program.path.clone();
-    let task = spawning_thread()?.spawn(run_here(program, lines));
+    let task = spawning_thread()?.spawn(async move {
+        let _held = held;
+        run_here(program, lines).await
+    });
     task.await
         .unwrap_or_else(|error| Err(SpawnError::Broken { program: path, source: io::Error::other(error.to_string()) }))
 }
@@ -228,7 +236,7 @@ mod tests {
     #[tokio::test]
     async fn both_streams_the_exit_code_and_the_lines_are_told() {
         let (sender, mut receiver) = mpsc::channel(8);
-        let finished = run(shell("echo out; sleep 0.1; echo err >&2; exit 3"), Some(sender)).await.unwrap();
+        let finished = run(shell("echo out; sleep 0.1; echo err >&2; exit 3"), Some(sender), ()).await.unwrap();
         assert_eq!(finished.status.code(), Some(3));
         assert_eq!((finished.stdout.as_slice(), finished.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
         assert_eq!(finished.tail, ["out", "err"]);
@@ -239,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_given_environment_is_seen() {
-        let finished = run(shell("/usr/bin/env"), None).await.unwrap();
+        let finished = run(shell("/usr/bin/env"), None, ()).await.unwrap();
         let seen = String::from_utf8(finished.stdout).unwrap();
         assert!(!seen.contains("HOME="), "{seen}");
         assert!(seen.contains("PATH=/usr/bin:/bin"), "{seen}");
@@ -249,7 +257,7 @@ mod tests {
     async fn a_child_past_its_deadline_is_killed_with_its_children() {
         let mut program = shell("sleep 1000 & echo $!; wait");
         program.deadline = Duration::from_millis(200);
-        let error = run(program, None).await.unwrap_err().to_string();
+        let error = run(program, None, ()).await.unwrap_err().to_string();
         assert!(error.starts_with("/bin/sh was killed: not done after 0 s"), "{error}");
         let grandchild = format!("/proc/{}/stat", error.rsplit(' ').next().unwrap());
         let alive = || std::fs::read_to_string(&grandchild).is_ok_and(|stat| !stat.contains(") Z "));
@@ -267,13 +275,13 @@ mod tests {
         let mut program = shell("echo secret; echo talk >&2; sleep 1000");
         program.stdout_is_data = true;
         program.deadline = Duration::from_millis(200);
-        let error = run(program, None).await.unwrap_err().to_string();
+        let error = run(program, None, ()).await.unwrap_err().to_string();
         assert!(error.ends_with("it last said: talk"), "{error}");
     }
 
     #[tokio::test]
     async fn a_child_that_prints_without_end_is_killed() {
-        let error = run(shell("yes"), None).await.unwrap_err();
+        let error = run(shell("yes"), None, ()).await.unwrap_err();
         assert!(matches!(error, SpawnError::TooMuch { limit: 1024, .. }), "{error}");
     }
 
@@ -281,7 +289,7 @@ mod tests {
     async fn a_missing_program_is_named() {
         let mut program = shell("");
         program.path = "/nowhere/docker-compose".into();
-        let error = run(program, None).await.unwrap_err().to_string();
+        let error = run(program, None, ()).await.unwrap_err().to_string();
         assert!(error.starts_with("/nowhere/docker-compose cannot be started: No such file"), "{error}");
     }
 
@@ -291,7 +299,7 @@ mod tests {
         let (sender, mut receiver) = mpsc::channel(8);
         let mut program = shell("echo begun; sleep 0.2; touch done; echo done");
         program.folder = Some(folder.path().into());
-        let waiting = tokio::spawn(run(program, Some(sender)));
+        let waiting = tokio::spawn(run(program, Some(sender), ()));
         assert_eq!(receiver.recv().await.as_deref(), Some("begun"));
         waiting.abort();
         assert_eq!(receiver.recv().await.as_deref(), Some("done"));

@@ -320,7 +320,7 @@ mod tests {
             "Mounts": [{"Type": "volume", "Name": "data", "Source": "/v/data/_data", "Destination": "/data", "RW": true},
                        {"Type": "bind", "Source": "/srv", "Destination": "/srv", "RW": false},
                        {"Type": "image", "Destination": "/x"}],
-            "NetworkSettings": {"Networks": {"four": {"IPAddress": "10.0.0.2"}, "six": {"IPAddress": "", "GlobalIPv6Address": "fd00::2"}, "off": null}},
+            "NetworkSettings": {"Networks": {"four": {"IPAddress": "10.0.0.2"}, "six": {"IPAddress": "", "GlobalIPv6Address": "fd00::2"}}},
         }));
         assert_eq!(read.created_at, Some("2025-01-02T03:04:05.6Z".parse().unwrap()));
         assert_eq!((read.healthcheck, read.healthcheck_seconds), (Healthcheck::Starting, 90));
@@ -331,7 +331,7 @@ mod tests {
             [(MountKind::Volume, "sub/dir", true), (MountKind::Bind, "", false), (MountKind::Other, "", false)];
         assert_eq!(mounts, expected);
         let networks: Vec<_> = read.networks.iter().map(|(name, at)| (name.as_str(), at.as_str())).collect();
-        assert_eq!(networks, [("four", "10.0.0.2"), ("off", ""), ("six", "fd00::2")]);
+        assert_eq!(networks, [("four", "10.0.0.2"), ("six", "fd00::2")]);
         assert_eq!(read.raw["Config"]["Labels"]["a"], "b");
         assert_eq!(read.raw["HostConfig"]["Mounts"][0]["VolumeOptions"]["Subpath"], "sub/dir");
     }
