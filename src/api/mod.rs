@@ -38,7 +38,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[async_trait]
 pub trait Face: Send + Sync {
     async fn submit(&self, request: Request) -> Result<Job, SubmitError>;
-    async fn job(&self, id: &str) -> Option<Job>;
+    async fn job(&self, id: &str) -> Option<Arc<Job>>;
     fn active(&self) -> Option<Arc<Job>>;
     fn history(&self, limit: usize) -> Vec<Arc<Job>>;
     fn count(&self) -> usize;
@@ -54,7 +54,7 @@ impl Face for Updater {
     async fn submit(&self, request: Request) -> Result<Job, SubmitError> {
         Updater::submit(self, request).await
     }
-    async fn job(&self, id: &str) -> Option<Job> {
+    async fn job(&self, id: &str) -> Option<Arc<Job>> {
         Updater::job(self, id).await
     }
     fn active(&self) -> Option<Arc<Job>> {

@@ -1,14 +1,19 @@
 //! The commands that ask nobody: they serve, or touch files of this machine.
 
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{CliError, Outcome};
+use super::{CliError, Outcome, block_on, complain, say};
+use crate::daemon;
+use crate::envfile;
+use crate::release::manifest::Manifest;
+use crate::settings::{ServeArgs, Settings, Signing, default, name};
+use crate::trust::judge::Judge;
 
-/// WIRE: replace by `crate::settings::ServeArgs`.
-#[derive(Debug, Args)]
-pub struct ServeArgs {}
+/// The exit code of a faulty configuration.
+const CONFIGURATION: u8 = 2;
 
 /// Which `.env` is meant.
 #[derive(Debug, Args)]
@@ -43,30 +48,118 @@ pub enum ManifestCommand {
     /// Check release manifests and the signatures beside them
     ///
     /// Looks for the files that carry a signature (such as release.json.sigstore.json) in the same folder.
-    Verify {
-        /// A release.json
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
+    Verify(VerifyArgs),
 }
 
-/// `serve`. WIRE: print each `Fault` as `error: …` and return 2, or hand the settings to
-/// `crate::daemon::serve`.
-pub fn serve(_args: ServeArgs) -> Outcome {
-    Err(CliError::Failed("serve is not wired up yet".into()))
+/// By which policy files are judged: the settings of `serve`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// A release.json
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// PEM public key that must have signed; without it the signature must be keyless
+    #[arg(long, env = name::SIGNING_KEY, value_name = "FILE")]
+    signing_key: Option<PathBuf>,
+    /// OWNER/NAME whose release workflow must have signed
+    #[arg(long, env = name::REPO, default_value = default::REPO)]
+    repo: String,
+    /// OIDC issuer that must have vouched
+    #[arg(long, env = name::SIGNING_ISSUER, default_value = default::SIGNING_ISSUER, value_name = "URL")]
+    signing_issuer: String,
+    /// Identity that must have signed; default: the release workflow of --repo
+    #[arg(long, env = name::SIGNING_IDENTITY_REGEX, value_name = "REGEX")]
+    signing_identity_regex: Option<String>,
+    /// trusted_root.json of a private Sigstore
+    #[arg(long, env = name::TRUSTED_ROOT, value_name = "FILE")]
+    trusted_root: Option<PathBuf>,
 }
 
-/// `env get`, `env set`. WIRE: `crate::envfile::{get_file, set_file}`.
-pub fn env(command: EnvCommand) -> Outcome {
-    let (key, file) = match command {
-        EnvCommand::Get { key, file } | EnvCommand::Set { key, file, value: _ } => (key, file.file),
+/// `serve`: every fault of the settings is a line on stderr.
+pub fn serve(args: ServeArgs) -> Outcome {
+    let settings = match args.settings() {
+        Ok(settings) => settings,
+        Err(faults) => {
+            faults.iter().for_each(|fault| complain(&fault.to_string()));
+            return Ok(CONFIGURATION);
+        }
     };
-    Err(CliError::Failed(format!("{key} in {}: the .env editor is not wired up yet", file.display())))
+    log_to_stdout(&settings);
+    // An update waits more than it computes.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match runtime.block_on(daemon::serve(settings)) {
+        Ok(()) => Ok(0),
+        Err(error) => {
+            tracing::error!("{error}");
+            complain(&error.to_string());
+            Ok(if error.is_configuration() { CONFIGURATION } else { 1 })
+        }
+    }
 }
 
-/// `manifest verify`. WIRE: `crate::release::manifest` for the shape, `crate::trust` for the signatures.
+/// One JSON object a line. Dependencies speak only of trouble, whatever the level: some of them would log
+/// headers.
+fn log_to_stdout(settings: &Settings) {
+    let level = if settings.debug { "debug" } else { "info" };
+    let filter = tracing_subscriber::EnvFilter::new(format!("warn,processgit_updater={level}"));
+    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stdout).init();
+}
+
+/// `env get`, `env set`
+pub fn env(command: EnvCommand) -> Outcome {
+    let failed = |e: envfile::EnvFileError| CliError::Failed(e.to_string());
+    match command {
+        EnvCommand::Get { key, file } => match envfile::get_file(&file.file, &key).map_err(failed)? {
+            Some(value) => say(format!("{value}\n")),
+            None => Ok(1),
+        },
+        EnvCommand::Set { key, value, file } => {
+            let edited = envfile::set_file(&file.file, &key, &value).map_err(failed)?;
+            let before = edited.previous.unwrap_or_else(|| "(absent)".into());
+            if std::io::stdout().is_terminal() {
+                say(format!("{key}: {before} -> {value} ({})\n", file.file.display()))?;
+            }
+            Ok(0)
+        }
+    }
+}
+
+/// `manifest verify`: the same judge and the same rules as an update; 0 only if every file is trusted.
 pub fn manifest(command: ManifestCommand) -> Outcome {
-    let ManifestCommand::Verify { files } = command;
-    let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    Err(CliError::Failed(format!("{}: manifest verify is not wired up yet", names.join(", "))))
+    let ManifestCommand::Verify(args) = command;
+    let (key, root) = (args.signing_key, args.trusted_root);
+    let signing = Signing::new(key, &args.repo, args.signing_issuer, args.signing_identity_regex, root)
+        .map_err(CliError::Failed)?;
+    block_on(async move {
+        let judge = Judge::from_settings(&signing).await.map_err(|e| CliError::Failed(e.to_string()))?;
+        let mut trusted = true;
+        for file in &args.files {
+            match judge_file(&judge, file).await {
+                Ok(text) => say(format!("{}: {text}\n", file.display()))?,
+                Err(why) => {
+                    trusted = false;
+                    writeln!(std::io::stderr(), "error: {}: not trusted: {why}", file.display())?;
+                    0
+                }
+            };
+        }
+        Ok(u8::from(!trusted))
+    })
+}
+
+async fn judge_file(judge: &Judge, file: &std::path::Path) -> Result<String, String> {
+    use crate::trust::Trust;
+    let verified = judge.verify_file(file).await.map_err(|e| e.to_string())?;
+    let bytes = tokio::fs::read(file).await.map_err(|e| e.to_string())?;
+    let manifest = Manifest::parse(&bytes).map_err(|e| e.to_string())?;
+    judge.agrees(&manifest.signing.method, &manifest.signing.issuer).map_err(|e| e.to_string())?;
+    let issuer = verified.issuer.map(|i| format!(", issuer {i}")).unwrap_or_default();
+    Ok(format!(
+        "trusted\n  {} {} -> {}@{}\n  signed by {}{issuer}\n  found in {}",
+        manifest.name,
+        manifest.tag,
+        manifest.image_reference(),
+        manifest.image.digest,
+        verified.identity,
+        verified.carrier
+    ))
 }

@@ -64,7 +64,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the updater (also without any argument)
-    Serve(local::ServeArgs),
+    Serve(Box<crate::settings::ServeArgs>),
     /// How the updater is, and what it does right now
     Status(remote::StatusArgs),
     /// What an update would do, without doing it
@@ -129,7 +129,7 @@ fn arguments() -> Vec<OsString> {
 
 fn run(cli: Cli) -> Outcome {
     match cli.command {
-        Command::Serve(args) => local::serve(args),
+        Command::Serve(args) => local::serve(*args),
         Command::Status(args) => block_on(remote::status(args)),
         Command::Check(args) => block_on(remote::check(args)),
         Command::Update(args) => block_on(remote::update(args)),

@@ -92,3 +92,33 @@ pub struct Settings {
     pub stub: bool,
     pub debug: bool,
 }
+
+impl Signing {
+    /// The policy alone, for judging files. `identity_regex` defaults to the release workflow of `repo`.
+    ///
+    /// # Errors
+    /// `repo` is not `OWNER/NAME`, or the expression is none.
+    pub fn new(
+        key: Option<PathBuf>,
+        repo: &str,
+        issuer: String,
+        identity_regex: Option<String>,
+        trusted_root: Option<PathBuf>,
+    ) -> Result<Self, String> {
+        let wrong = |name: &str, value: &str, accepted: String| format!("{name}={value:?}: {accepted}");
+        let repo = value::repo(repo).map_err(|accepted| wrong(name::REPO, repo, accepted))?;
+        let identity_regex = match identity_regex.filter(|text| !text.is_empty()) {
+            Some(text) => {
+                value::regex(&text).map_err(|accepted| wrong(name::SIGNING_IDENTITY_REGEX, &text, accepted))?
+            }
+            None => value::default_identity(&repo),
+        };
+        Ok(Self { key, issuer, identity_regex, trusted_root, verify_image: true })
+    }
+}
+
+impl std::fmt::Display for Repo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.owner, self.name)
+    }
+}

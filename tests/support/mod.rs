@@ -41,10 +41,10 @@ impl Face for Script {
         self.requests.lock().unwrap().push(request);
         self.submits.lock().unwrap().pop_front().unwrap_or_else(|| Ok(job(&tag, &[])))
     }
-    async fn job(&self, id: &str) -> Option<Job> {
+    async fn job(&self, id: &str) -> Option<Arc<Job>> {
         let mut frames = self.frames.lock().unwrap();
         let next = if frames.len() > 1 { frames.pop_front() } else { frames.front().cloned() };
-        next.filter(|job| job.id.0 == id)
+        next.filter(|job| job.id.0 == id).map(Arc::new)
     }
     fn active(&self) -> Option<Arc<Job>> {
         assert!(!self.panics, "as the script says");
