@@ -17,7 +17,9 @@ pub struct ImageSpec {
     pub behaviour: String,
     /// More of its environment.
     pub env: Vec<(String, String)>,
-    /// CMD; the entrypoint is the application.
+    /// The program that is started.
+    pub entrypoint: String,
+    /// CMD, its arguments.
     pub command: Vec<String>,
     /// As Docker's image config has it (durations in nanoseconds).
     pub healthcheck: Option<Value>,
@@ -35,6 +37,7 @@ impl ImageSpec {
             version: version.to_owned(),
             behaviour: "good".to_owned(),
             env: Vec::new(),
+            entrypoint: "/demo-app".to_owned(),
             command: Vec::new(),
             healthcheck: None,
             platform: own_platform(),
@@ -117,7 +120,7 @@ pub(crate) fn config(spec: &ImageSpec, layers: &[Blob], run: &str) -> Blob {
     let more = spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let env: Vec<String> = own.into_iter().chain(more).map(|(name, value)| format!("{name}={value}")).collect();
     let mut config = json!({
-        "Entrypoint": ["/demo-app"],
+        "Entrypoint": [spec.entrypoint],
         "Cmd": spec.command,
         "Env": env,
         "Labels": { "org.opencontainers.image.version": spec.version, LABEL: run },

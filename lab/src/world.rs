@@ -16,8 +16,8 @@ pub struct World {
     pub others: BTreeMap<String, Container>,
     pub env: String,
     pub compose: String,
-    /// All tags on images of this run.
-    pub tags: BTreeSet<String>,
+    /// All tags and digests on images of this run; the bare id of an image without any.
+    pub images: BTreeSet<String>,
     pub volumes: BTreeSet<String>,
 }
 
@@ -42,18 +42,12 @@ impl World {
             .filter_map(|listed| engine.container(listed["Id"].as_str()?))
             .map(|inspected| (text(&inspected["Name"]).trim_start_matches('/').to_owned(), Container::of(&inspected)))
             .collect();
-        let tags = list(&|label| engine.images(label))
-            .iter()
-            .filter_map(|image| image["RepoTags"].as_array())
-            .flatten()
-            .map(text)
-            .collect();
         Self {
             app: containers.remove(&deployment.container),
             others: containers,
             env: fs::read_to_string(deployment.env_file()).unwrap_or_default(),
             compose: fs::read_to_string(deployment.compose_file()).unwrap_or_default(),
-            tags,
+            images: list(&|label| engine.images(label)).iter().flat_map(names).collect(),
             volumes: list(&|label| engine.volumes(label)).iter().map(|volume| text(&volume["Name"])).collect(),
         }
     }
@@ -71,14 +65,14 @@ impl World {
         forgiving.assert_untouched(after);
     }
 
-    /// The application runs `image` (an id), selected by `value` in `.env`; nothing else has changed, and
-    /// nothing is left but the tag of the new version.
-    pub fn assert_updated(&self, after: &Self, image: &str, env: &str, tag: &str) {
+    /// The application runs `image` (an id), `.env` is now `env`; nothing else has changed, and the engine
+    /// knows the new image by `names` alone.
+    pub fn assert_updated(&self, after: &Self, image: &str, env: &str, names: &[String]) {
         let (Some(old), Some(new)) = (&self.app, &after.app) else { panic!("the application is gone: {after:#?}") };
         let wanted = Container { image: image.to_owned(), ..old.without_identity() };
         assert_eq!(wanted, new.without_identity(), "left: wanted, right: after the update");
         let mut forgiving = Self { app: after.app.clone(), env: env.to_owned(), ..self.clone() };
-        forgiving.tags.insert(tag.to_owned());
+        forgiving.images.extend(names.iter().cloned());
         forgiving.assert_untouched(after);
     }
 }
@@ -126,6 +120,13 @@ fn shape(inspected: &Value) -> Value {
         "command": inspected["Config"]["Cmd"],
         "networks": networks.map(|networks| networks.keys().collect::<Vec<_>>()),
     })
+}
+
+/// Everything by which an image can be named.
+fn names(image: &Value) -> BTreeSet<String> {
+    let lists = ["RepoTags", "RepoDigests"].iter().filter_map(|key| image[key].as_array()).flatten();
+    let names: BTreeSet<String> = lists.map(text).filter(|name| !name.contains("<none>")).collect();
+    if names.is_empty() { [text(&image["Id"])].into() } else { names }
 }
 
 fn text(value: &Value) -> String {

@@ -33,7 +33,7 @@ fn a_deployment_answers_survives_a_change_of_version_and_leaves_nothing_behind()
     assert!(downtime < Duration::from_secs(5) && !downtime.is_zero(), "{downtime:?}");
     let image = lab.engine.image(&next.reference()).expect("the new image")["Id"].as_str().unwrap().to_owned();
     let env = before.env.replace("1.0.0", "1.1.0");
-    before.assert_updated(&World::of(&app), &image, &env, &format!("{}:1.1.0", next.name()));
+    before.assert_updated(&World::of(&app), &image, &env, &[format!("{}:1.1.0", next.name()), next.reference()]);
 
     let (engine, labels, folder) =
         (lab.engine.clone(), [lab.run.label(), lab.run.project_label()], app.folder().to_owned());
