@@ -22,6 +22,7 @@
 //! | [`publish`]    | a whole release: image, manifest, signatures, assets |
 //! | [`deployment`] | a Compose project with `.env` and siblings |
 //! | [`updater`]    | the product as a process |
+//! | [`load`]       | how many answers a second? |
 //! | [`poller`]     | how long was the application away? |
 //! | [`world`]      | what must not change, before and after |
 //!
@@ -32,6 +33,7 @@ pub mod deployment;
 pub mod engine;
 pub mod http;
 pub mod image;
+pub mod load;
 pub mod poller;
 pub mod publish;
 pub mod registry;
@@ -128,6 +130,14 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// The product, as built beside the program that asks: for `demo` and `bench`; tests know it from Cargo.
+pub fn updater_program() -> PathBuf {
+    let own = std::env::current_exe().expect("the path of this program");
+    let program = own.with_file_name("processgit-updater");
+    assert!(program.is_file(), "{} is not built: start ./demo or ./bench, which build it", program.display());
+    program
 }
 
 /// The static demonstration application, built by `./test`.

@@ -72,6 +72,16 @@ impl Updater {
     /// Starts the process anew, ending the one that runs, and waits until it answers.
     pub fn restart(&mut self) {
         self.kill9();
+        self.spawn();
+        eventually("an answer of /healthz", Duration::from_secs(20), || {
+            let ended = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
+            assert!(ended.is_none(), "the updater ended at its start ({ended:?}):\n{}", self.log_text());
+            http::get(&format!("{}/healthz", self.base)).ok().filter(|answer| answer.status == 200)
+        });
+    }
+
+    /// Starts the process; it does not answer yet.
+    pub fn spawn(&mut self) {
         let log = || File::options().create(true).append(true).open(&self.log).expect("the updater's log");
         let process = self
             .command()
@@ -82,11 +92,6 @@ impl Updater {
             .spawn()
             .unwrap_or_else(|e| panic!("{} cannot be started: {e}", self.program.display()));
         self.process = Some(process);
-        eventually("an answer of /healthz", Duration::from_secs(20), || {
-            let ended = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
-            assert!(ended.is_none(), "the updater ended at its start ({ended:?}):\n{}", self.log_text());
-            http::get(&format!("{}/healthz", self.base)).ok().filter(|answer| answer.status == 200)
-        });
     }
 
     /// The program with the settings of this updater: for `serve` and for the commands that talk to it.
@@ -96,6 +101,11 @@ impl Updater {
         command.current_dir(&self.folder).env_clear().env("PATH", path).env("HOME", &self.folder);
         command.envs(&self.settings);
         command
+    }
+
+    /// Its settings, as environment variables.
+    pub fn settings(&self) -> &BTreeMap<String, String> {
+        &self.settings
     }
 
     /// The process's number.
