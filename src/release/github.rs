@@ -89,7 +89,7 @@ struct Page {
 }
 
 impl GithubReleases {
-    /// Reads the system's CA certificates, and fails when there are none.
+    /// Reads the system's CA certificates. Fails on a token that no HTTP header can carry.
     pub fn new(api: Url, repo: Repo, token: Option<SecretString>) -> Result<Self, SourceError> {
         Self::with_limits(api, repo, token, Limits::default())
     }
@@ -105,16 +105,16 @@ impl GithubReleases {
     async fn all(&self, before: Option<Arc<Vec<Page>>>) -> Result<Vec<Page>, SourceError> {
         let deadline = Instant::now() + self.limits.call;
         let mut pages: Vec<Page> = Vec::new();
-        let mut url = self.address(&["releases"], 1);
+        let mut url = self.list_address(1);
         for number in 1..=PAGES {
             let old = before.as_ref().and_then(|pages| pages.get(number - 1)).filter(|old| old.url == url);
-            let page = self.page(url, old, deadline).await?.ok_or_else(|| self.no_repository())?;
+            let page = self.page(url, old, deadline, many).await?.ok_or_else(|| self.no_repository())?;
             let next = page.next.clone();
             pages.push(page);
             match next {
                 Some(next) if next.origin() == self.api.origin() => url = next,
                 // Behind a proxy an API may not know its own name. Elsewhere we never go.
-                Some(_) => url = self.address(&["releases"], number + 1),
+                Some(_) => url = self.list_address(number + 1),
                 None => return Ok(pages),
             }
         }
@@ -123,16 +123,20 @@ impl GithubReleases {
     }
 
     /// One page, unless there is none; the old one again where the API says so.
-    async fn page(&self, url: Url, old: Option<&Page>, deadline: Instant) -> Result<Option<Page>, SourceError> {
+    async fn page(
+        &self,
+        url: Url,
+        old: Option<&Page>,
+        deadline: Instant,
+        understand: fn(&[u8]) -> serde_json::Result<Vec<Release>>,
+    ) -> Result<Option<Page>, SourceError> {
         let etag = old.and_then(|old| old.etag.clone());
         let get = Get { url, accept: JSON, etag, cap: PAGE_CAP, deadline };
         match (self.http.get(&get).await?, old) {
             (Answer::Body { bytes, etag, next }, _) => {
-                let releases = understood(&bytes).map_err(|reason| {
-                    let text = format!(
-                        "{} answers what is no list of releases ({reason}): check {GITHUB_API}",
-                        shown(&get.url)
-                    );
+                let releases = understand(&bytes).map_err(|reason| {
+                    let at = shown(&get.url);
+                    let text = format!("{at} answers something else than releases ({reason}): check {GITHUB_API}");
                     SourceError::Unavailable(text)
                 })?;
                 let next = next.and_then(|next| get.url.join(&next).ok());
@@ -144,15 +148,17 @@ impl GithubReleases {
     }
 
     /// `{api}/repos/{owner}/{name}/…`
-    fn address(&self, path: &[&str], page: usize) -> Url {
+    fn address(&self, path: &[&str], query: Option<&str>) -> Url {
         let mut url = self.api.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["repos", &self.repo.owner, &self.repo.name]).extend(path);
         }
-        if path == ["releases"] {
-            url.set_query(Some(&format!("per_page=100&page={page}")));
-        }
+        url.set_query(query);
         url
+    }
+
+    fn list_address(&self, page: usize) -> Url {
+        self.address(&["releases"], Some(&format!("per_page=100&page={page}")))
     }
 
     fn slot(&self, tag: &str) -> Arc<Slot<Page>> {
@@ -190,14 +196,21 @@ impl ReleaseSource for GithubReleases {
     }
 
     async fn by_tag(&self, tag: &str) -> Result<Release, SourceError> {
-        let absent = || SourceError::NotFound(format!("there is no release {tag:?} in {}", self.place()));
+        let absent = || {
+            let private = match self.has_token {
+                true => String::new(),
+                false => format!(" (a private repository needs {GITHUB_TOKEN})"),
+            };
+            SourceError::NotFound(format!("there is no release {tag:?} in {}{private}", self.place()))
+        };
         if !is_tag(tag) {
             return Err(absent());
         }
         let slot = self.slot(tag);
         let page = slot.get(self.limits.fresh, async |before: Option<Arc<Page>>| {
             let deadline = Instant::now() + self.limits.call;
-            let page = self.page(self.address(&["releases", "tags", tag], 1), before.as_deref(), deadline).await?;
+            let url = self.address(&["releases", "tags", tag], None);
+            let page = self.page(url, before.as_deref(), deadline, one).await?;
             page.filter(|page| !page.releases.is_empty()).ok_or_else(absent)
         });
         let page = page.await?;
@@ -227,7 +240,7 @@ impl ReleaseSource for GithubReleases {
         match self.http.get(&Get { url, accept: BINARY, etag: None, cap, deadline }).await? {
             Answer::Body { bytes, .. } => Ok(bytes),
             Answer::Absent | Answer::Unchanged => {
-                Err(SourceError::NotFound(format!("{} is no longer at {}", asset.name, asset.url)))
+                Err(SourceError::NotFound(format!("the release's {} is not there any more (404)", asset.name)))
             }
         }
     }
@@ -279,21 +292,17 @@ struct ToldAsset {
     browser_download_url: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    Many(Vec<Told>),
-    One(Box<Told>),
+fn many(bytes: &[u8]) -> serde_json::Result<Vec<Release>> {
+    Ok(offered(serde_json::from_slice::<Vec<Told>>(bytes)?))
 }
 
-/// The releases of an answer, without drafts and without tags that nobody could ask for.
-fn understood(bytes: &[u8]) -> Result<Vec<Release>, String> {
-    let told: OneOrMany = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-    let told = match told {
-        OneOrMany::Many(told) => told,
-        OneOrMany::One(told) => vec![*told],
-    };
-    Ok(told.into_iter().filter(|told| !told.draft && is_tag(&told.tag_name)).map(release).collect())
+fn one(bytes: &[u8]) -> serde_json::Result<Vec<Release>> {
+    Ok(offered(vec![serde_json::from_slice::<Told>(bytes)?]))
+}
+
+/// Without drafts and without tags that nobody could ask for.
+fn offered(told: Vec<Told>) -> Vec<Release> {
+    told.into_iter().filter(|told| !told.draft && is_tag(&told.tag_name)).map(release).collect()
 }
 
 fn release(told: Told) -> Release {

@@ -24,6 +24,8 @@ const REDIRECTS: usize = 5;
 /// Tries after the first one, on broken connections and 5xx.
 const RETRIES: u32 = 2;
 
+const NO_ROOTS: &str = "; this system has no CA certificates, so no https server can be trusted: install them";
+
 /// What to get, and how much of it.
 pub(super) struct Get {
     pub url: Url,
@@ -65,27 +67,33 @@ pub(super) struct Http {
     client: Client,
     api: Url,
     authorization: Option<HeaderValue>,
+    /// What is put behind the reason why a host is unreachable.
+    hint: &'static str,
     pause: Duration,
 }
 
 impl Http {
     pub fn new(api: &Url, token: Option<&SecretString>, limits: &Limits) -> Result<Self, SourceError> {
-        let client = Client::builder()
-            // GitHub refuses clients without a name.
-            .user_agent(concat!("processgit-updater/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .connect_timeout(limits.connect)
-            .build()
-            .map_err(|e| {
-                let cause = root_cause(&e);
-                SourceError::Unavailable(format!("no HTTPS client: {cause}; install the system's CA certificates"))
-            })?;
+        let builder = || {
+            Client::builder()
+                // GitHub refuses clients without a name.
+                .user_agent(concat!("processgit-updater/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .connect_timeout(limits.connect)
+        };
+        // Without CA certificates on the system there is no client at all. An API on plain http needs
+        // none, so then there is one that trusts nobody, and says why.
+        let (client, hint) = match builder().build() {
+            Ok(client) => (Ok(client), ""),
+            Err(_) => (builder().tls_certs_only(Vec::new()).build(), NO_ROOTS),
+        };
+        let client = client.map_err(|e| SourceError::Unavailable(format!("no HTTP client: {}", root_cause(&e))))?;
         let authorization = match token {
             Some(token) => Some(bearer(token)?),
             None => None,
         };
-        Ok(Self { client, api: api.clone(), authorization, pause: limits.pause })
+        Ok(Self { client, api: api.clone(), authorization, hint, pause: limits.pause })
     }
 
     /// Gets it before the deadline, however often it is tried.
@@ -145,7 +153,8 @@ impl Http {
         if let Some(etag) = &get.etag {
             request = request.header(IF_NONE_MATCH, etag);
         }
-        request.send().await.map_err(|e| Failure::Again(format!("{} is unreachable: {}", shown(url), root_cause(&e))))
+        let unreachable = |e| Failure::Again(format!("{} is unreachable: {}{}", shown(url), root_cause(&e), self.hint));
+        request.send().await.map_err(unreachable)
     }
 
     async fn read(&self, get: &Get, url: &Url, response: Response) -> Result<Answer, Failure> {
