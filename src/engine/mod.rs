@@ -270,8 +270,8 @@ pub trait Engine: Send + Sync {
     /// Removes a tag; the image too when nothing else names or uses it. Not found is success. The last tag
     /// of an image that a container uses stays: `Conflict`.
     async fn untag(&self, reference: &str) -> Result<()>;
-    /// Creates, never starts. Returns the id. A bind source or a volume that does not exist is refused,
-    /// never made.
+    /// Creates, never starts. Returns the id. A bind source, volume or network that does not exist is
+    /// refused, never made.
     async fn create(&self, spec: &ContainerSpec) -> Result<String>;
     async fn start(&self, id: &str) -> Result<()>;
     /// SIGTERM (or the container's own stop signal), then SIGKILL after `grace_seconds` (None: the

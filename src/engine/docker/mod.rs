@@ -136,6 +136,15 @@ impl DockerEngine {
         Ok(())
     }
 
+    /// The engine notices a missing network only at the start.
+    async fn check_networks(&self, client: &Client, spec: &ContainerSpec) -> Result<()> {
+        for network in spec.networks.iter().filter(|network| convert::is_named_network(network)) {
+            let subject = format!("network {}", checked(network)?);
+            self.within(LOOK, "inspecting", &subject, client.docker.inspect_network(network, None)).await?;
+        }
+        Ok(())
+    }
+
     async fn join(&self, client: &Client, id: &str, network: &str) -> Result<()> {
         let what = format!("network {}", checked(network)?);
         let request = NetworkConnectRequest { container: id.to_owned(), endpoint_config: None };
@@ -221,8 +230,9 @@ impl Engine for DockerEngine {
         let body = convert::create_body(spec)?;
         let client = self.client().await?;
         self.check_volumes(&client, spec).await?;
+        self.check_networks(&client, spec).await?;
         let options = CreateContainerOptionsBuilder::new().name(&spec.name).build();
-        let subject = format!("image {} (or a network) for container {}", spec.image, spec.name);
+        let subject = format!("image {} for container {}", spec.image, spec.name);
         let call = client.docker.create_container(Some(options), body);
         let id = self.within(ACT, "creating a container from", &subject, call).await?.id;
         for network in spec.networks.iter().skip(1) {
