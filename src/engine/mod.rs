@@ -101,6 +101,9 @@ pub struct Image {
     pub labels: BTreeMap<String, String>,
     /// `os/arch[/variant]`
     pub platform: String,
+    /// The whole answer of the engine (its `Config` holds the defaults a service inherits).
+    #[serde(skip)]
+    pub raw: serde_json::Value,
 }
 
 /// What the container does right now.

@@ -1,4 +1,26 @@
 //! Is it genuine? Signatures on the manifest and on the image, judged by the operator's policy alone.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`judge`]   | [`judge::Judge`], the [`Trust`] that `serve` and the commands use |
+//! | [`policy`]  | whom the operator trusts: a pinned key, or an issuer and an identity |
+//! | [`key`]     | signatures made with the pinned key |
+//! | [`keyless`] | signatures made with a certificate of a moment, and the proof of that moment |
+//! | [`root`]    | the Sigstore (public or private) that keyless signatures are checked against |
+//! | [`carrier`] | the file formats that carry a manifest's signature (pure) |
+//! | [`payload`] | what a signature on an image says, bound to the digest (pure) |
+//! | [`image`]   | finds the signatures of an image in its registry |
+//! | [`rekor`]   | asks the transparency log for an entry that a release does not carry |
+
+pub mod carrier;
+pub mod image;
+pub mod judge;
+pub mod key;
+pub mod keyless;
+pub mod payload;
+pub mod policy;
+pub mod rekor;
+pub mod root;
 
 use std::collections::BTreeMap;
 
@@ -10,8 +32,18 @@ use crate::update::job::Verified;
 /// The most bytes of a signature carrier that are fetched.
 pub const CARRIER_CAP: usize = 1024 * 1024;
 
+/// The release assets that may carry the manifest's signature, in the order they are looked at.
+/// The last two belong together.
+pub const CARRIERS: [&str; 5] = [
+    "release.json.sigstore.json",
+    "release.json.cosign.bundle",
+    "release.json.bundle",
+    "release.json.sig",
+    "release.json.crt",
+];
+
 /// Why something is not trusted. The text says what was found and what was expected.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
     /// Checked, and not genuine (or no signature at all). Never try again.
     #[error("{0}")]
@@ -19,6 +51,11 @@ pub enum TrustError {
     /// Could not be checked: registry unreachable, and the like.
     #[error("{0}")]
     Unavailable(String),
+}
+
+/// Short for a refusal.
+pub(crate) fn refused(text: impl Into<String>) -> TrustError {
+    TrustError::Refused(text.into())
 }
 
 /// The judge.
@@ -32,6 +69,10 @@ pub trait Trust: Send + Sync {
     async fn manifest(&self, manifest: &Bytes, carriers: &BTreeMap<String, Bytes>) -> Result<Verified, TrustError>;
     /// Judges the image `registry/repository` at `digest`, by the signatures in its registry.
     async fn image(&self, registry: &str, repository: &str, digest: &str) -> Result<Verified, TrustError>;
+    /// What a verified manifest says of its own signing must agree with the policy, or the publisher and
+    /// the operator mean different things. With a pinned key nothing is compared: manifests say
+    /// `cosign-keyless`, the only method their schema knows, and the key has decided already.
+    fn agrees(&self, method: &str, issuer: &str) -> Result<(), TrustError>;
     /// One line for `status` and the log: by which policy is judged.
     fn describe(&self) -> String;
 }

@@ -63,6 +63,7 @@ fn platform(os: &str, arch: &str, variant: &str) -> String {
 }
 
 pub(super) fn image(image: ImageInspect) -> Image {
+    let raw = serde_json::to_value(&image).unwrap_or_default();
     let (os, arch) = (image.os.unwrap_or_default(), image.architecture.unwrap_or_default());
     Image {
         id: image.id.unwrap_or_default(),
@@ -70,6 +71,7 @@ pub(super) fn image(image: ImageInspect) -> Image {
         repo_tags: image.repo_tags.unwrap_or_default(),
         labels: image.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
         platform: platform(&os, oci_arch(&arch), &image.variant.unwrap_or_default()),
+        raw,
     }
 }
 

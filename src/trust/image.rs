@@ -1,0 +1,110 @@
+//! Finds the signatures of an image in its registry. Nothing found here is believed: every manifest and
+//! blob is hashed again, and every signature is bound to the digest by whoever judges it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::CARRIER_CAP;
+use crate::registry::{Descriptor, Manifest, RegistryError, Repository};
+
+/// Manifests that are looked at in one place, and layers of each. An image has few signatures; a registry
+/// that somebody else can write to must not keep us busy.
+const MANIFESTS: usize = 32;
+const LAYERS: usize = 32;
+
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
+const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+
+/// Where signatures may be, in the order they are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The referrers API of OCI 1.1, or the tag that stands in for it where there is no such API.
+    Referrers { fallback: String },
+    /// cosign's own tag, before OCI 1.1.
+    Tag(String),
+}
+
+/// A signature that was found, not yet checked.
+#[derive(Debug, Clone)]
+pub struct Signature {
+    /// `referrers`, or the tag.
+    pub place: String,
+    pub content: Content,
+}
+
+/// The two ways to sign an image.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// A Sigstore bundle (cosign 3).
+    Bundle(Bytes),
+    /// A payload, and everything about its signature in annotations (cosign before 3).
+    SimpleSigning { payload: Bytes, annotations: BTreeMap<String, String> },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Referrers { .. } => f.write_str("referrers"),
+            Self::Tag(tag) => write!(f, "tag {tag}"),
+        }
+    }
+}
+
+/// Where to look for the signatures of `digest` (`sha256:…`).
+pub fn places(digest: &str) -> [Place; 2] {
+    let tag = digest.replace(':', "-");
+    let old = Place::Tag(format!("{tag}.sig"));
+    [Place::Referrers { fallback: tag }, old]
+}
+
+/// Everything in one place that has the form of a signature.
+///
+/// # Errors
+/// See [`RegistryError`]; content that is gone or other than its digest promises is an error too.
+pub async fn signatures(repository: &Repository, place: &Place, digest: &str) -> Result<Vec<Signature>, RegistryError> {
+    let mut found = Vec::new();
+    match place {
+        Place::Tag(tag) => {
+            let manifest = repository.manifest(tag, CARRIER_CAP).await?.unwrap_or_default();
+            read_layers(repository, &manifest, &format!("tag {tag}"), &mut found).await?;
+        }
+        Place::Referrers { fallback } => {
+            let (listed, name) = match repository.referrers(digest, CARRIER_CAP).await? {
+                Some(listed) => (listed, "referrers".to_owned()),
+                None => {
+                    let index = repository.manifest(fallback, CARRIER_CAP).await?.unwrap_or_default();
+                    (index.manifests, format!("tag {fallback}"))
+                }
+            };
+            for Descriptor { digest, .. } in listed.iter().take(MANIFESTS) {
+                // What is listed but gone is somebody's clean-up, not a signature.
+                let Some(manifest) = repository.manifest(digest, CARRIER_CAP).await? else { continue };
+                read_layers(repository, &manifest, &name, &mut found).await?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The layers' own media types decide: lists and fallback tags name wrong artifact types.
+async fn read_layers(
+    repository: &Repository,
+    manifest: &Manifest,
+    place: &str,
+    found: &mut Vec<Signature>,
+) -> Result<(), RegistryError> {
+    for layer in manifest.layers.iter().take(LAYERS) {
+        let content = if layer.media_type.starts_with(BUNDLE) {
+            Content::Bundle(repository.blob(&layer.digest, CARRIER_CAP).await?)
+        } else if layer.media_type == SIMPLE_SIGNING {
+            let payload = repository.blob(&layer.digest, CARRIER_CAP).await?;
+            Content::SimpleSigning { payload, annotations: layer.annotations.clone() }
+        } else {
+            continue;
+        };
+        found.push(Signature { place: place.to_owned(), content });
+    }
+    Ok(())
+}

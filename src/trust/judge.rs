@@ -1,0 +1,384 @@
+//! The judge: a policy, a trusted root, and what it takes to look signatures up.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sigstore_verify::types::{DerCertificate, Sha256Hash, SignatureBytes};
+
+use super::carrier::{self, Carrier};
+use super::image::{self, Signature};
+use super::key::Subject;
+use super::keyless::{self, Proven};
+use super::payload;
+use super::policy::{Policy, PolicyError};
+use super::rekor::Rekor;
+use super::root::Root;
+use super::{CARRIER_CAP, CARRIERS, Trust, TrustError, refused};
+use crate::registry::{self, RegistryError, is_digest};
+use crate::settings::Signing;
+use crate::update::job::Verified;
+
+/// The only method manifests know (schema version 1).
+const METHOD: &str = "cosign-keyless";
+/// Bytes of a `release.json` that the command line reads.
+const MANIFEST_CAP: u64 = 1024 * 1024;
+
+/// Judges by the operator's settings. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    rules: Arc<Rules>,
+    registry: registry::Client,
+    rekor: Rekor,
+}
+
+/// Policy and root: everything that decides, and nothing that does I/O.
+#[derive(Debug)]
+struct Rules {
+    policy: Policy,
+    root: Root,
+}
+
+/// Why there is no judge.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum JudgeError {
+    /// A setting makes no policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The machine lacks something, like certificates for TLS.
+    #[error("{0}")]
+    Machine(String),
+}
+
+/// What came of looking at one carrier.
+enum Finding {
+    Holds(Box<Verified>),
+    /// Made under the other kind of policy; says what it is.
+    Foreign(String),
+    /// Holds so far, but its log entry must be looked up.
+    Unlogged(SignatureBytes, Vec<DerCertificate>),
+}
+
+impl Judge {
+    /// Builds the judge that the settings ask for; reads the key and the trusted root.
+    ///
+    /// # Errors
+    /// A setting that makes no policy is named, with what would be accepted.
+    pub async fn from_settings(signing: &Signing) -> Result<Self, JudgeError> {
+        let signing = signing.clone();
+        let rules = tokio::task::spawn_blocking(move || {
+            let root = Root::load(signing.trusted_root.as_deref())?;
+            Ok::<_, PolicyError>(Rules { policy: Policy::from_settings(&signing)?, root })
+        });
+        let rules = rules.await.map_err(|panicked| JudgeError::Machine(panicked.to_string()))??;
+        let registry = registry::Client::new().map_err(|error| JudgeError::Machine(error.to_string()))?;
+        let rekor = Rekor::new().map_err(|error| JudgeError::Machine(error.to_string()))?;
+        Ok(Self { rules: Arc::new(rules), registry, rekor })
+    }
+
+    /// Judges a manifest on disk by the carriers beside it: for `dist/release.json` that is
+    /// `dist/release.json.sigstore.json` and so on.
+    ///
+    /// # Errors
+    /// See [`Trust::manifest`]; a file that cannot be read is [`TrustError::Unavailable`].
+    pub async fn verify_file(&self, manifest: &Path) -> Result<Verified, TrustError> {
+        let path = manifest.to_owned();
+        let read = tokio::task::spawn_blocking(move || read_with_carriers(&path));
+        let (manifest, carriers) = read.await.map_err(|panicked| TrustError::Unavailable(panicked.to_string()))??;
+        self.manifest(&manifest, &carriers).await
+    }
+
+    async fn look_up(
+        &self,
+        manifest: &Bytes,
+        signature: SignatureBytes,
+        certificates: Vec<DerCertificate>,
+    ) -> Result<Verified, TrustError> {
+        let leaf = certificates.first().ok_or_else(|| refused("release.json.crt holds no certificate"))?;
+        let logs: Vec<String> = self.rules.root.logs().map(str::to_owned).collect();
+        let entry = self.rekor.find(&logs, manifest, &signature, leaf).await?;
+        let bundle = carrier::assemble(signature, certificates, entry);
+        let (rules, manifest) = (self.rules.clone(), manifest.clone());
+        blocking(move || rules.bundle("manifest", CARRIERS[3], &bundle, Subject::Blob(&manifest))).await
+    }
+}
+
+#[async_trait]
+impl Trust for Judge {
+    fn carriers(&self) -> &'static [&'static str] {
+        &CARRIERS
+    }
+
+    async fn manifest(&self, manifest: &Bytes, carriers: &BTreeMap<String, Bytes>) -> Result<Verified, TrustError> {
+        let (rules, bytes, found) = (self.rules.clone(), manifest.clone(), carriers.clone());
+        let findings = blocking(move || rules.manifest(&bytes, &found)).await?;
+        let mut first = None;
+        let mut foreign = Vec::new();
+        for finding in findings {
+            match finding {
+                Finding::Foreign(what) => foreign.push(what),
+                Finding::Holds(verified) => drop(first.get_or_insert(*verified)),
+                Finding::Unlogged(signature, certificates) => {
+                    let verified = self.look_up(manifest, signature, certificates).await?;
+                    first.get_or_insert(verified);
+                }
+            }
+        }
+        first.ok_or_else(|| {
+            let expected = self.describe();
+            if foreign.is_empty() {
+                return refused(format!("release.json is not signed: none of {} is there", CARRIERS.join(", ")));
+            }
+            refused(format!("no signature on release.json is one we trust ({expected}): {}", foreign.join("; ")))
+        })
+    }
+
+    async fn image(&self, registry: &str, repository: &str, digest: &str) -> Result<Verified, TrustError> {
+        if !is_digest(digest) {
+            return Err(refused(format!("{digest:?} is no digest: expected sha256: and 64 hex digits")));
+        }
+        let hash = Sha256Hash::from_hex(&digest["sha256:".len()..]).map_err(|error| refused(error.to_string()))?;
+        let image = format!("{registry}/{repository}@{digest}");
+        let repository = self.registry.repository(registry, repository).map_err(from_registry)?;
+        let mut reasons = Vec::new();
+        for place in image::places(digest) {
+            for signature in image::signatures(&repository, &place, digest).await.map_err(from_registry)? {
+                let rules = self.rules.clone();
+                match blocking(move || rules.image(&signature, hash)).await {
+                    Ok(verified) => return Ok(verified),
+                    Err(error @ TrustError::Unavailable(_)) => return Err(error),
+                    Err(TrustError::Refused(why)) => reasons.push(format!("{place}: {why}")),
+                }
+            }
+        }
+        if reasons.is_empty() {
+            return Err(refused(format!("{image} carries no signature, expected one by {}", self.describe())));
+        }
+        reasons.dedup();
+        Err(refused(format!("no signature on {image} is by {}: {}", self.describe(), reasons.join("; "))))
+    }
+
+    fn agrees(&self, method: &str, issuer: &str) -> Result<(), TrustError> {
+        match &self.rules.policy {
+            Policy::Key(_) => Ok(()),
+            Policy::Keyless { .. } if method != METHOD => {
+                Err(refused(format!("the manifest says it is signed by {method:?}, we verify {METHOD:?}")))
+            }
+            Policy::Keyless { issuer: ours, .. } if issuer != ours => {
+                Err(refused(format!("the manifest says its issuer is {issuer:?}, the settings trust {ours:?}")))
+            }
+            Policy::Keyless { .. } => Ok(()),
+        }
+    }
+
+    fn describe(&self) -> String {
+        match &self.rules.policy {
+            Policy::Key(key) => key.name().to_owned(),
+            Policy::Keyless { issuer, identity } => {
+                format!(
+                    "keyless, issuer {issuer}, identity ^(?:{})$, {}",
+                    identity.configured(),
+                    self.rules.root.source()
+                )
+            }
+        }
+    }
+}
+
+impl Rules {
+    /// Looks at every carrier; the first that does not hold is the verdict.
+    fn manifest(&self, manifest: &[u8], carriers: &BTreeMap<String, Bytes>) -> Result<Vec<Finding>, TrustError> {
+        let mut findings = Vec::new();
+        let mut logged = Vec::new();
+        for name in &CARRIERS[..3] {
+            let Some(bytes) = carriers.get(*name) else { continue };
+            let carrier = carrier::bundle(bytes).map_err(|why| refused(format!("{name} {why}")))?;
+            if let Carrier::Bundle(bundle) = &carrier
+                && let Some((signature, leaf)) = carrier::signature_and_leaf(bundle)
+            {
+                logged.push((signature.clone(), leaf.clone()));
+            }
+            findings.push(self.carrier(name, carrier, manifest)?);
+        }
+        if let Some(bytes) = carriers.get(CARRIERS[3]) {
+            let name = CARRIERS[3];
+            let signature = carrier::signature(bytes).map_err(|why| refused(format!("{name} {why}")))?;
+            let certificates = match carriers.get(CARRIERS[4]) {
+                Some(bytes) => carrier::certificates(bytes).map_err(|why| refused(format!("{} {why}", CARRIERS[4])))?,
+                None => Vec::new(),
+            };
+            // The same signature that a bundle has just proven needs no second proof.
+            let proven =
+                certificates.first().is_some_and(|leaf| logged.iter().any(|(s, l)| *s == signature && l == leaf));
+            if !proven {
+                findings.push(self.carrier(name, Carrier::Bare { signature, certificates }, manifest)?);
+            }
+        }
+        Ok(findings)
+    }
+
+    fn carrier(&self, name: &str, carrier: Carrier, manifest: &[u8]) -> Result<Finding, TrustError> {
+        let by_certificate = match &carrier {
+            Carrier::Bundle(bundle) => bundle.signing_certificate().is_some(),
+            Carrier::Bare { certificates, .. } => !certificates.is_empty(),
+        };
+        match (&self.policy, carrier) {
+            (Policy::Key(_), _) if by_certificate => {
+                Ok(Finding::Foreign(format!("{name} was signed with a certificate")))
+            }
+            (Policy::Keyless { .. }, _) if !by_certificate => {
+                Ok(Finding::Foreign(format!("{name} was signed with a key")))
+            }
+            (_, Carrier::Bundle(bundle)) => {
+                let verified = self.bundle("manifest", name, &bundle, Subject::Blob(manifest))?;
+                Ok(Finding::Holds(Box::new(verified)))
+            }
+            (Policy::Key(key), Carrier::Bare { signature, .. }) => {
+                key.check_detached(manifest, &signature).map_err(|error| prefix(name, error))?;
+                Ok(Finding::Holds(Box::new(by_key("manifest", name, key.name()))))
+            }
+            (Policy::Keyless { .. }, Carrier::Bare { signature, certificates }) => {
+                Ok(Finding::Unlogged(signature, certificates))
+            }
+        }
+    }
+
+    /// A signature that was found on an image: it holds, and it is about `digest`.
+    fn image(&self, signature: &Signature, digest: Sha256Hash) -> Result<Verified, TrustError> {
+        let place = &signature.place;
+        match &signature.content {
+            image::Content::Bundle(bytes) => {
+                let Carrier::Bundle(bundle) = carrier::bundle(bytes).map_err(refused)? else {
+                    return Err(refused("an older cosign bundle, which is for files only"));
+                };
+                let sigstore_verify::types::SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
+                    return Err(refused("the bundle holds no attestation about an image"));
+                };
+                let verified = self.bundle("image", place, &bundle, Subject::Digest(digest))?;
+                payload::statement_is_about(envelope, &digest)?;
+                Ok(verified)
+            }
+            image::Content::SimpleSigning { payload, annotations } => {
+                let verified = match (&self.policy, carrier::annotations(annotations).map_err(refused)?) {
+                    (_, Carrier::Bundle(bundle)) => self.bundle("image", place, &bundle, Subject::Blob(payload))?,
+                    (Policy::Key(key), Carrier::Bare { signature, .. }) => {
+                        key.check_detached(payload, &signature)?;
+                        by_key("image", place, key.name())
+                    }
+                    (Policy::Keyless { .. }, Carrier::Bare { certificates, .. }) => {
+                        return Err(refused(if certificates.is_empty() {
+                            "signed with a key"
+                        } else {
+                            "signed with a certificate, but without the log entry that proves when"
+                        }));
+                    }
+                };
+                payload::simple_signing_is_about(payload, &digest)?;
+                Ok(verified)
+            }
+        }
+    }
+
+    fn bundle(
+        &self,
+        subject: &str,
+        name: &str,
+        bundle: &sigstore_verify::types::Bundle,
+        about: Subject<'_>,
+    ) -> Result<Verified, TrustError> {
+        let is_attestation = matches!(bundle.content, sigstore_verify::types::SignatureContent::DsseEnvelope(_));
+        if is_attestation && matches!(about, Subject::Blob(_)) {
+            return Err(refused(format!("{name}: {}", payload::NO_ATTESTATION)));
+        }
+        match &self.policy {
+            Policy::Key(key) => {
+                key.check_bundle(bundle, about, &self.root).map_err(|error| prefix(name, error))?;
+                Ok(by_key(subject, name, key.name()))
+            }
+            Policy::Keyless { issuer, identity } => {
+                let proven = keyless::check(bundle, about, issuer, identity, &self.root);
+                Ok(by_certificate(subject, name, proven.map_err(|error| prefix(name, error))?))
+            }
+        }
+    }
+}
+
+fn by_key(subject: &str, carrier: &str, key: &str) -> Verified {
+    Verified {
+        subject: subject.to_owned(),
+        carrier: carrier.to_owned(),
+        identity: key.to_owned(),
+        issuer: None,
+        log_index: None,
+        integrated_time: None,
+    }
+}
+
+fn by_certificate(subject: &str, carrier: &str, proven: Proven) -> Verified {
+    Verified {
+        subject: subject.to_owned(),
+        carrier: carrier.to_owned(),
+        identity: proven.identity,
+        issuer: Some(proven.issuer),
+        log_index: proven.log_index,
+        integrated_time: Some(proven.time),
+    }
+}
+
+fn prefix(name: &str, error: TrustError) -> TrustError {
+    match error {
+        TrustError::Refused(why) => TrustError::Refused(format!("{name}: {why}")),
+        TrustError::Unavailable(why) => TrustError::Unavailable(format!("{name}: {why}")),
+    }
+}
+
+fn from_registry(error: RegistryError) -> TrustError {
+    match error {
+        RegistryError::Name(text) | RegistryError::Corrupt(text) => TrustError::Refused(text),
+        RegistryError::Unavailable(text) | RegistryError::Denied(text) => TrustError::Unavailable(text),
+    }
+}
+
+/// Curve arithmetic takes milliseconds: not on the threads that answer requests.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TrustError> + Send + 'static,
+) -> Result<T, TrustError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panicked) => Err(TrustError::Refused(format!("checking the signature failed: {panicked}"))),
+    }
+}
+
+fn read_with_carriers(manifest: &Path) -> Result<(Bytes, BTreeMap<String, Bytes>), TrustError> {
+    let text = read_file(manifest, MANIFEST_CAP)?
+        .ok_or_else(|| TrustError::Unavailable(format!("{} does not exist", manifest.display())))?;
+    let mut carriers = BTreeMap::new();
+    for name in CARRIERS {
+        let suffix = name.trim_start_matches("release.json");
+        let mut path = manifest.as_os_str().to_owned();
+        path.push(suffix);
+        if let Some(bytes) = read_file(&PathBuf::from(path), CARRIER_CAP as u64)? {
+            carriers.insert(name.to_owned(), bytes);
+        }
+    }
+    Ok((text, carriers))
+}
+
+/// `None` when there is no such file.
+fn read_file(path: &Path, cap: u64) -> Result<Option<Bytes>, TrustError> {
+    use std::io::Read as _;
+    let failed = |error: std::io::Error| TrustError::Unavailable(format!("{} cannot be read: {error}", path.display()));
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(cap + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > cap {
+        return Err(TrustError::Unavailable(format!("{} is larger than {cap} bytes", path.display())));
+    }
+    Ok(Some(bytes.into()))
+}

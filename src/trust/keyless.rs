@@ -1,0 +1,89 @@
+//! Signatures made with a certificate that lived for ten minutes: the certificate authority vouches for
+//! the signer, and the transparency log or a timestamp authority for the moment.
+
+use jiff::Timestamp;
+use sigstore_verify::types::{Artifact, Bundle, InclusionProof, KindVersion, TransparencyLogEntry};
+use sigstore_verify::{VerificationPolicy, VerificationResult};
+
+use super::key::Subject;
+use super::policy::Identity;
+use super::root::Root;
+use super::{TrustError, refused};
+
+/// What a keyless signature has proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// The subject alternative name of the certificate.
+    pub identity: String,
+    pub issuer: String,
+    /// Where it stands in the log, if the log vouched for the number.
+    pub log_index: Option<u64>,
+    /// When it was logged, or stamped.
+    pub time: Timestamp,
+}
+
+/// Checks a whole bundle about `subject`. The caller still has to look at what an attestation says of it.
+///
+/// # Errors
+/// [`TrustError::Refused`], with the check that failed, or both the found and the expected signer.
+pub fn check(
+    bundle: &Bundle,
+    subject: Subject<'_>,
+    issuer: &str,
+    identity: &Identity,
+    root: &Root,
+) -> Result<Proven, TrustError> {
+    let artifact = match subject {
+        Subject::Blob(data) => Artifact::from_blob(data),
+        Subject::Digest(digest) => Artifact::from_digest(digest),
+    };
+    // The identity is an expression, which the library does not know: matched below.
+    let policy = VerificationPolicy::any_identity().require_issuer(issuer);
+    let result = root.verifier.verify(artifact, bundle, &policy).map_err(|error| {
+        let aged = root.ended(Timestamp::now()).map(|text| format!("; {text}")).unwrap_or_default();
+        refused(format!("{error} (checked with {}){aged}", root.source()))
+    })?;
+    everything_was_checked(bundle, &result)?;
+
+    let signer = result.identity().map(|san| san.as_str()).unwrap_or_default();
+    if !identity.matches(signer) {
+        let expected = identity.configured();
+        return Err(refused(format!("signed by {signer:?}, expected an identity that matches ^(?:{expected})$")));
+    }
+    let times = result.verified_timestamps();
+    // Whole seconds, because the library counts time with an older version of jiff.
+    let time = result.integrated_time().or_else(|| times.iter().min().copied()).map(|time| time.as_second());
+    Ok(Proven {
+        identity: signer.to_owned(),
+        issuer: issuer.to_owned(),
+        log_index: bundle.verification_material.tlog_entries.iter().find_map(vouched_index),
+        time: time
+            .and_then(|seconds| Timestamp::from_second(seconds).ok())
+            .ok_or_else(|| refused("nothing proves when the signature was made"))?,
+    })
+}
+
+/// The library skips what its policy does not ask for; that nothing was skipped is not left to its
+/// defaults.
+fn everything_was_checked(bundle: &Bundle, result: &VerificationResult) -> Result<(), TrustError> {
+    let entries = &bundle.verification_material.tlog_entries;
+    let vouched = |e: &TransparencyLogEntry| e.inclusion_proof.is_some() || e.inclusion_promise.is_some();
+    let checks = [
+        ("the certificate", result.certificate_verified()),
+        ("the certificate's entry in the certificate log", result.sct_verified()),
+        ("the transparency log", result.tlog_verified() && !entries.is_empty() && entries.iter().all(vouched)),
+        ("the issuer", result.identity_policy_checked()),
+        ("the time of the signature", !result.verified_timestamps().is_empty()),
+    ];
+    match checks.iter().find(|(_, checked)| !checked) {
+        Some((what, _)) => Err(refused(format!("nothing proves {what}"))),
+        None => Ok(()),
+    }
+}
+
+/// The entry's number: signed in the promise of a v1 log, proven as the leaf's place in a v2 log.
+fn vouched_index(entry: &TransparencyLogEntry) -> Option<u64> {
+    let proven = entry.kind_version == KindVersion::HashedRekordV002
+        && entry.inclusion_proof.as_ref().is_some_and(|proof: &InclusionProof| !proof.checkpoint.is_empty());
+    (proven || entry.inclusion_promise.is_some()).then(|| entry.log_index.get())
+}

@@ -1,0 +1,116 @@
+//! Asks the transparency logs of the trusted root for the entry of a signature that a release published
+//! without one (`.sig` and `.crt` alone). The answer proves nothing until it is checked like any other.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::json;
+use sigstore_verify::crypto::sha256;
+use sigstore_verify::rekor::LogEntry;
+use sigstore_verify::types::{DerCertificate, SignatureBytes, TransparencyLogEntry};
+use url::Url;
+
+use super::{CARRIER_CAP, TrustError, carrier, refused};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
+const MISSING: &str = "release.json.sig and release.json.crt alone do not prove when the signature was made \
+     (publish release.json.sigstore.json beside them)";
+
+/// Talks to transparency logs.
+#[derive(Debug, Clone)]
+pub struct Rekor(reqwest::Client);
+
+impl Rekor {
+    /// # Errors
+    /// When the TLS of this machine cannot be set up.
+    pub fn new() -> Result<Self, TrustError> {
+        reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TOTAL_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map(Self)
+            .map_err(|error| TrustError::Unavailable(format!("the HTTP client cannot be set up: {error}")))
+    }
+
+    /// The entry of exactly this signature, from the first of `logs` (base URLs) that has it.
+    ///
+    /// # Errors
+    /// [`TrustError::Unavailable`] when no log had it and one could not be asked, otherwise
+    /// [`TrustError::Refused`].
+    pub async fn find(
+        &self,
+        logs: &[String],
+        data: &[u8],
+        signature: &SignatureBytes,
+        certificate: &DerCertificate,
+    ) -> Result<TransparencyLogEntry, TrustError> {
+        // The log derives an entry's name from its content: proposing the very entry finds it or nothing.
+        let query = json!({"entries": [{
+            "kind": "hashedrekord", "apiVersion": "0.0.1",
+            "spec": {
+                "signature": {
+                    "content": signature.to_base64(),
+                    "publicKey": {"content": BASE64_STANDARD.encode(certificate.to_pem())},
+                },
+                "data": {"hash": {"algorithm": "sha256", "value": sha256(data).to_hex()}},
+            },
+        }]});
+        let mut silent = None;
+        for log in logs {
+            match self.ask(log, &query).await {
+                Ok(Some(entry)) => return carrier::log_entry(&entry).map_err(|why| refused(format!("{log} {why}"))),
+                Ok(None) => {}
+                Err(why) => silent = Some(why),
+            }
+        }
+        match silent {
+            Some(why) => Err(TrustError::Unavailable(format!("{MISSING}, and the log could not be asked: {why}"))),
+            None => Err(refused(format!("{MISSING}, and no entry for it is in {}", logs.join(", ")))),
+        }
+    }
+
+    async fn ask(&self, log: &str, query: &serde_json::Value) -> Result<Option<LogEntry>, String> {
+        let url = Url::parse(&format!("{}/api/v1/log/entries/retrieve", log.trim_end_matches('/')))
+            .map_err(|error| format!("{log} is no address: {error}"))?;
+        let request = self.0.post(url).json(query).send();
+        let mut response = request.await.map_err(|error| format!("{log}: {}", innermost(error)))?;
+        let status = response.status();
+        // A v2 log has no such question and answers 404 or 405.
+        if status.is_client_error() && status != reqwest::StatusCode::TOO_MANY_REQUESTS {
+            return Ok(None);
+        }
+        if !status.is_success() {
+            return Err(format!("{log} answers {status}"));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| format!("{log}: {}", innermost(error)))? {
+            if body.len() + chunk.len() > CARRIER_CAP {
+                return Err(format!("{log} answers more than {CARRIER_CAP} bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        first_entry(&body).map_err(|why| format!("{log} answers {why}"))
+    }
+}
+
+/// The first entry of `[{"<uuid>": {…}}, …]`.
+fn first_entry(body: &[u8]) -> Result<Option<LogEntry>, String> {
+    let found: Vec<HashMap<String, LogEntry>> =
+        serde_json::from_slice(body).map_err(|error| format!("no log entries: {error}"))?;
+    Ok(found.into_iter().flat_map(HashMap::into_values).next())
+}
+
+fn innermost(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,6 @@
+//! Is it genuine? Against the real cosign, a real registry, and a private Sigstore made on the spot.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod key;
+mod lab;
