@@ -28,6 +28,9 @@ use tokio::sync::mpsc;
 
 use crate::update::job::Layer;
 
+/// Where the engine listens when `DOCKER_HOST` is not set: the Docker CLI's own default.
+pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+
 /// Labels that Compose puts on its containers.
 pub mod label {
     pub const PROJECT: &str = "com.docker.compose.project";
