@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, mpsc};
 
 use super::spawner::{self, Finished, Program};
-use super::{Compose, DryRun, EngineError, Project, Result};
+use super::{Compose, DEFAULT_HOST, DryRun, EngineError, Project, Result};
 
 /// Deadline of a call that only looks.
 const LOOK: Duration = Duration::from_secs(60);
@@ -35,15 +35,13 @@ const PLUGIN_FOLDERS: [&str; 4] = [
 
 /// What Compose needs of our environment: to find itself, the engine and the way out. Anything else would
 /// beat `.env` in the interpolation of the project's files.
-const PASSED_ON: [&str; 16] = [
+const PASSED_ON: [&str; 14] = [
     "PATH",
     "HOME",
-    "DOCKER_HOST",
+    DOCKER_HOST,
     "DOCKER_CONFIG",
-    "DOCKER_CONTEXT",
     "DOCKER_TLS_VERIFY",
     "DOCKER_CERT_PATH",
-    "DOCKER_API_VERSION",
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
@@ -53,6 +51,7 @@ const PASSED_ON: [&str; 16] = [
     "no_proxy",
     "all_proxy",
 ];
+const DOCKER_HOST: &str = "DOCKER_HOST";
 const PASSED_ON_PREFIXES: [&str; 2] = ["XDG_", "SSL_"];
 
 /// What a dry run says of a container that stays as it is.
@@ -304,7 +303,12 @@ fn environment(
         name != version_key
             && (PASSED_ON.contains(&name) || PASSED_ON_PREFIXES.iter().any(|start| name.starts_with(start)))
     };
-    let mut env: Vec<_> = ours.filter(|(name, _)| passed_on(name)).collect();
+    let mut env: Vec<_> = ours.filter(|(name, value)| passed_on(name) && !value.is_empty()).collect();
+    // Without it Compose would follow the current context of the Docker CLI, perhaps to another engine than
+    // the one that is watched here.
+    if !env.iter().any(|(name, _)| name == DOCKER_HOST) {
+        env.push((DOCKER_HOST.into(), DEFAULT_HOST.into()));
+    }
     env.extend(version.map(|version| (version_key.into(), version.into())));
     env
 }
@@ -400,15 +404,17 @@ mod tests {
 
     #[test]
     fn only_what_compose_needs_is_passed_on() {
-        let ours = ["PATH", "HOME", "VERSION", "COMPOSE_FILE", "DOCKER_HOST", "XDG_RUNTIME_DIR", "LANG", "no_proxy"];
-        let ours = || ours.iter().map(|name| (OsString::from(name), OsString::from("x")));
-        let names = |env: Vec<(OsString, OsString)>| -> Vec<String> {
-            env.into_iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect()
+        let env = |ours: &[&str], version| -> Vec<String> {
+            let ours = ours.iter().map(|name| (OsString::from(name), OsString::from("x")));
+            let env = environment(ours, "VERSION", version);
+            env.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect()
         };
-        let plain = ["PATH=x", "HOME=x", "DOCKER_HOST=x", "XDG_RUNTIME_DIR=x", "no_proxy=x"];
-        assert_eq!(names(environment(ours(), "VERSION", None)), plain);
-        assert_eq!(names(environment(ours(), "VERSION", Some("2")))[5..], ["VERSION=2"]);
-        assert!(!names(environment(ours(), "HOME", None)).contains(&"HOME=x".to_owned()));
+        let ours =
+            ["PATH", "VERSION", "COMPOSE_FILE", "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR", "LANG", "no_proxy"];
+        assert_eq!(env(&ours, None), ["PATH=x", "DOCKER_HOST=x", "XDG_RUNTIME_DIR=x", "no_proxy=x"]);
+        let default = format!("DOCKER_HOST={DEFAULT_HOST}");
+        assert_eq!(env(&["VERSION"], Some("2")), [&default, "VERSION=2"], "the same engine that is watched");
+        assert_eq!(environment([("HOME".into(), "x".into())].into_iter(), "HOME", None).len(), 1);
     }
 
     #[test]

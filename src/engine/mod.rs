@@ -28,6 +28,9 @@ use tokio::sync::mpsc;
 
 use crate::update::job::Layer;
 
+/// Where the engine listens when `DOCKER_HOST` is not set: the Docker CLI's own default.
+pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+
 /// Labels that Compose puts on its containers.
 pub mod label {
     pub const PROJECT: &str = "com.docker.compose.project";
@@ -273,8 +276,8 @@ pub trait Engine: Send + Sync {
     /// Removes a tag; the image too when nothing else names or uses it. Not found is success. The last tag
     /// of an image that a container uses stays: `Conflict`.
     async fn untag(&self, reference: &str) -> Result<()>;
-    /// Creates, never starts. Returns the id. A bind source or a volume that does not exist is refused,
-    /// never made.
+    /// Creates, never starts. Returns the id. A bind source, volume or network that does not exist is
+    /// refused, never made.
     async fn create(&self, spec: &ContainerSpec) -> Result<String>;
     async fn start(&self, id: &str) -> Result<()>;
     /// SIGTERM (or the container's own stop signal), then SIGKILL after `grace_seconds` (None: the

@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use bollard::{BollardRequest, ClientVersion, Docker};
 
-use super::super::{EngineError, Result};
+use super::super::{DEFAULT_HOST, EngineError, Result};
 use super::error::engine_error;
 
 /// The newest API version whose answers this program knows (that of the client library).
 const NEWEST_KNOWN: Version = (1, 53);
-/// The Docker CLI's own default, where `DOCKER_HOST` is not set.
-const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// The port Docker uses for plain TCP when the address names none.
 const DEFAULT_PORT: u16 = 2375;
 /// The client library's own limit for response headers, seconds. Every call has a deadline of ours, and

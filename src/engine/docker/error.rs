@@ -32,7 +32,7 @@ pub(super) fn engine_error(doing: &str, subject: &str, error: Error) -> EngineEr
 fn answered(what: &str, subject: &str, status: u16, message: &str) -> EngineError {
     let message = message.trim();
     match status {
-        404 => EngineError::NotFound(subject.to_owned()),
+        404 if names_what_is_missing(message) => EngineError::NotFound(subject.to_owned()),
         409 => EngineError::Conflict(format!("{what}: {message}")),
         // A socket proxy whose engine is away.
         502..=504 => EngineError::Unreachable(format!("{what}: {status} {message}")),
@@ -41,6 +41,15 @@ fn answered(what: &str, subject: &str, status: u16, message: &str) -> EngineErro
         }
         _ => EngineError::Failed(format!("{what}: {message}")),
     }
+}
+
+/// The engine also says 404 when a container is there and its mount's folder is not; a proxy or an old
+/// engine says it of calls that it does not know.
+fn names_what_is_missing(message: &str) -> bool {
+    let message = message.to_lowercase();
+    let missing = ["no such container", "no such image", "no such volume", "not found"];
+    let other = ["page not found", "executable file not found"];
+    missing.iter().any(|text| message.contains(text)) && !other.iter().any(|text| message.contains(text))
 }
 
 /// No answer at all: nothing was said about the request itself.
@@ -75,6 +84,12 @@ mod tests {
         };
         let cases = [
             (404, "No such container: a", r#"NotFound("container a")"#),
+            (404, "page not found", r#"Failed("starting container a: page not found")"#),
+            (
+                404,
+                "failed to fulfil mount request: open /x: no such file or directory",
+                r#"Failed("starting container a: failed to fulfil mount request: open /x: no such file or directory")"#,
+            ),
             (409, "is in use", r#"Conflict("starting container a: is in use")"#),
             (500, "driver failed\n", r#"Failed("starting container a: driver failed")"#),
             (503, "Service Unavailable", r#"Unreachable("starting container a: 503 Service Unavailable")"#),

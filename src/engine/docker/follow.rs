@@ -23,7 +23,7 @@ use super::{DockerEngine, LOOK, named};
 const WAIT_SLICE: Duration = Duration::from_secs(60);
 /// How long an engine may be away while its container is waited for: a restart or an upgrade of it.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// Waits for the exit, also over a restart of the engine.
 pub(super) async fn wait(engine: &DockerEngine, id: &str) -> Result<i64> {

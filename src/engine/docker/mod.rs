@@ -136,6 +136,15 @@ impl DockerEngine {
         Ok(())
     }
 
+    /// The engine notices a missing network only at the start.
+    async fn check_networks(&self, client: &Client, spec: &ContainerSpec) -> Result<()> {
+        for network in spec.networks.iter().filter(|network| convert::is_named_network(network)) {
+            let subject = format!("network {}", checked(network)?);
+            self.within(LOOK, "inspecting", &subject, client.docker.inspect_network(network, None)).await?;
+        }
+        Ok(())
+    }
+
     async fn join(&self, client: &Client, id: &str, network: &str) -> Result<()> {
         let what = format!("network {}", checked(network)?);
         let request = NetworkConnectRequest { container: id.to_owned(), endpoint_config: None };
@@ -221,8 +230,9 @@ impl Engine for DockerEngine {
         let body = convert::create_body(spec)?;
         let client = self.client().await?;
         self.check_volumes(&client, spec).await?;
+        self.check_networks(&client, spec).await?;
         let options = CreateContainerOptionsBuilder::new().name(&spec.name).build();
-        let subject = format!("image {} (or a network) for container {}", spec.image, spec.name);
+        let subject = format!("image {} for container {}", spec.image, spec.name);
         let call = client.docker.create_container(Some(options), body);
         let id = self.within(ACT, "creating a container from", &subject, call).await?.id;
         for network in spec.networks.iter().skip(1) {
@@ -343,33 +353,4 @@ fn split_tag(reference: &str) -> Result<(&str, &str)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn references_are_split_at_the_tag() {
-        assert_eq!(split_tag("registry:5000/foo/bar:0.1").unwrap(), ("registry:5000/foo/bar", "0.1"));
-        for bad in ["foo", "registry:5000/foo", "foo:", ":1", "foo@sha256:00"] {
-            assert!(split_tag(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn names_stay_in_their_place() {
-        for good in ["processgit", "a_b-c.d", "ghcr.io/a/b:1.0", "r:5000/a@sha256:00"] {
-            assert!(checked(good).is_ok(), "{good}");
-        }
-        for bad in ["", "..", "../images", "a/../b", "/a", "a//b", "a?force=true", "a b", "a%2f", "ä"] {
-            assert!(checked(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_engine_that_is_not_there_is_unreachable() {
-        let engine = DockerEngine::new("unix:///nowhere/docker.sock", false).unwrap();
-        let error = engine.container("app").await.unwrap_err();
-        assert!(error.is_unreachable() && error.to_string().contains("/nowhere/docker.sock"), "{error}");
-        let refused = DockerEngine::new("tcp://127.0.0.1:1", false).unwrap().info().await.unwrap_err();
-        assert!(refused.is_unreachable() && refused.to_string().contains("refused"), "{refused}");
-    }
-}
+mod tests;

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use bollard::auth::DockerCredentials;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
-use docker_credential::DockerCredential;
 use futures_util::StreamExt;
+use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::super::credentials::{self, Credential};
 use super::super::{EngineError, Result};
 use super::connect::Client;
 use super::error::engine_error;
@@ -23,14 +24,12 @@ const STALLED: Duration = Duration::from_secs(5 * 60);
 const REPORT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the last report waits for a slow receiver.
 const LAST_REPORT: Duration = Duration::from_secs(1);
-/// What Docker's configuration calls Docker Hub.
-const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 pub(super) async fn pull(client: &Client, reference: &str, layers: mpsc::Sender<Vec<Layer>>) -> Result<()> {
     let (repository, digest) = split(reference)?;
     let options = CreateImageOptionsBuilder::new().from_image(repository).tag(digest).build();
-    let credentials = credentials(registry(repository)).await;
-    let mut messages = pin!(client.docker.create_image(Some(options), None, credentials));
+    let login = login(registry(repository)).await;
+    let mut messages = pin!(client.docker.create_image(Some(options), None, login));
     let mut progress = Progress::default();
     loop {
         let message = timeout(STALLED, messages.next()).await.map_err(|_| stalled(reference))?;
@@ -76,39 +75,26 @@ fn explained(reference: &str, error: bollard::errors::Error) -> EngineError {
     }
 }
 
-/// The registry's name in a repository, as Docker's configuration has it. A first part without dot, colon
-/// or `localhost` belongs to the path on Docker Hub.
+/// The registry's name in a repository. A first part without dot, colon or `localhost` belongs to the path
+/// on Docker Hub.
 fn registry(repository: &str) -> &str {
     match repository.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => match first {
-            "docker.io" | "index.docker.io" => DOCKER_HUB,
-            other => other,
-        },
-        _ => DOCKER_HUB,
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
+        _ => "docker.io",
     }
 }
 
-/// The login for a registry from Docker's configuration and its helpers; `None` pulls anonymously.
-async fn credentials(registry: &str) -> Option<DockerCredentials> {
-    let name = registry.to_owned();
-    // A helper is a program that is run and waited for.
-    let found = tokio::task::spawn_blocking(move || docker_credential::get_credential(&name)).await.ok()?;
-    let serveraddress = Some(registry.to_owned());
-    match found {
-        Ok(DockerCredential::IdentityToken(token)) => {
-            Some(DockerCredentials { identitytoken: Some(token), serveraddress, ..Default::default() })
+/// The login for a registry; `None` pulls anonymously.
+async fn login(registry: &str) -> Option<DockerCredentials> {
+    let blank = DockerCredentials { serveraddress: Some(registry.to_owned()), ..DockerCredentials::default() };
+    Some(match credentials::for_registry(registry).await? {
+        Credential::Login { username, password } => {
+            DockerCredentials { username: Some(username), password: Some(password.expose_secret().to_owned()), ..blank }
         }
-        Ok(DockerCredential::UsernamePassword(username, password)) => Some(DockerCredentials {
-            username: Some(username),
-            password: Some(password),
-            serveraddress,
-            ..Default::default()
-        }),
-        Err(error) => {
-            tracing::debug!(registry, %error, "no credentials, pulling anonymously");
-            None
+        Credential::IdentityToken(token) => {
+            DockerCredentials { identitytoken: Some(token.expose_secret().to_owned()), ..blank }
         }
-    }
+    })
 }
 
 /// The layers as far as they have come, in the order in which they appeared.
@@ -176,9 +162,9 @@ mod tests {
             ("ghcr.io/foo/bar", "ghcr.io"),
             ("127.0.0.1:5000/foo", "127.0.0.1:5000"),
             ("localhost/foo", "localhost"),
-            ("foo/bar", DOCKER_HUB),
-            ("busybox", DOCKER_HUB),
-            ("docker.io/library/busybox", DOCKER_HUB),
+            ("foo/bar", "docker.io"),
+            ("busybox", "docker.io"),
+            ("docker.io/library/busybox", "docker.io"),
         ];
         for (repository, expected) in cases {
             assert_eq!(registry(repository), expected, "{repository}");
