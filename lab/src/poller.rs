@@ -11,8 +11,11 @@ use crate::http;
 
 /// The pause between two questions.
 const PACE: Duration = Duration::from_millis(10);
-/// Longer than this is no answer.
+/// Longer than this is no answer, when downtime is measured.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Longer than this is no answer, when it is to be shown that there was no downtime at all: a machine that
+/// is busy with other tests may be slow, and slow is not down.
+const LONG_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One question.
 #[derive(Debug, Clone)]
@@ -29,14 +32,24 @@ pub struct Poller {
 }
 
 impl Poller {
+    /// Measures downtime.
     pub fn start(url: &str) -> Self {
+        Self::with_patience(url, PATIENCE)
+    }
+
+    /// Shows that there was none; a slow answer is an answer.
+    pub fn patient(url: &str) -> Self {
+        Self::with_patience(url, LONG_PATIENCE)
+    }
+
+    fn with_patience(url: &str, patience: Duration) -> Self {
         let samples: Arc<Mutex<Vec<Sample>>> = Arc::default();
         let (url, sink) = (url.to_owned(), samples.clone());
         let client = Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(0)
-            .timeout(PATIENCE)
+            .timeout(patience)
             .build()
             .expect("an HTTP client");
         let task = http::runtime().spawn(async move {

@@ -123,7 +123,7 @@ impl Case {
     /// `leaves` demands.
     pub fn ends(self, state: &str, says: &[&str], leaves: Leaves) -> (Stage, Job) {
         let (stage, request, during) = self.set();
-        let poller = Poller::start(&stage.app.health_url);
+        let poller = Poller::patient(&stage.app.health_url);
         let id = stage.updater.begin(&request);
         if let Some((moment, hook)) = during {
             let job = stage.updater.wait_for(&id, moment);
