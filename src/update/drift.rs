@@ -42,7 +42,7 @@ pub fn differences(config: &Value, service: &str, container: &Container, image: 
     differs("cap_drop", capabilities(&wanted["cap_drop"]), capabilities(&raw["HostConfig"]["CapDrop"]));
     differs("privileged", truth(&wanted["privileged"]), truth(&raw["HostConfig"]["Privileged"]));
     differs("read_only", truth(&wanted["read_only"]), truth(&raw["HostConfig"]["ReadonlyRootfs"]));
-    differs("restart", restart(wanted), format!("{}", container.restart_policy.name));
+    differs("restart", restart(wanted), container.restart_policy.name.clone());
     differs("ports", join(wanted_ports(wanted)), join(actual_ports(raw)));
     let (files, runs) = networks(config, wanted, container);
     differs("networks", files, runs);

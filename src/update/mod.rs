@@ -18,6 +18,9 @@ pub mod run;
 pub mod survey;
 pub mod transition;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};

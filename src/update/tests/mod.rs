@@ -1,0 +1,7 @@
+//! Pure tables: what the domain decides, without any I/O.
+
+mod drift;
+mod job;
+mod plan;
+mod policy;
+mod transition;

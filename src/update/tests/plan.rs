@@ -1,0 +1,60 @@
+use serde_json::json;
+
+use crate::update::plan::{changes_beyond_version, followers, migration_service};
+
+#[test]
+fn only_image_and_version_may_change() {
+    let old =
+        json!({"image": "r/a:1.0", "environment": {"APP_VERSION": "1.0", "X": "y"}, "command": ["run", "--as=1.0"]});
+    let cases = [
+        (
+            json!({"image": "r/a:1.1", "environment": {"APP_VERSION": "1.1", "X": "y"}, "command": ["run", "--as=1.1"]}),
+            vec![],
+        ),
+        (
+            json!({"image": "r/b:1.1", "environment": {"APP_VERSION": "1.0", "X": "y"}, "command": ["run", "--as=1.0"]}),
+            vec![],
+        ),
+        (
+            json!({"image": "r/a:1.1", "environment": {"APP_VERSION": "1.1", "X": "z"}, "command": ["run", "--as=1.1"]}),
+            vec!["/environment/X"],
+        ),
+        (
+            json!({"image": "r/a:1.1", "environment": {"APP_VERSION": "1.1"}, "command": ["run"], "user": "root"}),
+            vec!["/command", "/environment/X", "/user"],
+        ),
+    ];
+    for (new, expected) in cases {
+        assert_eq!(changes_beyond_version(&old, &new, "1.0", "1.1"), expected, "{new}");
+    }
+    // An absent key has no text that could be followed.
+    assert_eq!(changes_beyond_version(&json!({"x": "a"}), &json!({"x": "a1.1"}), "", "1.1"), ["/x"]);
+}
+
+#[test]
+fn services_that_follow_the_key_are_named() {
+    let old = json!({"services": {"app": {"image": "a:1"}, "init": {"image": "a:1"}, "db": {"image": "pg"}}});
+    let new = json!({"services": {"app": {"image": "a:2"}, "init": {"image": "a:2"}, "db": {"image": "pg"}}});
+    assert_eq!(followers(&old, &new, "app"), ["init"]);
+}
+
+#[test]
+fn a_migration_gets_the_new_environment_and_nothing_that_routes() {
+    let config = json!({"services": {"app": {
+        "image": "a:2", "container_name": "app", "ports": [{"target": 80}], "user": "1000:1000", "restart": "always",
+        "environment": {"PROCESSGIT_VERSION": "1.0", "DB": "db", "EMPTY": null},
+        "entrypoint": ["/init", "--"], "extra_hosts": ["db=10.0.0.1"], "tmpfs": ["/tmp:size=1m", "/run"], "cap_drop": ["ALL"]
+    }}});
+    let service = migration_service(&config, "app", vec!["net".into()], "PROCESSGIT_VERSION", "1.1");
+    assert_eq!(service.environment.get("PROCESSGIT_VERSION").map(String::as_str), Some("1.1"));
+    assert_eq!(service.environment.keys().collect::<Vec<_>>(), ["DB", "PROCESSGIT_VERSION"]);
+    assert_eq!(service.user.as_deref(), Some("1000:1000"));
+    assert_eq!(service.entrypoint, Some(vec!["/init".into(), "--".into()]));
+    assert_eq!(service.extra_hosts, ["db:10.0.0.1"]);
+    assert_eq!(
+        service.tmpfs.into_iter().collect::<Vec<_>>(),
+        [("/run".into(), String::new()), ("/tmp".into(), "size=1m".into())]
+    );
+    assert_eq!(service.cap_drop, ["ALL"]);
+    assert_eq!(service.networks, ["net"]);
+}

@@ -1,0 +1,140 @@
+use serde_json::{Value, json};
+
+use crate::release::manifest::Manifest;
+use crate::update::policy::{Facts, judge, running_version};
+
+fn manifest(change: impl FnOnce(&mut Value)) -> Manifest {
+    let mut value = json!({
+        "schema_version": 1, "name": "processgit", "version": "1.2.0", "tag": "v1.2.0",
+        "released_at": "2026-01-02T03:04:05Z", "prerelease": false, "min_upgrade_from": null,
+        "image": {"registry": "ghcr.io", "repository": "algomation-ai/processgit", "tag": "1.2.0",
+                  "digest": format!("sha256:{:064}", 7), "platforms": ["linux/amd64", "linux/arm64"]},
+        "signing": {"method": "cosign-keyless", "issuer": "https://issuer.example", "identity_regex": "^x$"},
+        "release_notes_url": "https://example.org/notes",
+        "migration": {"required": false},
+        "breaking_changes": [], "deprecations": []
+    });
+    change(&mut value);
+    Manifest::parse(value.to_string().as_bytes()).unwrap()
+}
+
+fn facts<'a>() -> Facts<'a> {
+    Facts {
+        app_name: "processgit",
+        asked_tag: "v1.2.0",
+        running: None,
+        running_as: "1.1.0",
+        platform: "linux/amd64",
+        highest_committed: None,
+        known_bad: None,
+        allow_downgrade: false,
+        retry: false,
+    }
+}
+
+#[test]
+fn every_refusal_says_what_was_found_and_what_was_expected() {
+    let v = |text: &str| semver::Version::parse(text).unwrap();
+    let (v110, v120, v130, pre, build) = (v("1.1.0"), v("1.2.0"), v("1.3.0"), v("1.2.0-rc.1"), v("1.2.0+other"));
+    let plain = || manifest(|_| {});
+    let from = |min: &'static str| manifest(move |m| m["min_upgrade_from"] = json!(min));
+    let for_platforms = |list: Value| manifest(move |m| m["image"]["platforms"] = list);
+    let base = Facts { running: Some(&v110), ..facts() };
+    let rows: Vec<(&str, Manifest, Facts<'_>, &[&str])> = vec![
+        ("newer", plain(), base.clone(), &[]),
+        ("the same", plain(), Facts { running: Some(&v120), ..base.clone() }, &[]),
+        ("the same, other build", plain(), Facts { running: Some(&build), ..base.clone() }, &[]),
+        ("from its pre-release", plain(), Facts { running: Some(&pre), ..base.clone() }, &[]),
+        (
+            "older",
+            plain(),
+            Facts { running: Some(&v130), ..base.clone() },
+            &[
+                "version 1.2.0 is older than 1.3.0, which runs; a request with \"allow_downgrade\": true installs it all the same",
+            ],
+        ),
+        ("older, allowed", plain(), Facts { running: Some(&v130), allow_downgrade: true, ..base.clone() }, &[]),
+        (
+            "older than what was committed once",
+            plain(),
+            Facts { highest_committed: Some(&v130), ..base.clone() },
+            &[
+                "version 1.2.0 is older than 1.3.0, which was committed here before; a request with \"allow_downgrade\": true installs it all the same",
+            ],
+        ),
+        (
+            "unknown what runs",
+            plain(),
+            Facts { running: None, running_as: "latest", ..base.clone() },
+            &[
+                ".env says \"latest\" and the image has no label org.opencontainers.image.version, so it cannot be told whether 1.2.0 is a downgrade",
+            ],
+        ),
+        ("the minimum", from("1.1.0"), base.clone(), &[]),
+        (
+            "below the minimum",
+            from("1.1.5"),
+            base.clone(),
+            &["version 1.2.0 can be installed from 1.1.5 or later, but 1.1.0 runs: update to 1.1.5 first"],
+        ),
+        (
+            "below the minimum, as far as is known",
+            from("1.1.5"),
+            Facts { running: None, running_as: "latest", allow_downgrade: true, ..base.clone() },
+            &["but an unknown version (\"latest\") runs"],
+        ),
+        ("arm64 on arm64/v8", plain(), Facts { platform: "linux/arm64/v8", ..base.clone() }, &[]),
+        (
+            "another platform",
+            plain(),
+            Facts { platform: "linux/arm/v7", ..base.clone() },
+            &["the image is for linux/amd64, linux/arm64, but this engine runs linux/arm/v7"],
+        ),
+        (
+            "another variant",
+            for_platforms(json!(["linux/arm/v6"])),
+            Facts { platform: "linux/arm/v7", ..base.clone() },
+            &["the image is for linux/arm/v6, but this engine runs linux/arm/v7"],
+        ),
+        (
+            "known to be bad",
+            plain(),
+            Facts { known_bad: Some("it crashed"), ..base.clone() },
+            &["was started before and rolled back: it crashed. `processgit-updater update v1.2.0 --retry`"],
+        ),
+        ("known to be bad, again", plain(), Facts { known_bad: Some("it crashed"), retry: true, ..base.clone() }, &[]),
+        (
+            "everything at once",
+            plain(),
+            Facts { app_name: "other", asked_tag: "v9", platform: "linux/s390x", running: Some(&v130), ..base },
+            &[
+                "updates \"other\" (PROCESSGIT_UPDATER_APP_NAME)",
+                "but \"v9\" was asked for",
+                "older than 1.3.0",
+                "linux/s390x",
+            ],
+        ),
+    ];
+    for (name, manifest, facts, expected) in rows {
+        let found: Vec<String> = judge(&manifest, &facts).iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), expected.len(), "{name}: {found:?}");
+        for (text, part) in found.iter().zip(expected) {
+            assert!(text.contains(part), "{name}: {text:?} should say {part:?}");
+        }
+    }
+}
+
+#[test]
+fn the_running_version_comes_from_env_and_else_from_the_label() {
+    for (env, label, expected) in [
+        (Some("1.2.3"), None, Some("1.2.3")),
+        (Some("v1.2.3"), Some("9.9.9"), Some("1.2.3")),
+        (Some("latest"), Some("1.0.0"), Some("1.0.0")),
+        (None, Some("v1.0.0"), Some("1.0.0")),
+        (Some("latest"), Some("nightly"), None),
+        (None, None, None),
+    ] {
+        let found = running_version(env, label).map(|v| v.to_string());
+        assert_eq!(found.as_deref(), expected, "{env:?} {label:?}");
+    }
+}
