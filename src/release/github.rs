@@ -61,7 +61,7 @@ impl Default for Limits {
         Self {
             connect: Duration::from_secs(3),
             call: Duration::from_secs(8),
-            asset: Duration::from_secs(60),
+            asset: Duration::from_secs(20),
             pause: Duration::from_millis(200),
             fresh: Duration::from_secs(60),
         }

@@ -18,7 +18,7 @@ use crate::engine::{
 use crate::envfile;
 use crate::health::Answer;
 use crate::release::manifest::{MANIFEST_CAP, Manifest};
-use crate::release::{Release, reference};
+use crate::release::{Asset, Release, reference};
 use crate::trust::{CARRIER_CAP, TrustError};
 
 /// The asset that is the manifest.
@@ -75,7 +75,7 @@ pub async fn candidate(ports: &Ports, tag: &str) -> Result<Candidate, Refused> {
             "release {tag} has no asset {MANIFEST}: it was not published for this updater"
         )));
     };
-    let manifest = ports.releases.fetch(asset, MANIFEST_CAP).await.map_err(Refused::because)?;
+    let manifest = fetch(ports, asset, MANIFEST_CAP).await?;
     let carriers = carriers(ports, &release).await?;
     let verified = ports.trust.manifest(&manifest, &carriers).await.map_err(|e| match e {
         TrustError::Refused(why) => Refused::because(format!("the manifest of {tag} is not trusted: {why}")),
@@ -93,11 +93,14 @@ pub async fn candidate(ports: &Ports, tag: &str) -> Result<Candidate, Refused> {
 
 async fn carriers(ports: &Ports, release: &Release) -> Result<BTreeMap<String, Bytes>, Refused> {
     let wanted = release.assets.iter().filter(|a| ports.trust.carriers().contains(&a.name.as_str()));
-    let fetched = wanted.map(|asset| async {
-        let bytes = ports.releases.fetch(asset, CARRIER_CAP).await.map_err(Refused::because)?;
-        Ok::<_, Refused>((asset.name.clone(), bytes))
-    });
+    let fetched =
+        wanted.map(|asset| async { Ok::<_, Refused>((asset.name.clone(), fetch(ports, asset, CARRIER_CAP).await?)) });
     futures_util::future::try_join_all(fetched).await.map(|list| list.into_iter().collect())
+}
+
+async fn fetch(ports: &Ports, asset: &Asset, cap: usize) -> Result<Bytes, Refused> {
+    let fetched = ports.releases.fetch(asset, cap).await;
+    fetched.map_err(|e| Refused::because(format!("{} cannot be fetched: {e}", asset.name)))
 }
 
 /// Looks at the application's container and how Compose made it.
@@ -169,7 +172,7 @@ pub async fn plan(
             deployment.project.service
         ));
     }
-    refusals.extend(namespace_sharers(ports, deployment).await?);
+    refusals.extend(sibling_refusals(ports, deployment).await?);
     if !refusals.is_empty() {
         return Err(Refused(refusals));
     }
@@ -255,22 +258,38 @@ fn resolution_refusals(resolved: &Resolved, deployment: &Deployment, target: &Ta
     refusals
 }
 
-/// Containers inside the application's namespaces lose them when it is made anew.
-async fn namespace_sharers(ports: &Ports, deployment: &Deployment) -> Result<Vec<String>, Refused> {
-    let siblings =
-        ports.engine.containers(&[(label::PROJECT, &deployment.project.name)]).await.map_err(Refused::because)?;
+/// The other containers of the project: one container is moved, and nothing may live inside of it.
+async fn sibling_refusals(ports: &Ports, deployment: &Deployment) -> Result<Vec<String>, Refused> {
+    let project = &deployment.project;
+    let siblings = ports.engine.containers(&[(label::PROJECT, &project.name)]).await.map_err(Refused::because)?;
+    let name = &deployment.container.name;
     let shared = format!("container:{}", deployment.container.id);
-    let shares = |c: &Container| {
+    let shares = |c: &&Container| {
         let host = &c.raw["HostConfig"];
         c.network_mode == shared || host["PidMode"] == *shared || host["IpcMode"] == *shared
     };
-    let text = |c: &Container| {
-        format!(
-            "container {} lives in the namespaces of {} and would lose them: such services are not moved yet",
-            c.name, deployment.container.name
-        )
-    };
-    Ok(siblings.iter().filter(|c| shares(c)).map(text).collect())
+    let mut refusals: Vec<String> = siblings
+        .iter()
+        .filter(shares)
+        .map(|c| {
+            format!(
+                "container {} lives in the namespaces of {name} and would lose them: such services are not moved yet",
+                c.name
+            )
+        })
+        .collect();
+    let is_replica =
+        |c: &&Container| c.label(label::SERVICE) == Some(&project.service) && c.label(label::ONEOFF) != Some("True");
+    let replicas: Vec<_> = siblings.iter().filter(is_replica).map(|c| c.name.as_str()).collect();
+    if replicas.len() != 1 {
+        refusals.push(format!(
+            "service {} has {} containers ({}), expected one: remove the leftovers, or scale it to one",
+            project.service,
+            replicas.len(),
+            replicas.join(", ")
+        ));
+    }
+    Ok(refusals)
 }
 
 async fn assemble(

@@ -187,15 +187,13 @@ pub fn way_back(record: &Record) -> Vec<Effect> {
     use Effect::*;
     let began = |e: Effect| record.has_begun(e);
     let touched = touched(record);
-    // Without a separate stop, Compose itself stops the old container, and the same one may still stand
-    // there. With one, and before the swap, starting that very container again is the way back.
-    let stopped = began(Stop) || began(Swap);
     [
         (began(Migrate) || began(Swap), HaltNew),
         (record.has_done(ColdCopy) && (began(Migrate) || began(Swap)), RestoreData),
         (began(WriteEnv), RestoreEnv),
         (began(Pull), RestoreTags),
-        (stopped, StartOld),
+        // Even where nothing of ours has stopped it: somebody else may have.
+        (touched, StartOld),
         (began(Disarm), Rearm),
         (touched, Prove),
         (began(Pull), Sweep),
