@@ -7,7 +7,7 @@ use std::time::Duration;
 use processgit_updater::engine::spawner::{self, Program};
 use tokio::sync::mpsc;
 
-use crate::lab::{HELPER, again, until};
+use crate::lab::{HELPER, again, lives, until};
 
 /// The parent: starts a child from a worker thread that soon ends, tells its pid and lives on.
 #[test]
@@ -39,10 +39,6 @@ fn parent() {
     loop {
         std::thread::park();
     }
-}
-
-fn lives(pid: &str) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 #[tokio::test]

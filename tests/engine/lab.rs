@@ -118,7 +118,12 @@ fn feed(command: &mut Command, input: &[u8]) {
 /// Its process is gone.
 fn is_stale(name: &str) -> bool {
     let owner = name.split_once(PREFIX).and_then(|(_, rest)| rest.split('-').nth(1));
-    owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+    owner.is_some_and(|pid| !lives(pid))
+}
+
+/// There is such a process, and it has not ended.
+pub fn lives(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 /// Removes everything whose name is chosen. Failures stay silent: another test may sweep the same.
