@@ -329,3 +329,58 @@ fn proxies_in_the_environment_never_see_the_token() {
         .assert()
         .code(0);
 }
+
+#[test]
+fn settings_at_fault_are_told_at_once() {
+    // Without arguments it is `serve`, as existing containers start it.
+    for line in ["", "serve"] {
+        bare(line)
+            .env("PROCESSGIT_UPDATER_LISTEN", "nonsense")
+            .env("PROCESSGIT_UPDATER_STUB", "maybe")
+            .assert()
+            .code(2)
+            .stdout("")
+            .stderr(
+                contains("error: PROCESSGIT_UPDATER_TOKEN")
+                    .and(contains("error: PROCESSGIT_UPDATER_LISTEN=\"nonsense\""))
+                    .and(contains("error: PROCESSGIT_UPDATER_STUB=\"maybe\"")),
+            );
+    }
+}
+
+#[test]
+fn the_env_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(".env");
+    std::fs::write(&path, "# the version\nVERSION=0.1.1\nOTHER=x").unwrap();
+    let env = |line: &str| {
+        let mut command = bare(&format!("env {line}"));
+        command.env("PROCESSGIT_UPDATER_ENV_FILE", &path);
+        command
+    };
+    env("get VERSION").assert().code(0).stdout("0.1.1\n");
+    env("get MISSING").assert().code(1).stdout("");
+    env("set VERSION 0.1.2").assert().code(0);
+    env("set NEW 1").assert().code(0);
+    env("get VERSION").assert().code(0).stdout("0.1.2\n");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("# the version\nVERSION=0.1.2\nOTHER=x\nNEW=1"), "{text}");
+    bare(&format!("env get OTHER --file {}", path.display())).assert().code(0).stdout("x\n");
+    bare("env get OTHER --file /there/is/no/such").assert().code(1);
+}
+
+#[test]
+fn manifests_that_are_not_genuine() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("release.json");
+    std::fs::write(&path, "{}").unwrap();
+    let missing = folder.path().join("missing.json");
+    bare(&format!("manifest verify {} {}", path.display(), missing.display())).assert().code(1).stdout("").stderr(
+        contains(format!("error: {}: ", path.display())).and(contains(format!("error: {}: ", missing.display()))),
+    );
+    bare(&format!("manifest verify {} --repo nonsense", path.display())).assert().code(2);
+    bare(&format!("manifest verify {} --signing-key /no/such/key", path.display()))
+        .assert()
+        .code(1)
+        .stderr(contains("/no/such/key"));
+}

@@ -117,7 +117,7 @@ pub fn valid_tag(tag: &str) -> Result<(), ApiError> {
 
 /// `GET /update/{id}`
 pub async fn show(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, ApiError> {
-    let job = Arc::new(app.face.job(&id).await.ok_or_else(|| unknown_job(&id))?);
+    let job = app.face.job(&id).await.ok_or_else(|| unknown_job(&id))?;
     Ok(json_of_jobs(StatusCode::OK, slice::from_ref(&job), |jobs| serialized(&jobs.first())))
 }
 

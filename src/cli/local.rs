@@ -127,8 +127,14 @@ pub fn env(command: EnvCommand) -> Outcome {
 pub fn manifest(command: ManifestCommand) -> Outcome {
     let ManifestCommand::Verify(args) = command;
     let (key, root) = (args.signing_key, args.trusted_root);
-    let signing = Signing::new(key, &args.repo, args.signing_issuer, args.signing_identity_regex, root)
-        .map_err(CliError::Failed)?;
+    let policy = Signing::new(key, &args.repo, args.signing_issuer, args.signing_identity_regex, root);
+    let signing = match policy {
+        Ok(signing) => signing,
+        Err(fault) => {
+            complain(&fault);
+            return Ok(CONFIGURATION);
+        }
+    };
     block_on(async move {
         let judge = Judge::from_settings(&signing).await.map_err(|e| CliError::Failed(e.to_string()))?;
         let mut trusted = true;

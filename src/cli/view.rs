@@ -14,6 +14,8 @@ use crate::update::job::{CopyProgress, Job, Layer, Progress};
 const BARS: usize = 8;
 const STEP: &str = "{spinner} {prefix:15}  {elapsed:>4}  {wide_msg}";
 const LAYER: &str = "  {prefix:12}  {bar:24}  {decimal_bytes:>9} of {decimal_total_bytes:9}  {msg}";
+/// A layer whose size is not known yet.
+const WAITING: &str = "  {prefix:12}  {msg}";
 
 /// Shows a job, each time it was looked at.
 pub trait View {
@@ -125,12 +127,8 @@ impl Live {
 
     /// Clears what belongs to the running step.
     fn over(&mut self) {
-        for (_, bar) in std::mem::take(&mut self.layers) {
-            bar.finish_and_clear();
-        }
-        if let Some(step) = self.step.take() {
-            step.finish_and_clear();
-        }
+        let layers = std::mem::take(&mut self.layers).into_values();
+        layers.chain(self.step.take()).for_each(|bar| bar.finish_and_clear());
     }
 
     fn ended(&mut self, name: &str, took: Duration, error: Option<&str>) {
@@ -171,6 +169,7 @@ impl Live {
         for layer in moving {
             let multi = &self.multi;
             let bar = self.layers.entry(layer.id.clone()).or_insert_with(|| multi.add(layer_bar(&layer.id)));
+            bar.set_style(style(if layer.total == 0 { WAITING } else { LAYER }).progress_chars("━╸─"));
             bar.set_length(layer.total.max(layer.current));
             bar.set_position(layer.current);
             bar.set_message(text::clean(&layer.status).into_owned());
@@ -205,11 +204,9 @@ impl Drop for Live {
     }
 }
 
+/// Made without a setter: those draw, and a bar that is not yet added draws over the others.
 fn layer_bar(id: &str) -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    bar.set_style(style(LAYER).progress_chars("━╸─"));
-    bar.set_prefix(text::clean(id).into_owned());
-    bar
+    ProgressBar::new(0).with_style(style(WAITING)).with_prefix(text::clean(id).into_owned())
 }
 
 /// A template of ours; one that is wrong shows the default instead, and a test.
@@ -335,7 +332,7 @@ mod tests {
 
     #[test]
     fn templates_are_valid() {
-        for template in [STEP, LAYER] {
+        for template in [STEP, LAYER, WAITING] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }
