@@ -1,4 +1,5 @@
 //! The whole machine against the simulated world, under a paused clock: every way a job can go.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "simulated/bench.rs"]
 mod bench;

@@ -110,7 +110,10 @@ pub fn env(command: EnvCommand) -> Outcome {
     match command {
         EnvCommand::Get { key, file } => match envfile::get_file(&file.file, &key).map_err(failed)? {
             Some(value) => say(format!("{value}\n")),
-            None => Ok(1),
+            None => {
+                complain(&format!("{key} is not set in {}", file.file.display()));
+                Ok(1)
+            }
         },
         EnvCommand::Set { key, value, file } => {
             let edited = envfile::set_file(&file.file, &key, &value).map_err(failed)?;

@@ -315,7 +315,13 @@ async fn assemble(
     let migration = migration(manifest, &resolved.new, deployment, options).filter(|_| !no_op);
     let data = data_plan(ports, &container.mounts).await?;
     let followers = plan::followers(&resolved.old, &resolved.new, &project.service);
-    let warnings = warnings(options, deployment, &previous, &data, &followers, migration.is_some());
+    let mut warnings = warnings(options, deployment, &previous, &data, &followers, migration.is_some());
+    if drift.is_empty() && !resolved.dry_run.unchanged {
+        warnings.push(format!(
+            "Compose would not leave the application as it is even without this update, although nothing material differs; it says: {}",
+            resolved.dry_run.actions.join(", ")
+        ));
+    }
     let plan = Plan {
         changes: changes(deployment, &target, migration.as_ref(), no_op),
         health_timeout_seconds: target.estimated_downtime_seconds.unwrap_or(0).min(LONGEST_GATE_SECONDS),
