@@ -2,7 +2,6 @@
 //! blob is hashed again, and every signature is bound to the digest by whoever judges it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use bytes::Bytes;
 
@@ -41,15 +40,6 @@ pub enum Content {
     Bundle(Bytes),
     /// A payload, and everything about its signature in annotations (cosign before 3).
     SimpleSigning { payload: Bytes, annotations: BTreeMap<String, String> },
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Referrers { .. } => f.write_str("referrers"),
-            Self::Tag(tag) => write!(f, "tag {tag}"),
-        }
-    }
 }
 
 /// Where to look for the signatures of `digest` (`sha256:…`).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sigstore_verify::types::{DerCertificate, Sha256Hash, SignatureBytes};
+use sigstore_verify::types::{Bundle, DerCertificate, Sha256Hash, SignatureBytes, SignatureContent};
 
 use super::carrier::{self, Carrier};
 use super::image::{self, Signature};
@@ -101,7 +101,8 @@ impl Judge {
         let entry = self.rekor.find(&logs, manifest, &signature, leaf).await?;
         let bundle = carrier::assemble(signature, certificates, entry);
         let (rules, manifest) = (self.rules.clone(), manifest.clone());
-        blocking(move || rules.bundle("manifest", CARRIERS[3], &bundle, Subject::Blob(&manifest))).await
+        let judged = blocking(move || rules.bundle("manifest", CARRIERS[3], &bundle, Subject::Blob(&manifest))).await;
+        judged.map_err(|error| prefix(CARRIERS[3], error))
     }
 }
 
@@ -145,11 +146,11 @@ impl Trust for Judge {
         let mut reasons = Vec::new();
         for place in image::places(digest) {
             for signature in image::signatures(&repository, &place, digest).await.map_err(from_registry)? {
-                let rules = self.rules.clone();
+                let (rules, found_at) = (self.rules.clone(), signature.place.clone());
                 match blocking(move || rules.image(&signature, hash)).await {
                     Ok(verified) => return Ok(verified),
                     Err(error @ TrustError::Unavailable(_)) => return Err(error),
-                    Err(TrustError::Refused(why)) => reasons.push(format!("{place}: {why}")),
+                    Err(TrustError::Refused(why)) => reasons.push(format!("{found_at}: {why}")),
                 }
             }
         }
@@ -178,7 +179,7 @@ impl Trust for Judge {
             Policy::Key(key) => key.name().to_owned(),
             Policy::Keyless { issuer, identity } => {
                 format!(
-                    "keyless, issuer {issuer}, identity ^(?:{})$, {}",
+                    "keyless, issuer {issuer}, identity all of {}, {}",
                     identity.configured(),
                     self.rules.root.source()
                 )
@@ -232,7 +233,8 @@ impl Rules {
                 Ok(Finding::Foreign(format!("{name} was signed with a key")))
             }
             (_, Carrier::Bundle(bundle)) => {
-                let verified = self.bundle("manifest", name, &bundle, Subject::Blob(manifest))?;
+                let verified = self.bundle("manifest", name, &bundle, Subject::Blob(manifest));
+                let verified = verified.map_err(|error| prefix(name, error))?;
                 Ok(Finding::Holds(Box::new(verified)))
             }
             (Policy::Key(key), Carrier::Bare { signature, .. }) => {
@@ -253,7 +255,7 @@ impl Rules {
                 let Carrier::Bundle(bundle) = carrier::bundle(bytes).map_err(refused)? else {
                     return Err(refused("an older cosign bundle, which is for files only"));
                 };
-                let sigstore_verify::types::SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
+                let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
                     return Err(refused("the bundle holds no attestation about an image"));
                 };
                 let verified = self.bundle("image", place, &bundle, Subject::Digest(digest))?;
@@ -281,25 +283,17 @@ impl Rules {
         }
     }
 
-    fn bundle(
-        &self,
-        subject: &str,
-        name: &str,
-        bundle: &sigstore_verify::types::Bundle,
-        about: Subject<'_>,
-    ) -> Result<Verified, TrustError> {
-        let is_attestation = matches!(bundle.content, sigstore_verify::types::SignatureContent::DsseEnvelope(_));
-        if is_attestation && matches!(about, Subject::Blob(_)) {
-            return Err(refused(format!("{name}: {}", payload::NO_ATTESTATION)));
+    fn bundle(&self, subject: &str, name: &str, bundle: &Bundle, about: Subject<'_>) -> Result<Verified, TrustError> {
+        if matches!((&bundle.content, about), (SignatureContent::DsseEnvelope(_), Subject::Blob(_))) {
+            return Err(refused(payload::NO_ATTESTATION));
         }
         match &self.policy {
             Policy::Key(key) => {
-                key.check_bundle(bundle, about, &self.root).map_err(|error| prefix(name, error))?;
+                key.check_bundle(bundle, about, &self.root)?;
                 Ok(by_key(subject, name, key.name()))
             }
             Policy::Keyless { issuer, identity } => {
-                let proven = keyless::check(bundle, about, issuer, identity, &self.root);
-                Ok(by_certificate(subject, name, proven.map_err(|error| prefix(name, error))?))
+                Ok(by_certificate(subject, name, keyless::check(bundle, about, issuer, identity, &self.root)?))
             }
         }
     }

@@ -3,4 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod key;
+mod keyless;
 mod lab;
+mod registry;
+mod sigstore;
