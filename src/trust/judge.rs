@@ -90,6 +90,16 @@ impl Judge {
         self.manifest(&manifest, &carriers).await
     }
 
+    async fn judge_signature(
+        &self,
+        signature: Result<Signature, RegistryError>,
+        digest: Sha256Hash,
+    ) -> Result<Verified, TrustError> {
+        let signature = signature.map_err(from_registry)?;
+        let rules = self.rules.clone();
+        blocking(move || rules.image(&signature, digest).map_err(|error| prefix(&signature.place, error))).await
+    }
+
     async fn look_up(
         &self,
         manifest: &Bytes,
@@ -143,22 +153,30 @@ impl Trust for Judge {
         let hash = Sha256Hash::from_hex(&digest["sha256:".len()..]).map_err(|error| refused(error.to_string()))?;
         let image = format!("{registry}/{repository}@{digest}");
         let repository = self.registry.repository(registry, repository).map_err(from_registry)?;
-        let mut reasons = Vec::new();
+        let (mut reasons, mut unread) = (Vec::new(), None);
         for place in image::places(digest) {
-            for signature in image::signatures(&repository, &place, digest).await.map_err(from_registry)? {
-                let (rules, found_at) = (self.rules.clone(), signature.place.clone());
-                match blocking(move || rules.image(&signature, hash)).await {
+            let found = match image::signatures(&repository, &place, digest).await {
+                Ok(found) => found,
+                Err(error) => vec![Err(error)],
+            };
+            for signature in found {
+                match self.judge_signature(signature, hash).await {
                     Ok(verified) => return Ok(verified),
-                    Err(error @ TrustError::Unavailable(_)) => return Err(error),
-                    Err(TrustError::Refused(why)) => reasons.push(format!("{found_at}: {why}")),
+                    Err(TrustError::Refused(why)) => reasons.push(why),
+                    Err(error @ TrustError::Unavailable(_)) => unread = Some(error),
                 }
             }
         }
+        // Something could not be read: it may have been the one.
+        if let Some(error) = unread {
+            return Err(error);
+        }
+        let expected = self.describe();
         if reasons.is_empty() {
-            return Err(refused(format!("{image} carries no signature, expected one by {}", self.describe())));
+            return Err(refused(format!("{image} carries no signature, expected one by {expected}")));
         }
         reasons.dedup();
-        Err(refused(format!("no signature on {image} is by {}: {}", self.describe(), reasons.join("; "))))
+        Err(refused(format!("no signature on {image} is by {expected}: {}", reasons.join("; "))))
     }
 
     fn agrees(&self, method: &str, issuer: &str) -> Result<(), TrustError> {

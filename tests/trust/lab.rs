@@ -17,6 +17,11 @@ pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 pub const SIMPLE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
+/// The carriers of a row: the end of the asset's name, and its bytes.
+pub type Found<'a> = &'a [(&'a str, &'a [u8])];
+/// Payloads with their annotations, under cosign's old tag.
+pub type Simple = Vec<(Vec<u8>, Value)>;
+
 pub fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
@@ -265,7 +270,7 @@ impl Registry {
 }
 
 /// The carriers of a release, as a table names them.
-pub fn carriers(list: &[(&str, &[u8])]) -> BTreeMap<String, bytes::Bytes> {
+pub fn carriers(list: Found<'_>) -> BTreeMap<String, bytes::Bytes> {
     list.iter().map(|(name, bytes)| (format!("release.json{name}"), bytes.to_vec().into())).collect()
 }
 
@@ -354,16 +359,17 @@ impl Stub {
         self.replies.lock().unwrap().remove(path);
     }
 
-    /// Attaches bundles to `digest` as a registry with the referrers API does.
-    pub fn attach(&self, repository: &str, digest: &str, bundles: &[&[u8]]) {
+    /// Attaches bundles to `digest` as a registry with the referrers API does; gives back the blobs' paths.
+    pub fn attach(&self, repository: &str, digest: &str, bundles: &[&[u8]]) -> Vec<String> {
         let put = |kind: &str, group: &str, bytes: &[u8]| {
             let digest = sha256(bytes);
             self.answer(&format!("/v2/{repository}/{group}/{digest}"), kind, bytes);
             digest
         };
-        let mut listed = Vec::new();
+        let (mut listed, mut paths) = (Vec::new(), Vec::new());
         for bundle in bundles {
             let blob = put("application/octet-stream", "blobs", bundle);
+            paths.push(format!("/v2/{repository}/blobs/{blob}"));
             let layer = json!({"mediaType": BUNDLE, "digest": blob, "size": bundle.len()});
             let manifest =
                 json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": BUNDLE, "layers": [layer]});
@@ -372,5 +378,6 @@ impl Stub {
         }
         let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed});
         self.answer(&format!("/v2/{repository}/referrers/{digest}"), INDEX, index.to_string());
+        paths
     }
 }

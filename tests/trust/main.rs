@@ -4,6 +4,9 @@
 
 mod key;
 mod keyless;
+mod keyless_image;
 mod lab;
+mod mutation;
 mod registry;
+mod signed;
 mod sigstore;
