@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use processgit_updater::settings::Signing;
@@ -26,19 +26,28 @@ pub fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// Runs a program to its end and gives back what it printed.
-pub fn run(folder: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new(program)
+fn output(folder: &Path, program: &str, arguments: &[&str]) -> Output {
+    Command::new(program)
         .args(arguments)
         .current_dir(folder)
         .env("COSIGN_PASSWORD", "x")
         .env("HOME", folder)
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|error| panic!("{program} does not start ({error}): run ci/lab.sh install"));
+        .unwrap_or_else(|error| panic!("{program} does not start ({error}): run ci/lab.sh install"))
+}
+
+/// Runs a program to its end and gives back what it printed.
+pub fn run(folder: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = output(folder, program, arguments);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {said}");
     output.stdout
+}
+
+/// Runs a program that may fail.
+pub fn succeeds(folder: &Path, program: &str, arguments: &[&str]) -> bool {
+    output(folder, program, arguments).status.success()
 }
 
 /// A folder with key pairs and files, and the real cosign working in it.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod forgery;
 mod key;
 mod keyless;
 mod keyless_image;
