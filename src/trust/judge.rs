@@ -16,7 +16,7 @@ use super::payload;
 use super::policy::{Policy, PolicyError};
 use super::rekor::Rekor;
 use super::root::Root;
-use super::{CARRIER_CAP, CARRIERS, Trust, TrustError, refused};
+use super::{BUNDLES, CARRIER_CAP, CARRIERS, CRT, SIG, Trust, TrustError, refused};
 use crate::registry::{self, RegistryError, is_digest};
 use crate::settings::Signing;
 use crate::update::job::Verified;
@@ -57,8 +57,14 @@ enum Finding {
     Holds(Box<Verified>),
     /// Made under the other kind of policy; says what it is.
     Foreign(String),
-    /// Holds so far, but its log entry must be looked up.
-    Unlogged(SignatureBytes, Vec<DerCertificate>),
+    /// Its log entry must be looked up, then it is checked.
+    Unlogged(Unlogged),
+}
+
+struct Unlogged {
+    carrier: &'static str,
+    signature: SignatureBytes,
+    certificates: Vec<DerCertificate>,
 }
 
 impl Judge {
@@ -100,19 +106,15 @@ impl Judge {
         blocking(move || rules.image(&signature, digest).map_err(|error| prefix(&signature.place, error))).await
     }
 
-    async fn look_up(
-        &self,
-        manifest: &Bytes,
-        signature: SignatureBytes,
-        certificates: Vec<DerCertificate>,
-    ) -> Result<Verified, TrustError> {
-        let leaf = certificates.first().ok_or_else(|| refused("release.json.crt holds no certificate"))?;
+    async fn look_up(&self, manifest: &Bytes, found: Unlogged) -> Result<Verified, TrustError> {
+        let Unlogged { carrier, signature, certificates } = found;
+        let leaf = certificates.first().ok_or_else(|| refused(format!("{CRT} holds no certificate")))?;
         let logs: Vec<String> = self.rules.root.logs().map(str::to_owned).collect();
-        let entry = self.rekor.find(&logs, manifest, &signature, leaf).await?;
+        let entry = self.rekor.find(&logs, manifest, &signature, leaf).await.map_err(|error| prefix(carrier, error))?;
         let bundle = carrier::assemble(signature, certificates, entry);
         let (rules, manifest) = (self.rules.clone(), manifest.clone());
-        let judged = blocking(move || rules.bundle("manifest", CARRIERS[3], &bundle, Subject::Blob(&manifest))).await;
-        judged.map_err(|error| prefix(CARRIERS[3], error))
+        let judged = blocking(move || rules.bundle("manifest", carrier, &bundle, Subject::Blob(&manifest))).await;
+        judged.map_err(|error| prefix(carrier, error))
     }
 }
 
@@ -131,8 +133,8 @@ impl Trust for Judge {
             match finding {
                 Finding::Foreign(what) => foreign.push(what),
                 Finding::Holds(verified) => drop(first.get_or_insert(*verified)),
-                Finding::Unlogged(signature, certificates) => {
-                    let verified = self.look_up(manifest, signature, certificates).await?;
+                Finding::Unlogged(unlogged) => {
+                    let verified = self.look_up(manifest, unlogged).await?;
                     first.get_or_insert(verified);
                 }
             }
@@ -211,8 +213,8 @@ impl Rules {
     fn manifest(&self, manifest: &[u8], carriers: &BTreeMap<String, Bytes>) -> Result<Vec<Finding>, TrustError> {
         let mut findings = Vec::new();
         let mut logged = Vec::new();
-        for name in &CARRIERS[..3] {
-            let Some(bytes) = carriers.get(*name) else { continue };
+        for name in BUNDLES {
+            let Some(bytes) = carriers.get(name) else { continue };
             let carrier = carrier::bundle(bytes).map_err(|why| refused(format!("{name} {why}")))?;
             if let Carrier::Bundle(bundle) = &carrier
                 && let Some((signature, leaf)) = carrier::signature_and_leaf(bundle)
@@ -221,24 +223,23 @@ impl Rules {
             }
             findings.push(self.carrier(name, carrier, manifest)?);
         }
-        if let Some(bytes) = carriers.get(CARRIERS[3]) {
-            let name = CARRIERS[3];
-            let signature = carrier::signature(bytes).map_err(|why| refused(format!("{name} {why}")))?;
-            let certificates = match carriers.get(CARRIERS[4]) {
-                Some(bytes) => carrier::certificates(bytes).map_err(|why| refused(format!("{} {why}", CARRIERS[4])))?,
+        if let Some(bytes) = carriers.get(SIG) {
+            let signature = carrier::signature(bytes).map_err(|why| refused(format!("{SIG} {why}")))?;
+            let certificates = match carriers.get(CRT) {
+                Some(bytes) => carrier::certificates(bytes).map_err(|why| refused(format!("{CRT} {why}")))?,
                 None => Vec::new(),
             };
             // The same signature that a bundle has just proven needs no second proof.
             let proven =
                 certificates.first().is_some_and(|leaf| logged.iter().any(|(s, l)| *s == signature && l == leaf));
             if !proven {
-                findings.push(self.carrier(name, Carrier::Bare { signature, certificates }, manifest)?);
+                findings.push(self.carrier(SIG, Carrier::Bare { signature, certificates }, manifest)?);
             }
         }
         Ok(findings)
     }
 
-    fn carrier(&self, name: &str, carrier: Carrier, manifest: &[u8]) -> Result<Finding, TrustError> {
+    fn carrier(&self, name: &'static str, carrier: Carrier, manifest: &[u8]) -> Result<Finding, TrustError> {
         let by_certificate = match &carrier {
             Carrier::Bundle(bundle) => bundle.signing_certificate().is_some(),
             Carrier::Bare { certificates, .. } => !certificates.is_empty(),
@@ -260,7 +261,7 @@ impl Rules {
                 Ok(Finding::Holds(Box::new(by_key("manifest", name, key.name()))))
             }
             (Policy::Keyless { .. }, Carrier::Bare { signature, certificates }) => {
-                Ok(Finding::Unlogged(signature, certificates))
+                Ok(Finding::Unlogged(Unlogged { carrier: name, signature, certificates }))
             }
         }
     }

@@ -16,7 +16,7 @@ use super::{CARRIER_CAP, TrustError, carrier, refused};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
-const MISSING: &str = "release.json.sig and release.json.crt alone do not prove when the signature was made \
+const MISSING: &str = "a signature and its certificate alone do not prove when it was made \
      (publish release.json.sigstore.json beside them)";
 
 /// Talks to transparency logs.
