@@ -4,6 +4,7 @@
 #   ci/lab.sh install   install what is missing (apt; needs root)
 #   ci/lab.sh up        install, then start the engine if none answers
 #   ci/lab.sh down      stop the engine, but only one that `up` started
+#   ci/lab.sh app       build the demonstration application, static; prints where it is
 #
 # Debian 12's own engine (20.10) and Compose (1.29) are too old; the packages of the newer
 # suite need nothing but a libc that bookworm has, so they are taken from there, pinned low
@@ -15,16 +16,19 @@ run_dir=${UPDATER_LAB_DIR:-/run/processgit-updater-lab}
 say() { printf '%s\n' "lab: $*" >&2; }
 die() { say "$*"; exit 1; }
 
+# Every program that tests, demonstration and measurements start.
+programs=(dockerd containerd runc docker cosign docker-registry iptables busybox openssl curl jq cc)
+
 installed() {
-    command -v dockerd containerd runc cosign docker-registry iptables >/dev/null 2>&1 \
-        && docker compose version >/dev/null 2>&1 \
-        && [ -x /bin/busybox ]
+    local program
+    for program in "${programs[@]}"; do command -v "$program" >/dev/null || return 1; done
+    docker compose version >/dev/null 2>&1
 }
 
 install_packages() {
     installed && return 0
-    [ "$(id -u)" = 0 ] || die "docker, compose, cosign or docker-registry is missing and installing needs root"
-    command -v apt-get >/dev/null || die "this machine has no apt-get: install docker, docker compose, docker-registry, cosign and busybox by hand"
+    [ "$(id -u)" = 0 ] || die "installing needs root; needed are: ${programs[*]} and docker compose"
+    command -v apt-get >/dev/null || die "this machine has no apt-get; install by hand: ${programs[*]} and docker compose"
     export DEBIAN_FRONTEND=noninteractive
     local mirror
     mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n1)
@@ -42,8 +46,9 @@ SOURCES
     apt-get -qq update >&2
     apt-get -qq install -y --no-install-recommends \
         docker.io/forky docker-cli/forky docker-compose/forky docker-buildx/forky \
-        containerd/forky cosign/forky runc iptables docker-registry busybox-static openssl jq curl >&2
-    installed || die "the packages are installed, but not all of docker, compose, cosign and docker-registry answer"
+        containerd/forky cosign/forky runc iptables docker-registry busybox-static openssl jq curl \
+        gcc libc6-dev ca-certificates >&2
+    installed || die "the packages are installed, but not all of these answer: ${programs[*]} and docker compose"
 }
 
 engine_up() {
@@ -72,9 +77,19 @@ engine_down() {
     rm -f "$run_dir/dockerd.pid"
 }
 
+# Static, so that it runs in an image FROM scratch.
+build_app() {
+    local target
+    target=$(rustc -vV | sed -n 's/^host: //p')
+    RUSTFLAGS="-C target-feature=+crt-static" \
+        cargo build --quiet --locked --release --package demo-app --target "$target" >&2
+    echo "${CARGO_TARGET_DIR:-$PWD/target}/$target/release/demo-app"
+}
+
 case "${1:-}" in
     install) install_packages ;;
     up) install_packages; engine_up ;;
     down) engine_down ;;
-    *) sed -n '2,7p' "$0"; exit 2 ;;
+    app) build_app ;;
+    *) sed -n '2,8p' "$0"; exit 2 ;;
 esac

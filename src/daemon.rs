@@ -1,1 +1,162 @@
-//! (to come)
+//! The composition root: the only place where real adapters are built, and the life of `serve`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, Listener};
+use crate::clock::{Clock, SystemClock};
+use crate::engine::compose::ComposeCli;
+use crate::engine::docker::DockerEngine;
+use crate::engine::simulated::{NoFaults, Seed, Simulated, SimulatedTrust};
+use crate::envfile::{self, DeployedEnv};
+use crate::health::gate::GateSettings;
+use crate::health::http::HttpProbe;
+use crate::release::github::GithubReleases;
+use crate::settings::Settings;
+use crate::snapshot::NoSnapshots;
+use crate::store::Store;
+use crate::trust::Trust;
+use crate::trust::judge::{Judge, JudgeError};
+use crate::update::ports::{Options, Ports};
+use crate::update::{Updater, policy};
+
+/// On SIGTERM what is in the middle of something gets this long. Docker itself waits ten seconds.
+const GRACE: Duration = Duration::from_secs(8);
+/// How long one call of the simulated engine takes: long enough to watch.
+const SIMULATED_LATENCY: Duration = Duration::from_millis(50);
+
+/// Why `serve` could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    #[error(transparent)]
+    Trust(#[from] JudgeError),
+    #[error(transparent)]
+    Engine(#[from] crate::engine::docker::AddressError),
+    #[error(transparent)]
+    Journal(#[from] crate::update::ports::JournalError),
+    #[error(transparent)]
+    Bind(#[from] crate::api::BindError),
+    #[error(transparent)]
+    Source(#[from] crate::release::SourceError),
+    #[error("{what}: {source}")]
+    Io { what: &'static str, source: std::io::Error },
+}
+
+impl ServeError {
+    /// Exit code 2 instead of 1: the operator has to change a setting.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Trust(JudgeError::Policy(_)) | Self::Engine(_))
+    }
+}
+
+/// Serves until SIGTERM or SIGINT. An unfinished job is left to the next start.
+///
+/// # Errors
+/// The state folder, the policy, the engine's address or the listening address cannot be used.
+pub async fn serve(settings: Settings) -> Result<(), ServeError> {
+    let state_dir = settings.state_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&state_dir)).await;
+    let store = opened.map_err(|e| ServeError::Io { what: "the journal", source: std::io::Error::other(e) })??;
+    let judge: Arc<dyn Trust> = Arc::new(Judge::from_settings(&settings.signing).await?);
+    tracing::info!(trust = judge.describe(), stub = settings.stub, repo = %settings.repo, "starting");
+    let listener = Listener::bind(&settings.listen)?;
+    let ports = ports(&settings, store, judge)?;
+    let updater = Updater::start(ports, options(&settings)).await?;
+
+    let shutdown = CancellationToken::new();
+    let router = api::router(Arc::new(updater.clone()), settings.token.clone());
+    tracing::info!(version = api::VERSION, address = listener.address(), "listening");
+    let serving = tokio::spawn(api::serve(listener, router, shutdown.clone()));
+    wait_for_signal().await?;
+    tracing::info!("stopping");
+    updater.stop(GRACE).await;
+    shutdown.cancel();
+    let _ = serving.await;
+    Ok(())
+}
+
+async fn wait_for_signal() -> Result<(), ServeError> {
+    let io = |source| ServeError::Io { what: "signals cannot be caught", source };
+    let mut term = signal(SignalKind::terminate()).map_err(io)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(io)?;
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+fn options(settings: &Settings) -> Options {
+    let health = &settings.health;
+    Options {
+        app_name: settings.app_name.clone(),
+        app_container: settings.app_container.clone(),
+        app_service: settings.app_service.clone(),
+        version_key: settings.version_key.clone(),
+        verify_image: settings.signing.verify_image,
+        migration_timeout: settings.migration_timeout,
+        health: GateSettings {
+            timeout: health.timeout,
+            interval: health.interval,
+            stable: health.stable,
+            version: health.version.clone(),
+        },
+        stub: settings.stub,
+    }
+}
+
+fn ports(settings: &Settings, store: Store, judge: Arc<dyn Trust>) -> Result<Ports, ServeError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (api, repo, token) = (settings.github_api.clone(), settings.repo.clone(), settings.github_token.clone());
+    let releases = Arc::new(GithubReleases::new(api, repo, token)?);
+    let journal = Arc::new(store);
+    if settings.stub {
+        let world = Simulated::new(seed(settings), clock.clone(), Arc::new(NoFaults));
+        let trust = Arc::new(SimulatedTrust::new(judge, world.clone()));
+        let world = Arc::new(world);
+        return Ok(Ports {
+            engine: world.clone(),
+            compose: world.clone(),
+            probe: world.clone(),
+            env: world.clone(),
+            data: world,
+            releases,
+            trust,
+            journal,
+            clock,
+        });
+    }
+    Ok(Ports {
+        engine: Arc::new(DockerEngine::from_environment()?),
+        compose: Arc::new(ComposeCli::from_environment()),
+        probe: Arc::new(HttpProbe::new(settings.health.url.clone())),
+        env: Arc::new(DeployedEnv::new(settings.env_file.clone())),
+        data: Arc::new(NoSnapshots::new(settings.snapshot.on)),
+        releases,
+        trust: judge,
+        journal,
+        clock,
+    })
+}
+
+/// The simulated deployment says the version that the real `.env` says, if there is one.
+fn seed(settings: &Settings) -> Seed {
+    let real = envfile::get_file(&settings.env_file, &settings.version_key).ok().flatten();
+    let version = real.filter(|v| policy::running_version(Some(v), None).is_some()).unwrap_or_else(|| "0.0.0".into());
+    Seed {
+        container: settings.app_container.clone(),
+        service: settings.app_service.clone().unwrap_or_else(|| settings.app_container.clone()),
+        project: "simulated".into(),
+        repository: format!("ghcr.io/{}", settings.repo).to_lowercase(),
+        version_key: settings.version_key.clone(),
+        env: format!("{}={version}\n", settings.version_key).into_bytes(),
+        version,
+        has_data: settings.snapshot.on,
+        latency: SIMULATED_LATENCY,
+    }
+}

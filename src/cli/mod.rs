@@ -1,1 +1,208 @@
-//! (to come)
+//! The commands: thin clients of the API, except `serve` and those that only touch files.
+//!
+//! ```text
+//! main ── serve                          → daemon
+//!      ├─ status, check, update, history → remote ── client ── HTTP
+//!      │                                      └ follow ── news ── view (plain | live)
+//!      └─ env, manifest, completions     → local
+//! ```
+//! Answers go to stdout, progress of a live view and errors to stderr.
+
+mod client;
+mod follow;
+mod local;
+mod news;
+mod remote;
+mod show;
+mod text;
+mod view;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use follow::exit_code;
+
+use crate::api::VERSION;
+use client::ClientError;
+
+const EXAMPLES: &str = "\
+Examples:
+  Run the updater; without arguments it is the same
+    processgit-updater serve
+
+  What would the newest release change?
+    processgit-updater check
+
+  Install the newest release and wait for the verdict
+    processgit-updater update
+
+  Install one release, from a script, and keep the job as JSON
+    processgit-updater update v0.1.2 --json > job.json
+
+  In the running container
+    docker compose exec updater processgit-updater status
+
+Exit codes:
+  0 done   1 error   2 usage or configuration
+  of update: 0 committed   3 rolled back   4 failed, a person is needed   5 aborted   130 interrupted";
+
+/// Updates a Docker Compose application as one transaction
+///
+/// The image that runs, the configuration that selects it and the data in its volumes become the new
+/// version's together, and only if the application then proves healthy; otherwise all three are what they
+/// were before. `serve` is the sidecar that does it; the other commands ask a running one.
+#[derive(Debug, Parser)]
+#[command(name = "processgit-updater", version = VERSION, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the updater (also without any argument)
+    Serve(Box<crate::settings::ServeArgs>),
+    /// How the updater is, and what it does right now
+    Status(remote::StatusArgs),
+    /// What an update would do, without doing it
+    ///
+    /// Exit code 0 if the update would begin or the release runs already, 1 if it would be refused.
+    Check(remote::CheckArgs),
+    /// Install a release and follow the job to its verdict
+    ///
+    /// Interrupting it (Ctrl-C) stops the following, not the job.
+    Update(remote::UpdateArgs),
+    /// The last jobs, newest first
+    History(remote::HistoryArgs),
+    /// Read or set a variable of the .env file
+    #[command(subcommand)]
+    Env(local::EnvCommand),
+    /// Work with release manifests
+    #[command(subcommand)]
+    Manifest(local::ManifestCommand),
+    /// Does the updater answer? For a container's HEALTHCHECK
+    Healthz(remote::HealthzArgs),
+    /// Completions for a shell, to stdout
+    ///
+    /// For bash: source <(processgit-updater completions bash)
+    Completions { shell: clap_complete::Shell },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// How a command ended: its exit code, or why it failed.
+type Outcome = Result<u8, CliError>;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    match run(Cli::parse_from(arguments())) {
+        Ok(code) => ExitCode::from(code),
+        // Whoever read our output has seen enough, as `head` has.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Containers made for the earlier program start it without arguments.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.len() < 2 {
+        arguments.push("serve".into());
+    }
+    arguments
+}
+
+fn run(cli: Cli) -> Outcome {
+    match cli.command {
+        Command::Serve(args) => local::serve(*args),
+        Command::Status(args) => block_on(remote::status(args)),
+        Command::Check(args) => block_on(remote::check(args)),
+        Command::Update(args) => block_on(remote::update(args)),
+        Command::History(args) => block_on(remote::history(args)),
+        Command::Healthz(args) => block_on(remote::healthz(args)),
+        Command::Env(command) => local::env(command),
+        Command::Manifest(command) => local::manifest(command),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "processgit-updater", &mut script);
+            say(&script)
+        }
+    }
+}
+
+/// A client needs no more than this thread.
+fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+/// Writes an answer to stdout.
+fn say(answer: impl AsRef<[u8]>) -> Outcome {
+    let mut out = io::stdout().lock();
+    out.write_all(answer.as_ref())?;
+    out.flush()?;
+    Ok(0)
+}
+
+/// Tells a fault, once.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "error: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn usage() {
+        for (line, good) in [
+            ("serve", true),
+            ("status", true),
+            ("status --json --url unix:/run/u.sock", true),
+            ("check", true),
+            ("check v0.1.2 --allow-downgrade --accept-drift --json", true),
+            ("check --channel prerelease", true),
+            ("check --channel beta", false),
+            ("check v0.1.2 --channel stable", false),
+            ("update", true),
+            ("update v0.1.2 --retry --no-follow", true),
+            ("update v0.1.2 v0.1.3", false),
+            ("update --token secret", false),
+            ("history -n 3", true),
+            ("history -n 0", false),
+            ("history -n many", false),
+            ("env get PROCESSGIT_VERSION", true),
+            ("env get", false),
+            ("env set PROCESSGIT_VERSION 0.1.2 --file /tmp/.env", true),
+            ("env set PROCESSGIT_VERSION", false),
+            ("manifest verify release.json other.json", true),
+            ("manifest verify", false),
+            ("healthz", true),
+            ("completions fish", true),
+            ("completions cmd", false),
+            ("nonsense", false),
+        ] {
+            let arguments = std::iter::once("processgit-updater").chain(line.split(' '));
+            assert_eq!(Cli::try_parse_from(arguments).is_ok(), good, "{line}");
+        }
+    }
+}

@@ -1,1 +1,502 @@
-//! (to come)
+//! Compose, as a child process. Its binary is the CLI's plugin, which also runs by itself: that saves the
+//! start of the CLI.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, io};
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, mpsc};
+
+use super::spawner::{self, Finished, Program};
+use super::{Compose, DEFAULT_HOST, DryRun, EngineError, Project, Result};
+
+/// Deadline of a call that only looks.
+const LOOK: Duration = Duration::from_secs(60);
+/// Deadline of a swap. The application's own stop timeout is part of it.
+const SWAP: Duration = Duration::from_secs(10 * 60);
+/// The most that a resolved configuration may be, in bytes.
+const LARGEST_CONFIG: usize = 16 * 1024 * 1024;
+/// The most that the other commands may print, in bytes.
+const MOST_TALK: usize = 1024 * 1024;
+/// How many of the last lines go into an error.
+const LINES_IN_ERROR: usize = 5;
+
+/// Where plugins of the Docker CLI are installed, after the user's own folder.
+const PLUGIN_FOLDERS: [&str; 4] = [
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+];
+
+/// What Compose needs of our environment: to find itself, the engine and the way out. Anything else would
+/// beat `.env` in the interpolation of the project's files.
+const PASSED_ON: [&str; 14] = [
+    "PATH",
+    "HOME",
+    DOCKER_HOST,
+    "DOCKER_CONFIG",
+    "DOCKER_TLS_VERIFY",
+    "DOCKER_CERT_PATH",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+];
+const DOCKER_HOST: &str = "DOCKER_HOST";
+const PASSED_ON_PREFIXES: [&str; 2] = ["XDG_", "SSL_"];
+
+/// What a dry run says of a container that stays as it is.
+const UNTOUCHED: [&str; 4] = ["Running", "Waiting", "Healthy", "Exists"];
+
+/// Compose v2 or later, run where the project's paths are true.
+pub struct ComposeCli {
+    candidates: Vec<PathBuf>,
+    found: OnceCell<Binary>,
+    /// Two `up` at once fail with a conflict of names.
+    swap: Arc<Mutex<()>>,
+}
+
+#[derive(Debug, Clone)]
+struct Binary {
+    path: PathBuf,
+    version: String,
+}
+
+impl ComposeCli {
+    /// Looks where Docker's CLI would look: `docker-compose` in `PATH`, then the plugin folders.
+    pub fn from_environment() -> Self {
+        Self::new(candidates(env::var_os("PATH"), env::var_os("DOCKER_CONFIG"), env::var_os("HOME")))
+    }
+
+    /// Uses the first of these files that is Compose v2 or later. It is looked for at the first use.
+    pub fn new(candidates: Vec<PathBuf>) -> Self {
+        Self { candidates, found: OnceCell::new(), swap: Arc::default() }
+    }
+
+    async fn binary(&self) -> Result<&Binary> {
+        self.found.get_or_try_init(|| self.find()).await
+    }
+
+    async fn find(&self) -> Result<Binary> {
+        let mut seen = Vec::new();
+        for path in &self.candidates {
+            match version_of(path).await {
+                Ok(Some(version)) if is_v2(&version) => return Ok(Binary { path: path.clone(), version }),
+                Ok(Some(version)) => seen.push(format!("{} is version {version}", path.display())),
+                Ok(None) => seen.push(format!("{} is not there", path.display())),
+                Err(error) => seen.push(error),
+            }
+        }
+        Err(EngineError::Failed(format!(
+            "no Docker Compose v2 or later was found ({}): install the docker-compose-plugin package, or put docker-compose v2 into PATH",
+            seen.join("; ")
+        )))
+    }
+
+    /// Runs `docker-compose` for the project to its end.
+    async fn run(&self, project: &Project, command: Command<'_>) -> Result<Finished> {
+        check_paths(project).await?;
+        let program = Program {
+            path: self.binary().await?.path.clone(),
+            args: arguments(project, &command),
+            env: environment(env::vars_os(), &project.version_key, command.version),
+            folder: Some(project.working_dir.clone().into()),
+            deadline: command.deadline,
+            most_output: command.most_output,
+            stdout_is_data: command.stdout_is_data,
+        };
+        let doing = format!("compose {} for {}", command.name, project.service);
+        let finished = spawner::run(program, command.lines, command.held).await;
+        let finished = finished.map_err(|error| EngineError::Failed(format!("{doing}: {error}")))?;
+        if finished.status.success() {
+            return Ok(finished);
+        }
+        Err(EngineError::Failed(format!("{doing} ended with {}: {}", finished.status, last_words(&finished.tail))))
+    }
+
+    async fn resolve(&self, project: &Project, version: Option<&str>, options: &[&str]) -> Result<serde_json::Value> {
+        let command = Command {
+            name: "config",
+            global: options,
+            args: &["config", "--format", "json"],
+            deadline: LOOK,
+            most_output: LARGEST_CONFIG,
+            stdout_is_data: true,
+            version,
+            lines: None,
+            held: None,
+        };
+        let finished = self.run(project, command).await?;
+        serde_json::from_slice(&finished.stdout).map_err(|error| {
+            EngineError::Failed(format!("compose config for {}: the answer is no JSON: {error}", project.service))
+        })
+    }
+}
+
+/// One run of `docker-compose`.
+struct Command<'a> {
+    /// For errors: `up`.
+    name: &'a str,
+    /// Options before the command.
+    global: &'a [&'a str],
+    args: &'a [&'a str],
+    deadline: Duration,
+    most_output: usize,
+    stdout_is_data: bool,
+    /// The value of the version key, in place of the one in `.env`.
+    version: Option<&'a str>,
+    lines: Option<mpsc::Sender<String>>,
+    /// Released when the child has ended, also when nobody waits for it any more.
+    held: Option<OwnedMutexGuard<()>>,
+}
+
+#[async_trait]
+impl Compose for ComposeCli {
+    async fn version(&self) -> Result<String> {
+        Ok(self.binary().await?.version.clone())
+    }
+
+    async fn config(&self, project: &Project, version: Option<&str>) -> Result<serde_json::Value> {
+        let config = self.resolve(project, version, &[]).await?;
+        if config["services"].get(&project.service).is_some() {
+            return Ok(config);
+        }
+        // `up SERVICE` enables the service's profile by itself, `config` does not.
+        self.resolve(project, version, &["--profile", "*"]).await
+    }
+
+    async fn dry_run(&self, project: &Project) -> Result<DryRun> {
+        let command = Command {
+            name: "up --dry-run",
+            global: &["--ansi", "never", "--progress", "json", "--dry-run"],
+            args: &["up", "-d", "--no-deps", "--no-build", "--pull", "never", &project.service],
+            deadline: LOOK,
+            most_output: MOST_TALK,
+            stdout_is_data: false,
+            version: None,
+            lines: None,
+            held: None,
+        };
+        let finished = self.run(project, command).await?;
+        // Which stream carries the progress differs between versions.
+        let said = [finished.stdout, b"\n".to_vec(), finished.stderr].concat();
+        Ok(read_dry_run(&String::from_utf8_lossy(&said)))
+    }
+
+    async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()> {
+        let one_at_a_time = self.swap.clone().lock_owned().await;
+        let command = Command {
+            name: "up",
+            global: &["--ansi", "never", "--progress", "plain"],
+            args: &["up", "-d", "--no-deps", "--no-build", "--pull", "never", &project.service],
+            deadline: SWAP,
+            most_output: MOST_TALK,
+            stdout_is_data: false,
+            version: None,
+            lines: Some(lines),
+            held: Some(one_at_a_time),
+        };
+        self.run(project, command).await.map(|_| ())
+    }
+}
+
+/// The files that may be Compose, in the order in which they are tried.
+fn candidates(path: Option<OsString>, docker_config: Option<OsString>, home: Option<OsString>) -> Vec<PathBuf> {
+    let in_path: Vec<PathBuf> = path.iter().flat_map(env::split_paths).collect();
+    let users = docker_config.map(PathBuf::from).or_else(|| home.map(|home| Path::new(&home).join(".docker")));
+    let users = users.map(|folder| folder.join("cli-plugins"));
+    let folders = in_path.into_iter().chain(users).chain(PLUGIN_FOLDERS.map(PathBuf::from));
+    let mut files: Vec<PathBuf> = Vec::new();
+    for file in folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join("docker-compose")) {
+        if !files.contains(&file) {
+            files.push(file);
+        }
+    }
+    files
+}
+
+/// What the file says its version is; `None` when there is no such file.
+async fn version_of(path: &Path) -> std::result::Result<Option<String>, String> {
+    match tokio::fs::metadata(path).await {
+        Ok(file) if file.is_file() => {}
+        Ok(_) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("{}: {error}", path.display())),
+    }
+    let program = Program {
+        path: path.to_owned(),
+        args: ["version", "--short"].map(OsString::from).to_vec(),
+        env: environment(env::vars_os(), "", None),
+        folder: None,
+        deadline: LOOK,
+        most_output: MOST_TALK,
+        stdout_is_data: false,
+    };
+    let finished = spawner::run(program, None, ()).await.map_err(|error| error.to_string())?;
+    let version = String::from_utf8_lossy(&finished.stdout).trim().trim_start_matches('v').to_owned();
+    if finished.status.success() && !version.is_empty() {
+        return Ok(Some(version));
+    }
+    Err(format!("{} told no version: {}", path.display(), last_words(&finished.tail)))
+}
+
+fn is_v2(version: &str) -> bool {
+    version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 2)
+}
+
+/// Compose would resolve a path that is not true here against the wrong folder, and succeed.
+async fn check_paths(project: &Project) -> Result<()> {
+    let here = |path: &str| {
+        EngineError::Failed(format!(
+            "compose for {}: {path} is not visible here; Compose must run where the project's paths are true: mount the folder at the same path",
+            project.service
+        ))
+    };
+    if project.config_files.is_empty() {
+        let service = &project.service;
+        return Err(EngineError::Failed(format!("compose for {service}: the project names no Compose file")));
+    }
+    if !tokio::fs::metadata(&project.working_dir).await.is_ok_and(|folder| folder.is_dir()) {
+        return Err(here(&project.working_dir));
+    }
+    for file in project.config_files.iter().chain(&project.env_files) {
+        if !Path::new(file).is_absolute() {
+            let service = &project.service;
+            return Err(EngineError::Failed(format!(
+                "compose for {service}: the project was started with {file:?}, which is no absolute path: start it from a file"
+            )));
+        }
+        if tokio::fs::metadata(file).await.is_err() {
+            return Err(here(file));
+        }
+    }
+    Ok(())
+}
+
+fn arguments(project: &Project, command: &Command<'_>) -> Vec<OsString> {
+    let mut args: Vec<&str> = command.global.to_vec();
+    args.extend(["-p", &project.name, "--project-directory", &project.working_dir]);
+    args.extend(project.config_files.iter().flat_map(|file| ["-f", file]));
+    args.extend(project.env_files.iter().flat_map(|file| ["--env-file", file]));
+    args.extend(command.args);
+    args.into_iter().map(OsString::from).collect()
+}
+
+/// The child's environment. A variable of the process beats `.env`: so the version key is never passed on,
+/// and setting it is how a version is tried without touching `.env`.
+fn environment(
+    ours: impl Iterator<Item = (OsString, OsString)>,
+    version_key: &str,
+    version: Option<&str>,
+) -> Vec<(OsString, OsString)> {
+    let passed_on = |name: &OsStr| {
+        let name = name.to_str().unwrap_or_default();
+        name != version_key
+            && (PASSED_ON.contains(&name) || PASSED_ON_PREFIXES.iter().any(|start| name.starts_with(start)))
+    };
+    let mut env: Vec<_> = ours.filter(|(name, value)| passed_on(name) && !value.is_empty()).collect();
+    // Without it Compose would follow the current context of the Docker CLI, perhaps to another engine than
+    // the one that is watched here.
+    if !env.iter().any(|(name, _)| name == DOCKER_HOST) {
+        env.push((DOCKER_HOST.into(), DEFAULT_HOST.into()));
+    }
+    env.extend(version.map(|version| (version_key.into(), version.into())));
+    env
+}
+
+/// A line of `--progress json`. Compose 2 says what it does in `status`; Compose 5 in `text`, with a mere
+/// `Working` or `Done` in `status`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Said {
+    id: String,
+    status: String,
+    text: String,
+    message: String,
+}
+
+fn read_dry_run(output: &str) -> DryRun {
+    let mut actions = Vec::new();
+    let mut left_alone = false;
+    for line in output.lines().map(str::trim) {
+        let Ok(said) = serde_json::from_str::<Said>(line) else {
+            // With no one to ask, Compose prints its question and takes no for an answer.
+            actions.extend(line.ends_with('?').then(|| line.to_owned()));
+            continue;
+        };
+        let action = if said.text.is_empty() { said.status } else { said.text };
+        let of_container = said.id.starts_with("Container ");
+        match (UNTOUCHED.contains(&action.as_str()), of_container) {
+            (true, _) => left_alone |= of_container,
+            (false, true) => actions.push(action),
+            (false, false) => actions.push(format!("{} {action}", said.id).trim().to_owned()),
+        }
+    }
+    actions.retain(|action| !action.is_empty());
+    DryRun { unchanged: left_alone && actions.is_empty(), actions }
+}
+
+/// The end of what Compose said, for an error.
+fn last_words(tail: &[String]) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for line in tail.iter().map(|line| plain(line)).filter(|line| !line.is_empty()) {
+        // The error comes twice: with the container's name in the progress, and at the end.
+        words.retain(|said| !line.contains(said.as_str()) && !said.ends_with(&line));
+        words.push(line);
+    }
+    words.drain(..words.len().saturating_sub(LINES_IN_ERROR));
+    if words.is_empty() { "it said nothing".into() } else { words.join("; ") }
+}
+
+/// A line of progress as a person would write it.
+fn plain(line: &str) -> String {
+    let Ok(said) = serde_json::from_str::<Said>(line) else { return line.trim().to_owned() };
+    let parts = [said.id, if said.text.is_empty() { said.status } else { said.text }, said.message];
+    parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project() -> Project {
+        Project {
+            name: "shop".into(),
+            service: "app".into(),
+            working_dir: "/srv/shop".into(),
+            config_files: vec!["/srv/shop/a.yml".into(), "/srv/shop/b.yml".into()],
+            env_files: vec![],
+            version_key: "VERSION".into(),
+        }
+    }
+
+    fn command<'a>(args: &'a [&'a str]) -> Command<'a> {
+        Command {
+            name: "config",
+            global: &["--dry-run"],
+            args,
+            deadline: LOOK,
+            most_output: MOST_TALK,
+            stdout_is_data: true,
+            version: None,
+            lines: None,
+            held: None,
+        }
+    }
+
+    #[test]
+    fn everything_is_named_explicitly() {
+        let said = |project| arguments(&project, &command(&["config"])).join(OsStr::new(" ")).into_string().unwrap();
+        let plain = "--dry-run -p shop --project-directory /srv/shop -f /srv/shop/a.yml -f /srv/shop/b.yml config";
+        assert_eq!(said(project()), plain);
+        let with_env = Project { env_files: vec!["/srv/e".into()], ..project() };
+        assert_eq!(said(with_env), plain.replace(" config", " --env-file /srv/e config"));
+    }
+
+    #[test]
+    fn only_what_compose_needs_is_passed_on() {
+        let env = |ours: &[&str], version| -> Vec<String> {
+            let ours = ours.iter().map(|name| (OsString::from(name), OsString::from("x")));
+            let env = environment(ours, "VERSION", version);
+            env.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect()
+        };
+        let ours =
+            ["PATH", "VERSION", "COMPOSE_FILE", "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR", "LANG", "no_proxy"];
+        assert_eq!(env(&ours, None), ["PATH=x", "DOCKER_HOST=x", "XDG_RUNTIME_DIR=x", "no_proxy=x"]);
+        let default = format!("DOCKER_HOST={DEFAULT_HOST}");
+        assert_eq!(env(&["VERSION"], Some("2")), [&default, "VERSION=2"], "the same engine that is watched");
+        assert_eq!(environment([("HOME".into(), "x".into())].into_iter(), "HOME", None).len(), 1);
+    }
+
+    #[test]
+    fn places_to_look() {
+        let some = |text: &str| Some(OsString::from(text));
+        let files = candidates(some("/usr/bin:relative:/usr/bin"), None, some("/home/me"));
+        let files: Vec<_> = files.iter().map(|file| file.to_str().unwrap()).collect();
+        assert_eq!(files[..2], ["/usr/bin/docker-compose", "/home/me/.docker/cli-plugins/docker-compose"]);
+        assert_eq!(files.len(), 2 + PLUGIN_FOLDERS.len());
+        let files = candidates(None, some("/cfg"), some("/home/me"));
+        assert_eq!(files[0], Path::new("/cfg/cli-plugins/docker-compose"));
+    }
+
+    #[test]
+    fn versions() {
+        for (version, expected) in [("2.40.3-3", true), ("5.0.1", true), ("1.29.2", false), ("dev", false)] {
+            assert_eq!(is_v2(version), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn dry_runs_of_compose_2_and_5() {
+        let cases: &[(&str, bool, &[&str])] = &[
+            (r#"{"dry-run":true,"id":"Container shop-app-1","status":"Running"}"#, true, &[]),
+            (r#"{"id":"Container shop-app-1","status":"Done","text":"Running"}"#, true, &[]),
+            (
+                concat!(
+                    r#"{"dry-run":true,"id":"Container shop-app-1","status":"Recreate"}"#,
+                    "\n",
+                    r#"{"dry-run":true,"id":"Container shop-app-1","status":"Recreated"}"#
+                ),
+                false,
+                &["Recreate", "Recreated"],
+            ),
+            (r#"{"id":"Container shop-app-1","status":"Working","text":"Recreate"}"#, false, &["Recreate"]),
+            (
+                concat!(
+                    r#"{"id":"Network shop_default","status":"Creating"}"#,
+                    "\n",
+                    r#"{"id":"Container shop-app-1","status":"Running"}"#
+                ),
+                false,
+                &["Network shop_default Creating"],
+            ),
+            (
+                concat!("Volume exists. Recreate?\n", r#"{"id":"Container shop-app-1","status":"Running"}"#),
+                false,
+                &["Volume exists. Recreate?"],
+            ),
+            ("time=\"now\" level=warning msg=\"something\"", false, &[]),
+            ("", false, &[]),
+        ];
+        for (output, unchanged, actions) in cases {
+            let expected = DryRun { unchanged: *unchanged, actions: actions.iter().map(|a| (*a).to_owned()).collect() };
+            assert_eq!(read_dry_run(output), expected, "{output}");
+        }
+    }
+
+    #[test]
+    fn an_error_ends_with_the_last_words() {
+        let tail = |lines: &[&str]| last_words(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>());
+        assert_eq!(tail(&[]), "it said nothing");
+        let twice = [" Container a  Recreate", " Container a  Error response: no image", "Error response: no image"];
+        assert_eq!(tail(&twice), "Container a  Recreate; Error response: no image");
+        assert_eq!(tail(&[r#"{"error":true,"message":"no such service: x"}"#]), "no such service: x");
+        assert_eq!(tail(&["1", "2", "3", "4", "5", "6"]), "2; 3; 4; 5; 6");
+    }
+
+    #[tokio::test]
+    async fn paths_that_are_not_true_here_are_refused_by_name() {
+        let missing = check_paths(&project()).await.unwrap_err().to_string();
+        assert!(missing.contains("/srv/shop is not visible here"), "{missing}");
+        let from_stdin = Project { working_dir: "/".into(), config_files: vec!["-".into()], ..project() };
+        let error = check_paths(&from_stdin).await.unwrap_err().to_string();
+        assert!(error.contains("\"-\""), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_absent_compose_is_told_with_where_it_was_looked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let cli = ComposeCli::new(vec![folder.path().join("docker-compose"), "/bin/true".into()]);
+        let error = cli.version().await.unwrap_err().to_string();
+        assert!(error.contains("docker-compose is not there; /bin/true told no version"), "{error}");
+    }
+}

@@ -15,7 +15,9 @@
 pub mod compose;
 pub mod credentials;
 pub mod docker;
+pub mod lines;
 pub mod simulated;
+pub mod spawner;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +27,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::update::job::Layer;
+
+/// Where the engine listens when `DOCKER_HOST` is not set: the Docker CLI's own default.
+pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 
 /// Labels that Compose puts on its containers.
 pub mod label {
@@ -99,6 +104,9 @@ pub struct Image {
     pub labels: BTreeMap<String, String>,
     /// `os/arch[/variant]`
     pub platform: String,
+    /// The whole answer of the engine (its `Config` holds the defaults a service inherits).
+    #[serde(skip)]
+    pub raw: serde_json::Value,
 }
 
 /// What the container does right now.
@@ -182,7 +190,8 @@ pub struct Container {
     pub created_at: Option<Timestamp>,
     pub restart_count: i64,
     pub healthcheck: Healthcheck,
-    /// The HEALTHCHECK's interval and start period, seconds; 0 where there is none.
+    /// The longer of the HEALTHCHECK's interval and its start period, in seconds: so long the verdict may
+    /// stay [`Healthcheck::Starting`]. 0 where there is no check.
     #[serde(default)]
     pub healthcheck_seconds: u64,
     pub restart_policy: RestartPolicy,
@@ -226,7 +235,8 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub mounts: Vec<Mount>,
-    /// The first is joined at creation; `none` for no network.
+    /// The first is joined at creation, the others before the start. `host`, `none` and `container:<id>`
+    /// stand alone. Empty is `none`.
     pub networks: Vec<String>,
     pub extra_hosts: Vec<String>,
     pub cap_add: Vec<String>,
@@ -263,9 +273,11 @@ pub trait Engine: Send + Sync {
     async fn pull(&self, reference: &str, layers: mpsc::Sender<Vec<Layer>>) -> Result<()>;
     /// Makes `target` (`repository:tag`) mean `image` (id or digest reference).
     async fn tag(&self, image: &str, target: &str) -> Result<()>;
-    /// Removes a tag; the image too when nothing else names or uses it. Not found is success.
+    /// Removes a tag; the image too when nothing else names or uses it. Not found is success. The last tag
+    /// of an image that a container uses stays: `Conflict`.
     async fn untag(&self, reference: &str) -> Result<()>;
-    /// Creates, never starts. Returns the id.
+    /// Creates, never starts. Returns the id. A bind source, volume or network that does not exist is
+    /// refused, never made.
     async fn create(&self, spec: &ContainerSpec) -> Result<String>;
     async fn start(&self, id: &str) -> Result<()>;
     /// SIGTERM (or the container's own stop signal), then SIGKILL after `grace_seconds` (None: the
@@ -304,7 +316,9 @@ pub struct Project {
 pub struct DryRun {
     /// Compose would leave the service's container as it is.
     pub unchanged: bool,
-    /// What it would do, as it says it: `Recreate`, `Create` …
+    /// What it would do, as it says it: `Recreate`, `Create` …; for anything but a container with its name,
+    /// `Network x Creating`. A question that Compose would ask (and that is answered with no) stands here
+    /// too.
     pub actions: Vec<String>,
 }
 
@@ -318,6 +332,7 @@ pub trait Compose: Send + Sync {
     async fn config(&self, project: &Project, version: Option<&str>) -> Result<serde_json::Value>;
     /// What `up -d --no-deps SERVICE` would do now.
     async fn dry_run(&self, project: &Project) -> Result<DryRun>;
-    /// `up -d --no-deps --no-build --pull never SERVICE`. Sends what Compose prints.
+    /// `up -d --no-deps --no-build --pull never SERVICE`, one at a time. Sends what Compose prints, as far as
+    /// the receiver keeps up. Dropping the future does not stop it: half a swap is worse than a whole one.
     async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()>;
 }

@@ -1,1 +1,94 @@
-//! (to come)
+//! The probe over HTTP.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use reqwest::redirect::Policy;
+use reqwest::{Client, ClientBuilder};
+use tokio::sync::Mutex;
+use url::{Host, Url};
+
+use super::{Answer, Probe};
+use crate::engine::{Container, label};
+
+/// The most of a health answer that is read, bytes.
+const BODY_CAP: usize = 64 * 1024;
+
+/// Asks the configured URL.
+pub struct HttpProbe {
+    url: Url,
+    /// The client for the addresses asked last: building one costs milliseconds.
+    client: Mutex<Option<(Vec<SocketAddr>, Client)>>,
+}
+
+impl HttpProbe {
+    pub fn new(url: Url) -> Self {
+        Self { url, client: Mutex::new(None) }
+    }
+
+    /// The container's own addresses, where the URL names the container or its service: on a shared
+    /// network another container may answer to the same name. Empty: the name is looked up as usual.
+    fn addresses(&self, container: &Container) -> Vec<SocketAddr> {
+        let (Some(Host::Domain(host)), Some(port)) = (self.url.host(), self.url.port_or_known_default()) else {
+            return Vec::new();
+        };
+        if host != container.name && Some(host) != container.label(label::SERVICE) {
+            return Vec::new();
+        }
+        let ips = container.networks.values().filter_map(|ip| ip.parse::<IpAddr>().ok());
+        ips.map(|ip| SocketAddr::new(ip, port)).collect()
+    }
+
+    async fn client(&self, addresses: Vec<SocketAddr>) -> Result<Client, reqwest::Error> {
+        let mut cached = self.client.lock().await;
+        if let Some((known, client)) = &*cached
+            && *known == addresses
+        {
+            return Ok(client.clone());
+        }
+        let client = build(self.url.host_str().unwrap_or_default(), &addresses)?;
+        *cached = Some((addresses, client.clone()));
+        Ok(client)
+    }
+}
+
+fn build(host: &str, addresses: &[SocketAddr]) -> Result<Client, reqwest::Error> {
+    // No connection is kept: one that an old container left behind proves nothing about the new one.
+    let builder = ClientBuilder::new().no_proxy().redirect(Policy::none()).pool_max_idle_per_host(0);
+    if addresses.is_empty() { builder.build() } else { builder.resolve_to_addrs(host, addresses).build() }
+}
+
+#[async_trait]
+impl Probe for HttpProbe {
+    async fn ask(&self, container: &Container, timeout: Duration) -> Answer {
+        let ask = async {
+            let client = self.client(self.addresses(container)).await?;
+            let response = client.get(self.url.clone()).timeout(timeout).send().await?;
+            let status = response.status().as_u16();
+            let mut body = Vec::new();
+            let mut chunks = response.bytes_stream();
+            while let Some(chunk) = chunks.next().await {
+                body.extend_from_slice(&chunk?);
+                if body.len() >= BODY_CAP {
+                    body.truncate(BODY_CAP);
+                    break;
+                }
+            }
+            Ok::<_, reqwest::Error>(Answer::Http { status, body })
+        };
+        ask.await.unwrap_or_else(|e| Answer::Silent(chain(&e)))
+    }
+}
+
+/// reqwest's own text hides the cause.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = cause.to_string();
+        source = cause.source();
+    }
+    text
+}

@@ -3,8 +3,11 @@
 pub mod gate;
 pub mod http;
 
-use async_trait::async_trait;
 use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::engine::Container;
 
 /// What one question to the application brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,7 @@ pub enum Answer {
 /// Asks the application. No redirects, no proxy of the environment (HAZARDS 7).
 #[async_trait]
 pub trait Probe: Send + Sync {
-    /// One `GET`; never longer than `timeout`.
-    async fn ask(&self, timeout: Duration) -> Answer;
+    /// One `GET`; never longer than `timeout`. Where the URL's host is the container's own name, the
+    /// container itself is asked, whoever else answers to that name.
+    async fn ask(&self, container: &Container, timeout: Duration) -> Answer;
 }

@@ -1,4 +1,16 @@
 //! What the operator configured: environment and flags, validated, all faults told at once.
+//!
+//! [`ServeArgs`] (text) → [`ServeArgs::settings`] → [`Settings`] (validated) or every [`Fault`].
+
+mod args;
+mod duration;
+mod parse;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use args::{ServeArgs, default, name};
+pub use parse::Fault;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +22,8 @@ use url::Url;
 /// Where the HTTP API listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// `:9000` is `[::]:9000` (both families), `127.0.0.1:9000`, `[::1]:9000`
+    /// `:9000` is `[::]:9000`, which means all interfaces of both families; `127.0.0.1:9000`, `[::1]:9000`.
+    /// `localhost:9000` is `127.0.0.1:9000`.
     Tcp(SocketAddr),
     /// `unix:/path`
     Unix(PathBuf),
@@ -78,4 +91,34 @@ pub struct Settings {
     pub migration_timeout: Duration,
     pub stub: bool,
     pub debug: bool,
+}
+
+impl Signing {
+    /// The policy alone, for judging files. `identity_regex` defaults to the release workflow of `repo`.
+    ///
+    /// # Errors
+    /// `repo` is not `OWNER/NAME`, or the expression is none.
+    pub fn new(
+        key: Option<PathBuf>,
+        repo: &str,
+        issuer: String,
+        identity_regex: Option<String>,
+        trusted_root: Option<PathBuf>,
+    ) -> Result<Self, String> {
+        let wrong = |name: &str, value: &str, accepted: String| format!("{name}={value:?}: {accepted}");
+        let repo = value::repo(repo).map_err(|accepted| wrong(name::REPO, repo, accepted))?;
+        let identity_regex = match identity_regex.filter(|text| !text.is_empty()) {
+            Some(text) => {
+                value::regex(&text).map_err(|accepted| wrong(name::SIGNING_IDENTITY_REGEX, &text, accepted))?
+            }
+            None => value::default_identity(&repo),
+        };
+        Ok(Self { key, issuer, identity_regex, trusted_root, verify_image: true })
+    }
+}
+
+impl std::fmt::Display for Repo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.owner, self.name)
+    }
 }

@@ -1,1 +1,241 @@
-//! (to come)
+//! The journal on disk: embedded SQLite, WAL, `synchronous=FULL`: what is committed is on the disk.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `updater.lock`   | one process at a time (`flock`) |
+//! | `journal.db`     | jobs, their private records, the audit trail, known-bad digests |
+//! | `logs/<job>.log` | everything a job printed, at most [`logs::LOG_CAP`] bytes |
+
+mod import;
+mod lock;
+pub mod logs;
+mod schema;
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, params};
+use semver::Version;
+
+use crate::update::job::{Job, JobId};
+use crate::update::ports::{Entry, Journal, JournalError};
+use crate::update::record::Record;
+use logs::Logs;
+
+/// Why the state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the state folder {} (PROCESSGIT_UPDATER_STATE_DIR) cannot be used: {source}", .folder.display())]
+    Folder { folder: PathBuf, source: std::io::Error },
+    #[error("the state folder {} is in use by another updater{holder}: only one may run on it", .folder.display())]
+    Locked { folder: PathBuf, holder: String },
+    #[error(
+        "the journal {} cannot be read: {why}. The application was left as it is; move the file aside to start with an empty journal",
+        .file.display()
+    )]
+    Journal { file: PathBuf, why: String },
+    #[error(
+        "the journal {} was written by a newer updater (format {found}, this one knows {known}): start the newer updater again",
+        .file.display()
+    )]
+    Newer { file: PathBuf, found: i64, known: i64 },
+    #[error("{} of the earlier implementation cannot be imported: {why}. Move it aside to start without its history", .file.display())]
+    Import { file: PathBuf, why: String },
+}
+
+/// The journal. Calls run on a blocking thread; readers never wait for writers of the log.
+pub struct Store {
+    db: Arc<Mutex<Connection>>,
+    logs: Option<Logs>,
+    /// Held for the life of the process.
+    _lock: Option<lock::Lock>,
+}
+
+impl Store {
+    /// Opens (or makes) the state folder, locks it, brings the journal to this program's format, and
+    /// imports the history of the earlier implementation once. Blocking.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let io = |source| StoreError::Folder { folder: folder.to_owned(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(io)?;
+        let lock = lock::Lock::take(folder)?;
+        let file = folder.join("journal.db");
+        let db = schema::open(&file)?;
+        // The journal holds `.env` with its secrets.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).map_err(io)?;
+        import::once(&db, folder)?;
+        let logs = Logs::open(&folder.join("logs")).map_err(io)?;
+        Ok(Self { db: Arc::new(Mutex::new(db)), logs: Some(logs), _lock: Some(lock) })
+    }
+
+    /// A journal that ends with the process, for tests.
+    ///
+    /// # Errors
+    /// SQLite cannot be started.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let db = schema::in_memory()?;
+        Ok(Self { db: Arc::new(Mutex::new(db)), logs: None, _lock: None })
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let db = self.db.clone();
+        let done = tokio::task::spawn_blocking(move || work(&mut db.lock().unwrap_or_else(PoisonError::into_inner)));
+        done.await.map_err(|e| JournalError(e.to_string()))?.map_err(|e| JournalError(e.to_string()))
+    }
+}
+
+fn to_sql(error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(error.into())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text)
+        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, e.into()))
+}
+
+#[async_trait]
+impl Journal for Store {
+    async fn save(&self, job: &Job, record: &Record, entry: Entry) -> Result<(), JournalError> {
+        let (job, record) = (job.clone(), record.clone());
+        self.with(move |db| write(db, &job, &record, &entry)).await
+    }
+
+    async fn unfinished(&self) -> Result<Vec<(Job, Record)>, JournalError> {
+        self.with(|db| {
+            let mut query =
+                db.prepare("SELECT job, record FROM jobs WHERE ended = 0 AND record IS NOT NULL ORDER BY seq")?;
+            let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+            rows.map(|row| row.and_then(|(job, record)| Ok((parse(&job)?, parse(&record)?)))).collect()
+        })
+        .await
+    }
+
+    async fn job(&self, id: &str) -> Result<Option<Job>, JournalError> {
+        let id = id.to_owned();
+        self.with(move |db| {
+            let found: Option<String> =
+                db.query_row("SELECT job FROM jobs WHERE id = ?1", [&id], |r| r.get(0)).optional()?;
+            found.map(|text| parse(&text)).transpose()
+        })
+        .await
+    }
+
+    async fn recent(&self, limit: usize) -> Result<Vec<Job>, JournalError> {
+        self.with(move |db| {
+            let mut query = db.prepare("SELECT job FROM jobs ORDER BY seq DESC LIMIT ?1")?;
+            let rows = query.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?;
+            rows.map(|row| row.and_then(|text| parse(&text))).collect()
+        })
+        .await
+    }
+
+    async fn count(&self) -> Result<usize, JournalError> {
+        self.with(|db| db.query_row("SELECT count(*) FROM jobs", [], |row| row.get::<_, i64>(0)))
+            .await
+            .map(|n| usize::try_from(n).unwrap_or(0))
+    }
+
+    async fn known_bad(&self, digest: &str) -> Result<Option<String>, JournalError> {
+        let digest = digest.to_owned();
+        self.with(move |db| {
+            db.query_row("SELECT reason FROM known_bad WHERE digest = ?1", [&digest], |r| r.get(0)).optional()
+        })
+        .await
+    }
+
+    async fn highest_committed(&self) -> Result<Option<Version>, JournalError> {
+        let text: Option<String> = self
+            .with(|db| {
+                db.query_row("SELECT value FROM meta WHERE key = 'highest_committed'", [], |r| r.get(0)).optional()
+            })
+            .await?;
+        Ok(text.and_then(|text| Version::parse(&text).ok()))
+    }
+
+    fn log(&self, job: &JobId, line: &str) {
+        if let Some(logs) = &self.logs {
+            logs.append(job, line);
+        }
+    }
+
+    async fn read_log(&self, job: &str, offset: u64, cap: usize) -> Result<Vec<u8>, JournalError> {
+        match &self.logs {
+            Some(logs) => logs.read(job, offset, cap).await.map_err(|e| JournalError(e.to_string())),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// One transaction: job, record, entry, and what the end teaches.
+fn write(db: &mut Connection, job: &Job, record: &Record, entry: &Entry) -> rusqlite::Result<()> {
+    let tx = db.transaction()?;
+    let job_text = serde_json::to_string(job).map_err(to_sql)?;
+    let record_text = serde_json::to_string(record).map_err(to_sql)?;
+    tx.execute(
+        "INSERT INTO jobs (id, ended, job, record) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (id) DO UPDATE SET ended = ?2, job = ?3, record = ?4",
+        params![job.id.0, job.state.is_end(), job_text, record_text],
+    )?;
+    let (what, effect, text) = describe(entry);
+    tx.execute(
+        "INSERT INTO trail (job, at, state, what, effect, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![job.id.0, job.updated_at.to_string(), job.state.name(), what, effect, text],
+    )?;
+    if let Entry::Ended { bad_digest, committed } = entry {
+        learn(&tx, job, bad_digest.as_deref(), committed.as_ref())?;
+    }
+    tx.commit()
+}
+
+fn describe(entry: &Entry) -> (&'static str, Option<String>, Option<&str>) {
+    let name = |e: &crate::update::transition::Effect| {
+        serde_json::to_value(e).ok().and_then(|v| v.as_str().map(str::to_owned))
+    };
+    match entry {
+        Entry::Accepted => ("accepted", None, None),
+        Entry::Intent(e) => ("intent", name(e), None),
+        Entry::Done(e) => ("done", name(e), None),
+        Entry::Failed(e, why) => ("failed", name(e), Some(why)),
+        Entry::Note(text) => ("note", None, Some(text)),
+        Entry::Ended { .. } => ("ended", None, None),
+    }
+}
+
+fn learn(
+    tx: &rusqlite::Transaction<'_>,
+    job: &Job,
+    bad_digest: Option<&str>,
+    committed: Option<&Version>,
+) -> rusqlite::Result<()> {
+    if let Some(digest) = bad_digest {
+        let reason = format!("{} ({}, {})", job.error.as_deref().unwrap_or("unknown"), job.id, job.updated_at);
+        tx.execute(
+            "INSERT INTO known_bad (digest, reason) VALUES (?1, ?2) ON CONFLICT (digest) DO UPDATE SET reason = ?2",
+            params![digest, reason],
+        )?;
+    }
+    let Some(version) = committed else { return Ok(()) };
+    if let Some(digest) = &job.target_digest {
+        // It has proven itself since.
+        tx.execute("DELETE FROM known_bad WHERE digest = ?1", [digest])?;
+    }
+    let known: Option<String> =
+        tx.query_row("SELECT value FROM meta WHERE key = 'highest_committed'", [], |r| r.get(0)).optional()?;
+    let highest = known.and_then(|text| Version::parse(&text).ok()).filter(|known| known > version);
+    if highest.is_none() {
+        tx.execute(
+            "INSERT INTO meta (key, value) VALUES ('highest_committed', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1",
+            [version.to_string()],
+        )?;
+    }
+    Ok(())
+}

@@ -1,13 +1,37 @@
 //! The domain: one update, from request to proven verdict. It knows traits and plain types only.
+//!
+//! Read [`run`] for the update from top to bottom, [`transition`] for what comes when, [`effects`] for
+//! what is done and undone, [`plan`] for what is fixed beforehand.
 
+pub mod advice;
+pub mod book;
+pub mod context;
+pub mod drift;
+pub mod effects;
 pub mod job;
+pub mod observe;
+pub mod plan;
+pub mod policy;
+pub mod ports;
+pub mod record;
+pub mod run;
+pub mod survey;
+pub mod transition;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::engine::label;
 use crate::release::{Channel, Release, SourceError};
-use job::Job;
+use book::{Book, HISTORY};
+use context::Context;
+use job::{Job, JobId};
+use ports::{Entry, JournalError, Options, Ports};
+use record::Record;
 
 /// What `POST /update` asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,48 +110,221 @@ pub struct Check {
 /// The public face of the domain, shared by every route.
 #[derive(Clone)]
 pub struct Updater {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
 }
 
+struct Inner {
+    ports: Ports,
+    options: Arc<Options>,
+    book: Arc<Book>,
+    /// Held while a job is accepted: exactly one of many at once.
+    door: Mutex<()>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// The most of a log that one answer holds, bytes.
+const LOG_PAGE: usize = 512 * 1024;
+
 impl Updater {
+    /// Reads the journal and takes up again what an earlier process left unfinished.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn start(ports: Ports, options: Options) -> Result<Self, JournalError> {
+        let book = Book::new(ports.journal.recent(HISTORY).await?, ports.journal.count().await?);
+        let unfinished = ports.journal.unfinished().await?;
+        let updater = Self {
+            inner: Arc::new(Inner {
+                ports,
+                options: Arc::new(options),
+                book: Arc::new(book),
+                door: Mutex::default(),
+                stop: CancellationToken::new(),
+                tasks: TaskTracker::new(),
+            }),
+        };
+        updater.recover(unfinished);
+        Ok(updater)
+    }
+
+    fn recover(&self, unfinished: Vec<(Job, Record)>) {
+        let updater = self.clone();
+        self.inner.tasks.spawn(async move {
+            for (job, mut record) in unfinished {
+                record.lives += 1;
+                record.interrupted = true;
+                tracing::warn!(job = %job.id, state = %job.state, lives = record.lives, "taking up an unfinished job");
+                let cx = updater.context(job.id.clone());
+                cx.say("the updater was restarted");
+                run::run(&cx, record, &updater.inner.stop).await;
+            }
+            updater.sweep_leftovers().await;
+        });
+    }
+
+    /// Containers of ours whose job has ended: a process died between its end and its tidying.
+    async fn sweep_leftovers(&self) {
+        let engine = &self.inner.ports.engine;
+        let Ok(containers) = engine.containers(&[]).await else { return };
+        for container in containers {
+            let Some(job) = container.label(label::JOB) else { continue };
+            let ended = self.inner.book.get(job).is_some_and(|j| j.state.is_end());
+            if ended && let Err(e) = engine.remove(&container.id).await {
+                tracing::warn!("the leftover {} could not be removed: {e}", container.name);
+            }
+        }
+    }
+
+    fn context(&self, job: JobId) -> Context {
+        let Inner { ports, options, book, .. } = &*self.inner;
+        Context { ports: ports.clone(), options: options.clone(), book: book.clone(), job }
+    }
+
     /// Accepts a job and starts it, or says why not. Exactly one of many at once is accepted.
-    pub async fn submit(&self, _request: Request) -> Result<Job, SubmitError> {
-        unimplemented!("{:p}", self.inner)
+    ///
+    /// # Errors
+    /// A job is active, the process is stopping, or the journal cannot be written.
+    pub async fn submit(&self, request: Request) -> Result<Job, SubmitError> {
+        let _one_at_a_time = self.inner.door.lock().await;
+        if self.inner.stop.is_cancelled() {
+            return Err(SubmitError::Stopping);
+        }
+        if let Some(active) = self.active() {
+            return Err(SubmitError::Busy(Box::new((*active).clone())));
+        }
+        let Inner { ports, options, book, .. } = &*self.inner;
+        let job = Job::new(JobId::random(), request.target_tag.clone(), ports.clock.now(), options.stub);
+        let record = Record::new(job.id.clone(), request);
+        ports.journal.save(&job, &record, Entry::Accepted).await.map_err(|e| SubmitError::Journal(e.to_string()))?;
+        book.add(job.clone());
+        tracing::info!(job = %job.id, tag = job.target_tag, "accepted");
+        let (cx, stop) = (self.context(job.id.clone()), self.inner.stop.clone());
+        self.inner.tasks.spawn(async move { run::run(&cx, record, &stop).await });
+        Ok(job)
     }
+
+    /// Stops at the next moment at which nothing is half-done, or after `grace`; what is unfinished is
+    /// taken up by the next start.
+    pub async fn stop(&self, grace: std::time::Duration) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        if tokio::time::timeout(grace, self.inner.tasks.wait()).await.is_err() {
+            tracing::warn!("a job is in the middle of something; the next start takes it up");
+        }
+    }
+
     /// Any job that was ever accepted.
-    pub async fn job(&self, _id: &str) -> Option<Job> {
-        unimplemented!()
+    pub async fn job(&self, id: &str) -> Option<Arc<Job>> {
+        if let Some(job) = self.inner.book.get(id) {
+            return Some(job);
+        }
+        match self.inner.ports.journal.job(id).await {
+            Ok(job) => job.map(Arc::new),
+            Err(e) => {
+                tracing::error!("{e}");
+                None
+            }
+        }
     }
+
     /// The job that has not ended.
     pub fn active(&self) -> Option<Arc<Job>> {
-        unimplemented!()
+        self.inner.book.active()
     }
+
     /// The last `limit` jobs, newest first; from memory, at most 50.
-    pub fn history(&self, _limit: usize) -> Vec<Arc<Job>> {
-        unimplemented!()
+    pub fn history(&self, limit: usize) -> Vec<Arc<Job>> {
+        self.inner.book.recent(limit)
     }
+
     /// How many jobs there are in all.
     pub fn count(&self) -> usize {
-        unimplemented!()
+        self.inner.book.count()
     }
+
     /// The whole log of a job, from byte `offset` on, at most 512 KiB; `None` for an unknown job.
-    pub async fn log(&self, _id: &str, _offset: u64) -> Option<Vec<u8>> {
-        unimplemented!()
+    pub async fn log(&self, id: &str, offset: u64) -> Option<Vec<u8>> {
+        self.job(id).await?;
+        match self.inner.ports.journal.read_log(id, offset, LOG_PAGE).await {
+            Ok(bytes) => Some(bytes),
+            Err(e) => {
+                tracing::error!("{e}");
+                Some(Vec::new())
+            }
+        }
     }
+
     /// What an update would do, without any effect.
-    pub async fn check(&self, _request: CheckRequest) -> Check {
-        unimplemented!()
+    pub async fn check(&self, request: CheckRequest) -> Check {
+        let mut check = Check::default();
+        if let Err(refused) = self.look_at(request, &mut check).await {
+            check.refusal = Some(refused.to_string());
+        }
+        check
     }
+
+    /// Fills in what is found, as far as it comes.
+    async fn look_at(&self, request: CheckRequest, check: &mut Check) -> Result<(), survey::Refused> {
+        let Inner { ports, options, .. } = &*self.inner;
+        let deployment = survey::deployment(ports, options).await;
+        if let Ok(deployment) = &deployment {
+            check.running_version = deployment.version_text();
+            check.running_image = Some(deployment.container.image_ref.clone());
+        }
+        let tag = match request.tag {
+            Some(tag) => tag,
+            None => self.latest(request.channel).await.map_err(|e| survey::Refused(vec![e.to_string()]))?.tag,
+        };
+        let candidate = survey::candidate(ports, &tag).await?;
+        check.describe(&candidate);
+        let deployment = deployment?;
+        let wanted = Request {
+            target_tag: tag,
+            allow_downgrade: request.allow_downgrade,
+            accept_drift: request.accept_drift,
+            retry: false,
+        };
+        let plan = survey::plan(ports, options, &wanted, &candidate, &deployment).await?;
+        check.allowed = true;
+        check.up_to_date = plan.no_op;
+        check.changes = plan.changes;
+        check.drift = plan.drift;
+        check.warnings = plan.warnings;
+        Ok(())
+    }
+
     /// The newest release of the channel.
-    pub async fn latest(&self, _channel: Channel) -> Result<Release, SourceError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// The source cannot be reached, or has no such release.
+    pub async fn latest(&self, channel: Channel) -> Result<Release, SourceError> {
+        self.inner.ports.releases.latest(channel).await
     }
+
     /// Every Docker operation is simulated.
     pub fn stub(&self) -> bool {
-        unimplemented!()
+        self.inner.options.stub
     }
+
     /// By which policy signatures are judged, one line.
     pub fn trust(&self) -> String {
-        unimplemented!()
+        self.inner.ports.trust.describe()
+    }
+}
+
+impl Check {
+    fn describe(&mut self, candidate: &survey::Candidate) {
+        let manifest = &candidate.manifest;
+        self.release = Some(candidate.release.clone());
+        self.verified = vec![candidate.verified.clone()];
+        self.target_version = Some(manifest.version.to_string());
+        self.target_image = Some(manifest.image_reference());
+        self.target_digest = Some(manifest.image.digest.clone());
+        let command = manifest.migration.command.as_ref().filter(|_| manifest.migration.required);
+        self.migration = command.map(shell_words::join);
+        self.estimated_downtime_seconds = manifest.migration.estimated_downtime_seconds;
+        self.breaking_changes.clone_from(&manifest.breaking_changes);
+        self.deprecations.clone_from(&manifest.deprecations);
     }
 }

@@ -1,0 +1,247 @@
+//! The application that the laboratory updates. It does what the environment baked into its image says.
+//!
+//! ```text
+//! demo-app                            serve
+//! demo-app check [--fail]             HEALTHCHECK: 0 when the server beside it answers 200
+//! demo-app migrate [--fail] [--hang]  write the schema this version knows into DATA_DIR
+//! ```
+//!
+//! | variable | default | |
+//! |---|---|---|
+//! | `APP_VERSION` | `0.0.0` | what it says it is |
+//! | `BEHAVIOUR` | `good` | see [`Behaviour`] |
+//! | `PORT` | `3000` | |
+//! | `VERSION_PATH` | `/api/v1/version` | where it says so; `/data` shows its data |
+//! | `DATA_DIR` | none | keeps a counter of starts and a schema version there |
+//! | `SCHEMA` | `1` | the schema this version knows; it refuses to start on a newer one |
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::exit;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{sleep, spawn};
+use std::time::Duration;
+use std::{env, fs};
+
+/// How an image behaves: `BEHAVIOUR=name` or `BEHAVIOUR=name:number`.
+enum Behaviour {
+    /// `good`: answers at once.
+    Good,
+    /// `crash`: exits with 1 at the start.
+    Crash,
+    /// `crash-late:SECONDS`: answers well, then exits with 1.
+    CrashLate(Duration),
+    /// `error500`: answers 500, always.
+    Error500,
+    /// `flaky:N`: every Nth answer is a 500.
+    Flaky(u64),
+    /// `slow:SECONDS`: listens only after that long.
+    Slow(Duration),
+    /// `never`: runs, but does not listen.
+    Never,
+    /// `silent`: accepts connections and never answers.
+    Silent,
+    /// `wrong-version`: answers 200 with another version.
+    WrongVersion,
+}
+
+impl Behaviour {
+    fn parse(text: &str) -> Option<Self> {
+        let (name, number) = text.split_once(':').unwrap_or((text, ""));
+        let seconds = || number.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+        Some(match name {
+            "good" => Self::Good,
+            "crash" => Self::Crash,
+            "crash-late" => Self::CrashLate(seconds()?),
+            "error500" => Self::Error500,
+            "flaky" => Self::Flaky(number.parse().ok().filter(|n| *n > 0)?),
+            "slow" => Self::Slow(seconds()?),
+            "never" => Self::Never,
+            "silent" => Self::Silent,
+            "wrong-version" => Self::WrongVersion,
+            _ => return None,
+        })
+    }
+}
+
+fn variable(name: &str, default: &str) -> String {
+    env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
+fn die(message: &str) -> ! {
+    eprintln!("demo-app: {message}");
+    exit(1)
+}
+
+fn main() {
+    end_on_sigterm();
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let flag = |name: &str| arguments.iter().any(|a| a == name);
+    match arguments.first().map(String::as_str) {
+        None => serve(),
+        Some("check") => check(flag("--fail")),
+        Some("migrate") => migrate(flag("--fail"), flag("--hang")),
+        Some(other) => die(&format!("unknown command {other:?}: say nothing, check or migrate")),
+    }
+}
+
+/// The first process of a container ignores SIGTERM unless it says otherwise; then every stop would take
+/// the engine's whole grace period.
+fn end_on_sigterm() {
+    extern "C" fn end(_signal: libc::c_int) {
+        // SAFETY: `_exit` is one of the calls a signal handler may make.
+        unsafe { libc::_exit(0) }
+    }
+    let handler = end as extern "C" fn(libc::c_int);
+    // SAFETY: the handler makes no call but `_exit`.
+    unsafe { libc::signal(libc::SIGTERM, handler as libc::sighandler_t) };
+}
+
+fn serve() {
+    let version = variable("APP_VERSION", "0.0.0");
+    let text = variable("BEHAVIOUR", "good");
+    let Some(behaviour) = Behaviour::parse(&text) else { die(&format!("BEHAVIOUR={text} is not understood")) };
+    println!("demo-app {version} starts ({text})");
+    match behaviour {
+        Behaviour::Crash => die("crashing at the start, as its image says"),
+        Behaviour::Slow(pause) => sleep(pause),
+        Behaviour::Never => loop {
+            sleep(Duration::from_secs(3600));
+        },
+        Behaviour::CrashLate(pause) => {
+            spawn(move || {
+                sleep(pause);
+                die("crashing late, as its image says")
+            });
+        }
+        _ => {}
+    }
+    if let Some(data) = data_dir() {
+        open_data(&data);
+    }
+    let port = variable("PORT", "3000");
+    let listener =
+        TcpListener::bind(format!("0.0.0.0:{port}")).unwrap_or_else(|e| die(&format!("cannot listen on {port}: {e}")));
+    let app: &'static App =
+        Box::leak(Box::new(App { version, behaviour, path: variable("VERSION_PATH", "/api/v1/version") }));
+    for stream in listener.incoming().flatten() {
+        spawn(move || app.answer(stream));
+    }
+}
+
+struct App {
+    version: String,
+    behaviour: Behaviour,
+    path: String,
+}
+
+impl App {
+    /// Answers one request; a broken connection is the client's affair.
+    fn answer(&self, stream: TcpStream) {
+        if matches!(self.behaviour, Behaviour::Silent) {
+            sleep(Duration::from_secs(3600));
+        }
+        let Some(path) = read_request(&stream) else { return };
+        let (status, body) = self.page(&path);
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n");
+        let _ = write!(&stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    }
+
+    fn page(&self, path: &str) -> (&'static str, String) {
+        static ANSWERS: AtomicU64 = AtomicU64::new(1);
+        if path == "/data" {
+            return ("200 OK", data_dir().map_or_else(|| "{}".to_owned(), |dir| describe_data(&dir)));
+        }
+        if path != self.path {
+            return ("404 Not Found", r#"{"error":"there is nothing here"}"#.to_owned());
+        }
+        let broken = match self.behaviour {
+            Behaviour::Error500 => true,
+            Behaviour::Flaky(n) => ANSWERS.fetch_add(1, Ordering::Relaxed).is_multiple_of(n),
+            _ => false,
+        };
+        if broken {
+            return ("500 Internal Server Error", r#"{"error":"broken, as its image says"}"#.to_owned());
+        }
+        let version = if matches!(self.behaviour, Behaviour::WrongVersion) { "0.0.0-wrong" } else { &self.version };
+        ("200 OK", format!(r#"{{"version":"{version}"}}"#))
+    }
+}
+
+/// Reads the request's head and returns its path.
+fn read_request(stream: &TcpStream) -> Option<String> {
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next()?.ok()?;
+    for line in lines {
+        if line.ok()?.is_empty() {
+            break;
+        }
+    }
+    first.split_whitespace().nth(1).map(str::to_owned)
+}
+
+fn data_dir() -> Option<PathBuf> {
+    env::var_os("DATA_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from)
+}
+
+fn read_number(file: &Path) -> u64 {
+    fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+fn write_number(file: &Path, number: u64) {
+    fs::write(file, format!("{number}\n")).unwrap_or_else(|e| die(&format!("cannot write {}: {e}", file.display())));
+}
+
+fn known_schema() -> u64 {
+    variable("SCHEMA", "1").parse().unwrap_or_else(|_| die("SCHEMA is no number"))
+}
+
+/// Counts this start, and refuses data of a newer version: that is how a rollback without its data shows.
+fn open_data(dir: &Path) {
+    fs::create_dir_all(dir).unwrap_or_else(|e| die(&format!("cannot make {}: {e}", dir.display())));
+    let (schema, known) = (read_number(&dir.join("schema")), known_schema());
+    if schema > known {
+        die(&format!("the data has schema {schema}, this version knows {known}"));
+    }
+    let counter = dir.join("counter");
+    write_number(&counter, read_number(&counter) + 1);
+}
+
+fn describe_data(dir: &Path) -> String {
+    let number = |name| read_number(&dir.join(name));
+    format!(r#"{{"counter":{},"schema":{}}}"#, number("counter"), number("schema"))
+}
+
+/// The server beside us answers 200.
+fn check(fail: bool) {
+    if fail {
+        die("unhealthy, as its image says");
+    }
+    let address = format!("127.0.0.1:{}", variable("PORT", "3000"));
+    let stream = TcpStream::connect(&address).unwrap_or_else(|e| die(&format!("{address}: {e}")));
+    let path = variable("VERSION_PATH", "/api/v1/version");
+    let _ = write!(&stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    match BufReader::new(&stream).lines().next() {
+        Some(Ok(line)) if line.contains(" 200 ") => println!("healthy"),
+        other => die(&format!("answered {other:?}")),
+    }
+}
+
+/// Writes the schema this version knows. `--fail` leaves the data changed, as failing migrations do.
+fn migrate(fail: bool, hang: bool) {
+    let known = known_schema();
+    let found = data_dir().map_or(0, |dir| read_number(&dir.join("schema")));
+    println!("migrating schema {found} to {known}");
+    if let Some(dir) = data_dir() {
+        fs::create_dir_all(&dir).unwrap_or_else(|e| die(&format!("cannot make {}: {e}", dir.display())));
+        write_number(&dir.join("schema"), known);
+    }
+    if hang {
+        sleep(Duration::from_secs(3600));
+    }
+    if fail {
+        die("the migration failed, as it was asked to");
+    }
+    println!("schema {known} is in place");
+}

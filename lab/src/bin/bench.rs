@@ -1,0 +1,196 @@
+//! The measurements: one table, everything in one run, each number beside its goal. `./bench` builds and
+//! starts it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use lab::deployment::{AppSpec, Deployment};
+use lab::poller::{Poller, Samples};
+use lab::publish::{Published, ReleaseSpec};
+use lab::updater::{TOKEN, Updater};
+use lab::{Lab, load};
+
+/// Rounds of each alternated measurement.
+const ROUNDS: usize = 5;
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+const MIB: f64 = 1024.0 * 1024.0;
+
+fn main() {
+    let program = lab::updater_program();
+    let lab = Lab::new();
+    let app = lab.deploy(AppSpec::new("1.0.0"));
+    let settings =
+        [("HEALTH_STABLE", "0s"), ("HEALTH_TIMEOUT", "5s"), ("HEALTH_INTERVAL", "500ms"), ("DEBUG", "false")];
+    let mut updater = Updater::start(&program, &lab, &app, &settings);
+    let mut table = Table::default();
+
+    at_rest(&mut updater, &mut table);
+    updates(&lab, &app, &updater, &mut table);
+    bad_releases(&lab, &app, &updater, &mut table);
+    let size = fs::metadata(&program).expect("the updater's program").len() as f64 / MIB;
+    table.row("binary", format!("{size:.1} MiB"), "", "≤ 20 MiB", size <= 20.0);
+    println!("{}", table.text());
+}
+
+/// Start, memory, answers: nothing is updated meanwhile.
+fn at_rest(updater: &mut Updater, table: &mut Table) {
+    say("start to first answer");
+    let address = updater.base.trim_start_matches("http://").to_owned();
+    let start = median((0..ROUNDS).map(|_| start_to_answer(updater, &address)).collect());
+    table.row("start to first answer", ms(start), "", "≤ 20 ms", start <= Duration::from_millis(20));
+
+    say("memory and answers a second");
+    updater.restart();
+    let rest = updater.memory_kib() as f64 / 1024.0;
+    for _ in 0..1000 {
+        updater.get("/status").expect_status(&[200], "GET /status");
+    }
+    let busy = updater.memory_kib() as f64 / 1024.0;
+    table.row("memory at rest", format!("{rest:.1} MiB"), "", "≤ 10 MiB", rest <= 10.0);
+    table.row("memory after 1,000 requests", format!("{busy:.1} MiB"), "", "≤ 10 MiB", busy <= 10.0);
+    let rate = load::requests_a_second(&address, "/status", TOKEN, 8, Duration::from_secs(3));
+    table.row("GET /status a second", format!("{rate:.0}"), "", "≥ 30000", rate >= 30_000.0);
+}
+
+/// From before the process exists to its first whole answer.
+fn start_to_answer(updater: &mut Updater, address: &str) -> Duration {
+    updater.kill9();
+    let start = Instant::now();
+    updater.spawn();
+    let answers = || {
+        let mut stream = TcpStream::connect(address).ok()?;
+        write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.starts_with("HTTP/1.1 200").then_some(())
+    };
+    while answers().is_none() {
+        assert!(start.elapsed() < Duration::from_secs(10), "the updater does not answer:\n{}", updater.log_text());
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    start.elapsed()
+}
+
+/// A whole update, and what an operator types for the same change, in turns.
+fn updates(lab: &Lab, app: &Deployment, updater: &Updater, table: &mut Table) {
+    let mut releases = (1..=2 * ROUNDS).map(|n| lab.publish(ReleaseSpec::new(&format!("1.{n}.0"))));
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for round in 1..=ROUNDS {
+        say(&format!("update {round} of {ROUNDS}, by the updater and by hand"));
+        let mut next = || releases.next().expect("enough releases");
+        ours.push(measured(app, next(), |release| updater.update(&release.tag).assert_end("committed", &[])));
+        bare.push(measured(app, next(), |release| by_hand(app, release)));
+    }
+    let pick = |runs: &[(Duration, Duration)], which: fn(&(Duration, Duration)) -> Duration| {
+        median(runs.iter().map(which).collect())
+    };
+    for (what, which, most) in [
+        ("update, whole", (|run| run.0) as fn(&(Duration, Duration)) -> Duration, 1.3),
+        ("update, downtime", |run| run.1, 1.1),
+    ] {
+        let (ours, bare) = (pick(&ours, which), pick(&bare, which));
+        let ratio = ours.as_secs_f64() / bare.as_secs_f64();
+        let beside = format!("pull && up -d: {}, ratio {ratio:.2}", ms(bare));
+        table.row(what, ms(ours), &beside, &format!("≤ {most} ×"), ratio <= most);
+    }
+}
+
+/// How long `change` takes until it has ended and the new version answers; and the downtime.
+fn measured(app: &Deployment, release: Published, change: impl FnOnce(&Published)) -> (Duration, Duration) {
+    let poller = Poller::start(&app.health_url);
+    let start = Instant::now();
+    change(&release);
+    let ended = Instant::now();
+    app.await_version(&release.version);
+    // Two more samples, so that the last gap has an end.
+    std::thread::sleep(Duration::from_millis(50));
+    let samples = poller.stop();
+    let answered = samples.first(&format!("\"{}\"", release.version)).expect("the new version answered");
+    (ended.max(answered) - start, samples.downtime())
+}
+
+fn by_hand(app: &Deployment, release: &Published) {
+    let key = &app.spec.version_key;
+    let old = app.version_in_env().expect("a version in .env");
+    app.edit(&app.env_file(), |text| {
+        text.replace(&format!("{key}={old}\n"), &format!("{key}={}\n", release.image_tag))
+    });
+    app.compose(&["pull", "-q", &app.spec.service]);
+    app.compose(&["up", "-d", &app.spec.service]);
+}
+
+/// How long the application is away when a release is no good.
+fn bad_releases(lab: &Lab, app: &Deployment, updater: &Updater, table: &mut Table) {
+    let outage = |behaviour: &str, version: &str| {
+        say(&format!("a release that behaves like this: {behaviour}"));
+        let release = lab.publish(ReleaseSpec::new(version).behaviour(behaviour));
+        let before = app.running_version().expect("a version");
+        let poller = Poller::start(&app.health_url);
+        updater.update(&release.tag).assert_end("rolled_back", &[]);
+        app.await_version(&before);
+        std::thread::sleep(Duration::from_millis(50));
+        longest(&poller.stop())
+    };
+    let crash = outage("crash", "2.0.0");
+    table.row("crash-looping release, outage", ms(crash), "", "≤ 5 s", crash <= Duration::from_secs(5));
+    let broken = outage("error500", "2.1.0");
+    let (beside, most) = (format!("health timeout {}", ms(HEALTH_TIMEOUT)), HEALTH_TIMEOUT + Duration::from_secs(2));
+    table.row("always-500 release, outage", ms(broken), &beside, "≤ timeout + 2 s", broken <= most);
+}
+
+fn longest(samples: &Samples) -> Duration {
+    samples.gaps().into_iter().max().expect("a bad release interrupts the application")
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn ms(time: Duration) -> String {
+    match time.as_secs_f64() {
+        s if s < 0.1 => format!("{:.1} ms", s * 1000.0),
+        s => format!("{s:.2} s"),
+    }
+}
+
+/// What happens right now; the table comes at the end.
+fn say(text: &str) {
+    eprintln!("bench: {text}");
+}
+
+#[derive(Default)]
+struct Table(Vec<[String; 5]>);
+
+impl Table {
+    fn row(&mut self, what: &str, measured: String, beside: &str, goal: &str, met: bool) {
+        let verdict = if met { "met" } else { "MISSED" };
+        self.0.push([what.to_owned(), measured, beside.to_owned(), goal.to_owned(), verdict.to_owned()]);
+    }
+
+    fn text(&self) -> String {
+        let head = ["", "measured", "beside it", "goal", ""].map(str::to_owned);
+        let rule = [0; 5].map(|_| "---".to_owned());
+        let rows: Vec<&[String; 5]> = [&head, &rule].into_iter().chain(&self.0).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..5).map(width).collect();
+        let line = |row: &&[String; 5]| {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!(" {cell:<width$} |"));
+            format!("|{}\n", cells.collect::<String>())
+        };
+        format!("{}\n{}", machine(), rows.iter().map(line).collect::<String>())
+    }
+}
+
+/// On what it was measured: ratios travel, seconds do not.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let version = Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]).output();
+    let docker = version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default().to_owned();
+    format!("{cores} cores, load {load}, Docker {docker}; medians of {ROUNDS}\n")
+}

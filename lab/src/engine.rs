@@ -1,0 +1,100 @@
+//! The few questions to Docker's API that tests ask. The product has its own, better client; this one
+//! shares no code with it, so that a fault there cannot hide itself here.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use reqwest::{Client, Method, Url};
+use serde_json::{Value, json};
+
+use crate::http::{self, Answer};
+
+#[derive(Clone)]
+pub struct Engine {
+    client: Client,
+}
+
+impl Engine {
+    /// The engine that `docker` would talk to; it must be on this machine.
+    pub fn connect() -> Self {
+        let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into());
+        let socket = host.strip_prefix("unix://").unwrap_or_else(|| {
+            panic!("DOCKER_HOST={host}: the laboratory needs an engine on this machine, unix:///path")
+        });
+        let client = Client::builder().unix_socket(PathBuf::from(socket)).build().expect("a client of the engine");
+        let engine = Self { client };
+        engine.call(Method::GET, "/_ping", &[]).expect_status(&[200], "asking the engine");
+        engine
+    }
+
+    fn call(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Answer {
+        let url = Url::parse_with_params(&format!("http://engine{path}"), query).expect("a well-formed path");
+        http::send(self.client.request(method.clone(), url))
+            .unwrap_or_else(|e| panic!("the Docker engine does not answer {method} {path} ({e:?}): run ci/lab.sh up"))
+    }
+
+    /// `None` when it does not exist.
+    fn find(&self, path: &str) -> Option<Value> {
+        let answer = self.call(Method::GET, path, &[]);
+        (answer.status != 404).then(|| answer.expect_status(&[200], path).json())
+    }
+
+    fn list(&self, path: &str, label: &str) -> Vec<Value> {
+        let filters = json!({ "label": [label] }).to_string();
+        let answer = self.call(Method::GET, path, &[("all", "true"), ("filters", &filters)]);
+        let answer = answer.expect_status(&[200], path).json();
+        let list = if path == "/volumes" { answer["Volumes"].clone() } else { answer };
+        list.as_array().cloned().unwrap_or_default()
+    }
+
+    /// By name or id, as inspected.
+    pub fn container(&self, name: &str) -> Option<Value> {
+        self.find(&format!("/containers/{name}/json"))
+    }
+
+    /// By id, tag or digest, as inspected.
+    pub fn image(&self, reference: &str) -> Option<Value> {
+        self.find(&format!("/images/{reference}/json"))
+    }
+
+    /// Running or not. `label` is `name` or `name=value`, here and below.
+    pub fn containers(&self, label: &str) -> Vec<Value> {
+        self.list("/containers/json", label)
+    }
+
+    pub fn images(&self, label: &str) -> Vec<Value> {
+        self.list("/images/json", label)
+    }
+
+    pub fn networks(&self, label: &str) -> Vec<Value> {
+        self.list("/networks", label)
+    }
+
+    pub fn volumes(&self, label: &str) -> Vec<Value> {
+        self.list("/volumes", label)
+    }
+
+    /// Makes `repository:tag` mean `image`.
+    pub fn tag(&self, image: &str, repository: &str, tag: &str) {
+        self.call(Method::POST, &format!("/images/{image}/tag"), &[("repo", repository), ("tag", tag)])
+            .expect_status(&[201], "tagging");
+    }
+
+    pub fn stop(&self, container: &str) {
+        self.call(Method::POST, &format!("/containers/{container}/stop"), &[]).expect_status(&[204, 304], "stopping");
+    }
+
+    /// Removes `kind` (`containers`, `images`, `networks`, `volumes`). What is gone already, or still in
+    /// use by somebody else, is left to the next sweep.
+    pub fn remove(&self, kind: &str, name: &str) {
+        self.call(Method::DELETE, &format!("/{kind}/{name}"), &[("force", "true"), ("v", "true")]);
+    }
+}
+
+/// Runs a program to its end; panics with all it said when it fails.
+pub fn must_run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?} cannot be started ({e}): run ci/lab.sh up"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?} ended with {}:\n{out}{err}", output.status);
+    out.into_owned()
+}

@@ -1,0 +1,47 @@
+//! Every route in one place.
+
+use std::sync::Arc;
+
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use super::auth::{self, Keeper};
+use super::{Face, errors, releases, status, updates};
+
+/// What the handlers share.
+pub struct App {
+    pub face: Arc<dyn Face>,
+    pub keeper: Keeper,
+    /// When this process began to answer.
+    pub started_at: Timestamp,
+    /// Asked once: neither changes while the process lives, and `/status` is asked often.
+    pub stub: bool,
+    pub trust: String,
+}
+
+/// The HTTP contract over `face`, for clients that know `token`. Panics in handlers become a 500.
+pub fn router(face: Arc<dyn Face>, token: SecretString) -> Router {
+    let app = Arc::new(App {
+        keeper: Keeper::new(&token),
+        started_at: Timestamp::now(),
+        stub: face.stub(),
+        trust: face.trust(),
+        face,
+    });
+    let public =
+        Router::new().route("/healthz", get(status::healthz)).method_not_allowed_fallback(errors::unknown_method);
+    let private = Router::new()
+        .route("/status", get(status::status))
+        .route("/releases/latest", get(releases::latest))
+        .route("/check", get(releases::check))
+        .route("/update", post(updates::submit))
+        .route("/update/{id}", get(updates::show))
+        .route("/update/{id}/log", get(updates::log))
+        .route("/history", get(updates::history))
+        .method_not_allowed_fallback(errors::unknown_method)
+        .fallback(errors::unknown_route)
+        .layer(middleware::from_fn_with_state(app.clone(), auth::gate));
+    public.merge(private).with_state(app)
+}

@@ -1,0 +1,51 @@
+//! `/healthz` and `/status`: asked often, so they touch neither a lock for long nor the disk.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::router::App;
+use super::{VERSION, answer};
+use crate::update::job::Job;
+
+#[derive(Serialize)]
+struct Healthz {
+    status: &'static str,
+    version: &'static str,
+    time: Timestamp,
+}
+
+/// `GET /healthz`: the process answers. Says nothing about the application.
+pub async fn healthz() -> Response {
+    answer::json(StatusCode::OK, &Healthz { status: "ok", version: VERSION, time: Timestamp::now() })
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    version: &'static str,
+    active_job: Option<&'a Job>,
+    recent_jobs_count: usize,
+    stub: bool,
+    trust: &'a str,
+    started_at: Timestamp,
+}
+
+/// `GET /status`
+pub async fn status(State(app): State<Arc<App>>) -> Response {
+    let count = app.face.count();
+    let active = app.face.active();
+    answer::json_of_jobs(StatusCode::OK, active.as_slice(), |jobs| {
+        answer::serialized(&Status {
+            version: VERSION,
+            active_job: jobs.first().map(Arc::as_ref),
+            recent_jobs_count: count,
+            stub: app.stub,
+            trust: &app.trust,
+            started_at: app.started_at,
+        })
+    })
+}

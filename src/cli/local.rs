@@ -1,0 +1,165 @@
+//! The commands that ask nobody: they serve, or touch files of this machine.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{CliError, Outcome, block_on, complain, say};
+use crate::daemon;
+use crate::envfile;
+use crate::release::manifest::Manifest;
+use crate::settings::{ServeArgs, Settings, Signing, default, name};
+use crate::trust::judge::Judge;
+
+/// The exit code of a faulty configuration.
+const CONFIGURATION: u8 = 2;
+
+/// Which `.env` is meant.
+#[derive(Debug, Args)]
+pub struct EnvFile {
+    /// The file
+    #[arg(long, env = "PROCESSGIT_UPDATER_ENV_FILE", default_value = "/deploy/.env", value_name = "PATH")]
+    file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EnvCommand {
+    /// Print the value of KEY; exit code 1 if it is not set
+    Get {
+        /// The variable's name
+        key: String,
+        #[command(flatten)]
+        file: EnvFile,
+    },
+    /// Set KEY to VALUE, atomically; comments, other keys, owner and mode stay
+    Set {
+        /// The variable's name
+        key: String,
+        /// Its new value, without quotes
+        value: String,
+        #[command(flatten)]
+        file: EnvFile,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ManifestCommand {
+    /// Check release manifests and the signatures beside them
+    ///
+    /// Looks for the files that carry a signature (such as release.json.sigstore.json) in the same folder.
+    Verify(VerifyArgs),
+}
+
+/// By which policy files are judged: the settings of `serve`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// A release.json
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// PEM public key that must have signed; without it the signature must be keyless
+    #[arg(long, env = name::SIGNING_KEY, value_name = "FILE")]
+    signing_key: Option<PathBuf>,
+    /// OWNER/NAME whose release workflow must have signed
+    #[arg(long, env = name::REPO, default_value = default::REPO)]
+    repo: String,
+    /// OIDC issuer that must have vouched
+    #[arg(long, env = name::SIGNING_ISSUER, default_value = default::SIGNING_ISSUER, value_name = "URL")]
+    signing_issuer: String,
+    /// Identity that must have signed; default: the release workflow of --repo
+    #[arg(long, env = name::SIGNING_IDENTITY_REGEX, value_name = "REGEX")]
+    signing_identity_regex: Option<String>,
+    /// trusted_root.json of a private Sigstore
+    #[arg(long, env = name::TRUSTED_ROOT, value_name = "FILE")]
+    trusted_root: Option<PathBuf>,
+}
+
+/// `serve`: every fault of the settings is a line on stderr.
+pub fn serve(args: ServeArgs) -> Outcome {
+    let settings = match args.settings() {
+        Ok(settings) => settings,
+        Err(faults) => {
+            faults.iter().for_each(|fault| complain(&fault.to_string()));
+            return Ok(CONFIGURATION);
+        }
+    };
+    log_to_stdout(&settings);
+    // An update waits more than it computes.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match runtime.block_on(daemon::serve(settings)) {
+        Ok(()) => Ok(0),
+        Err(error) => {
+            tracing::error!("{error}");
+            complain(&error.to_string());
+            Ok(if error.is_configuration() { CONFIGURATION } else { 1 })
+        }
+    }
+}
+
+/// One JSON object a line. Dependencies speak only of trouble, whatever the level: some of them would log
+/// headers.
+fn log_to_stdout(settings: &Settings) {
+    let level = if settings.debug { "debug" } else { "info" };
+    let filter = tracing_subscriber::EnvFilter::new(format!("warn,processgit_updater={level}"));
+    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stdout).init();
+}
+
+/// `env get`, `env set`
+pub fn env(command: EnvCommand) -> Outcome {
+    let failed = |e: envfile::EnvFileError| CliError::Failed(e.to_string());
+    match command {
+        EnvCommand::Get { key, file } => match envfile::get_file(&file.file, &key).map_err(failed)? {
+            Some(value) => say(format!("{value}\n")),
+            None => Ok(1),
+        },
+        EnvCommand::Set { key, value, file } => {
+            let edited = envfile::set_file(&file.file, &key, &value).map_err(failed)?;
+            let before = edited.previous.unwrap_or_else(|| "(absent)".into());
+            if std::io::stdout().is_terminal() {
+                say(format!("{key}: {before} -> {value} ({})\n", file.file.display()))?;
+            }
+            Ok(0)
+        }
+    }
+}
+
+/// `manifest verify`: the same judge and the same rules as an update; 0 only if every file is trusted.
+pub fn manifest(command: ManifestCommand) -> Outcome {
+    let ManifestCommand::Verify(args) = command;
+    let (key, root) = (args.signing_key, args.trusted_root);
+    let signing = Signing::new(key, &args.repo, args.signing_issuer, args.signing_identity_regex, root)
+        .map_err(CliError::Failed)?;
+    block_on(async move {
+        let judge = Judge::from_settings(&signing).await.map_err(|e| CliError::Failed(e.to_string()))?;
+        let mut trusted = true;
+        for file in &args.files {
+            match judge_file(&judge, file).await {
+                Ok(text) => say(format!("{}: {text}\n", file.display()))?,
+                Err(why) => {
+                    trusted = false;
+                    writeln!(std::io::stderr(), "error: {}: not trusted: {why}", file.display())?;
+                    0
+                }
+            };
+        }
+        Ok(u8::from(!trusted))
+    })
+}
+
+async fn judge_file(judge: &Judge, file: &std::path::Path) -> Result<String, String> {
+    use crate::trust::Trust;
+    let verified = judge.verify_file(file).await.map_err(|e| e.to_string())?;
+    let bytes = tokio::fs::read(file).await.map_err(|e| e.to_string())?;
+    let manifest = Manifest::parse(&bytes).map_err(|e| e.to_string())?;
+    judge.agrees(&manifest.signing.method, &manifest.signing.issuer).map_err(|e| e.to_string())?;
+    let issuer = verified.issuer.map(|i| format!(", issuer {i}")).unwrap_or_default();
+    Ok(format!(
+        "trusted\n  {} {} -> {}@{}\n  signed by {}{issuer}\n  found in {}",
+        manifest.name,
+        manifest.tag,
+        manifest.image_reference(),
+        manifest.image.digest,
+        verified.identity,
+        verified.carrier
+    ))
+}

@@ -1,0 +1,235 @@
+//! The commands that ask a running updater.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::client::{Access, Client, ClientError, Status};
+use super::{CliError, Outcome, complain, follow, say, show, view};
+use crate::release::Release;
+use crate::update::job::{Job, JobId};
+use crate::update::{Check, Request};
+
+/// How long a healthy updater takes to say so, at most; below Docker's default for a HEALTHCHECK.
+const HEALTHZ_TIMEOUT: Duration = Duration::from_secs(5);
+/// The exit code of a command that SIGINT ended, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// Which releases are offered.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Channel {
+    Stable,
+    Prerelease,
+}
+
+impl Channel {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Prerelease => "prerelease",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    access: Access,
+    /// Print the updater's answer as it is
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Print the updater's answer as it is
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Wanted {
+    /// The release, such as v0.1.2; without it the newest of the channel
+    tag: Option<String>,
+    /// Where the newest release is looked for: without pre-releases, or with them
+    #[arg(long, value_enum, default_value = "stable", conflicts_with = "tag")]
+    channel: Channel,
+    /// Also to a version older than the one that runs
+    #[arg(long)]
+    allow_downgrade: bool,
+    /// Also if the files differ from what runs in more than the version
+    #[arg(long)]
+    accept_drift: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Also if this very image was started and rolled back before
+    #[arg(long)]
+    retry: bool,
+    /// Print the job as JSON and nothing else
+    #[arg(long)]
+    json: bool,
+    /// Return as soon as the job is accepted
+    #[arg(long)]
+    no_follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    #[command(flatten)]
+    access: Access,
+    /// How many jobs
+    #[arg(short, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u16).range(1..))]
+    number: u16,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct HealthzArgs {
+    #[command(flatten)]
+    access: Access,
+}
+
+/// `status`
+pub async fn status(args: StatusArgs) -> Outcome {
+    let client = args.access.client()?;
+    let answer = client.get("/status").await?;
+    if args.json {
+        return as_it_is(answer);
+    }
+    let status: Status = client.understood(&answer)?;
+    say(show::status(&status, client.url(), jiff::Timestamp::now()))
+}
+
+/// `check`
+pub async fn check(args: CheckArgs) -> Outcome {
+    let client = args.access.client()?;
+    let wanted = &args.wanted;
+    let mut query = format!(
+        "channel={}&allow_downgrade={}&accept_drift={}",
+        wanted.channel.name(),
+        wanted.allow_downgrade,
+        wanted.accept_drift
+    );
+    if let Some(tag) = &wanted.tag {
+        query.push_str("&tag=");
+        query.extend(url::form_urlencoded::byte_serialize(tag.as_bytes()));
+    }
+    let answer = client.get(&format!("/check?{query}")).await?;
+    let check: Check = client.understood(&answer)?;
+    if args.json {
+        as_it_is(answer)?;
+    } else {
+        say(show::check(&check))?;
+    }
+    Ok(u8::from(!check.allowed && !check.up_to_date))
+}
+
+/// `history`
+pub async fn history(args: HistoryArgs) -> Outcome {
+    let client = args.access.client()?;
+    let answer = client.get("/history").await?;
+    let number = usize::from(args.number);
+    if args.json {
+        let mut history: Value = client.understood(&answer)?;
+        if let Some(jobs) = history["jobs"].as_array_mut() {
+            jobs.truncate(number);
+        }
+        return say(format!("{history}\n"));
+    }
+    #[derive(Deserialize)]
+    struct History {
+        jobs: Vec<Job>,
+    }
+    let mut history: History = client.understood(&answer)?;
+    history.jobs.truncate(number);
+    say(show::history(&history.jobs))
+}
+
+/// `healthz`
+pub async fn healthz(args: HealthzArgs) -> Outcome {
+    let client = args.access.anonymous()?;
+    let answer = tokio::time::timeout(HEALTHZ_TIMEOUT, client.get_as::<Value>("/healthz"));
+    let answer = answer.await.map_err(|_| {
+        CliError::Failed(format!("{} did not answer within {} s", client.url(), HEALTHZ_TIMEOUT.as_secs()))
+    })??;
+    match answer["status"].as_str() {
+        Some("ok") => say("ok\n"),
+        other => Err(CliError::Failed(format!("{} says {other:?} instead of \"ok\"", client.url()))),
+    }
+}
+
+/// `update`
+pub async fn update(args: UpdateArgs) -> Outcome {
+    let client = args.access.client()?;
+    let job = submit(&client, args.wanted, args.retry).await?;
+    if args.no_follow {
+        return match args.json {
+            true => say(format!("{}\n", json!(job))),
+            false => say(format!("{}: update to {}; see it with: processgit-updater status\n", job.id, job.target_tag)),
+        };
+    }
+    if !args.json {
+        say(format!("{}: update to {}\n", job.id, job.target_tag))?;
+    }
+    let Some(job) = followed(&client, &job.id, args.json).await? else { return Ok(INTERRUPTED) };
+    if args.json {
+        say(format!("{}\n", json!(job)))?;
+    }
+    match show::verdict(&job) {
+        Ok(_) if args.json => {}
+        Ok(text) => {
+            say(format!("{text}\n"))?;
+        }
+        Err(text) => complain(&text),
+    }
+    Ok(follow::exit_code(job.state))
+}
+
+async fn submit(client: &Client, wanted: Wanted, retry: bool) -> Result<Job, ClientError> {
+    let target_tag = match wanted.tag {
+        Some(tag) => tag,
+        None => client.get_as::<Release>(&format!("/releases/latest?channel={}", wanted.channel.name())).await?.tag,
+    };
+    let request =
+        Request { target_tag, allow_downgrade: wanted.allow_downgrade, accept_drift: wanted.accept_drift, retry };
+    #[derive(Deserialize)]
+    struct Accepted {
+        job: Job,
+    }
+    Ok(client.post::<Accepted>("/update", json!(request).to_string().into_bytes()).await?.job)
+}
+
+/// The job with its verdict, or nothing when the person in front did not want to wait for it.
+async fn followed(client: &Client, id: &JobId, json: bool) -> Result<Option<Job>, ClientError> {
+    let path = format!("/update/{id}");
+    let mut view = view::choose(json);
+    let outcome = tokio::select! {
+        ended = follow::follow(async || client.get_as::<Job>(&path).await, view.as_mut()) => ended.map(Some),
+        _ = tokio::signal::ctrl_c() => Ok(None),
+    };
+    drop(view);
+    if let Ok(None) = outcome {
+        eprintln!("\nno longer following: {id} goes on by itself; see it with: processgit-updater status");
+    }
+    outcome
+}
+
+/// The updater's JSON, byte by byte, and an end of line.
+fn as_it_is(mut answer: Vec<u8>) -> Outcome {
+    answer.push(b'\n');
+    say(answer)
+}

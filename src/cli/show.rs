@@ -1,0 +1,287 @@
+//! Answers of the updater as people read them.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+
+use super::client::Status;
+use super::text::{between, clean, duration, moment, table};
+use crate::update::Check;
+use crate::update::job::{Job, State, Verified};
+
+/// How the updater is.
+pub fn status(status: &Status, url: &str, now: Timestamp) -> String {
+    let mut rows = vec![row("updater", format!("{} at {url}", status.version))];
+    if let Some(started_at) = status.started_at {
+        rows.push(row("up", duration(between(started_at, now))));
+    }
+    if status.stub {
+        rows.push(row("stub", "every Docker operation is simulated".into()));
+    }
+    if !status.trust.is_empty() {
+        rows.push(row("trust", status.trust.clone()));
+    }
+    rows.push(row("jobs", status.recent_jobs_count.to_string()));
+    rows.push(row("active", status.active_job.as_ref().map_or("none".into(), |job| active(job, now))));
+    table(&rows)
+}
+
+fn active(job: &Job, now: Timestamp) -> String {
+    let since = job.steps.last().map_or(job.started_at, |step| step.started_at);
+    format!("{}: {}, {} for {}", job.id, job.target_tag, job.state, duration(between(since, now)))
+}
+
+/// The jobs, newest first.
+pub fn history(jobs: &[Job]) -> String {
+    if jobs.is_empty() {
+        return "no job yet\n".to_owned();
+    }
+    let head = ["started", "release", "from", "state", "took", "job"].map(str::to_owned).to_vec();
+    let line = |job: &Job| {
+        vec![
+            moment(job.started_at),
+            job.target_tag.clone(),
+            job.previous_version.clone().unwrap_or_else(|| "-".into()),
+            job.state.to_string(),
+            job.completed_at.map_or("-".into(), |end| duration(between(job.started_at, end))),
+            job.id.to_string(),
+        ]
+    };
+    table(&std::iter::once(head).chain(jobs.iter().map(line)).collect::<Vec<_>>())
+}
+
+/// What an update would do.
+pub fn check(check: &Check) -> String {
+    let mut rows = vec![row("running", named(check.running_version.as_deref(), check.running_image.as_deref()))];
+    if let Some(release) = &check.release {
+        let published = release.published_at.map(|at| format!(", published {}", moment(at))).unwrap_or_default();
+        let kind = if release.prerelease { " (pre-release)" } else { "" };
+        rows.push(row("release", format!("{}{kind}{published}", release.tag)));
+        rows.push(row("notes", release.html_url.clone()));
+    }
+    // What an early refusal never looked at is left out.
+    if check.target_version.is_some() || check.target_image.is_some() {
+        rows.push(row("target", named(check.target_version.as_deref(), check.target_image.as_deref())));
+        rows.push(row("migration", check.migration.clone().unwrap_or_else(|| "none".into())));
+    }
+    if let Some(digest) = &check.target_digest {
+        rows.push(row("digest", digest.clone()));
+    }
+    if let Some(seconds) = check.estimated_downtime_seconds {
+        rows.push(row("downtime", format!("about {}", duration(std::time::Duration::from_secs(seconds)))));
+    }
+    let mut shown = table(&rows);
+    let verified: Vec<String> = check.verified.iter().map(genuine).collect();
+    for (title, lines) in [
+        ("verified", &verified),
+        ("changes", &check.changes),
+        ("drift", &check.drift),
+        ("warnings", &check.warnings),
+        ("breaking changes", &check.breaking_changes),
+        ("deprecations", &check.deprecations),
+    ] {
+        list(&mut shown, title, lines);
+    }
+    let verdict = match (&check.refusal, check.up_to_date, check.allowed) {
+        (Some(refusal), ..) => format!("refused: {}", clean(refusal)),
+        (None, true, _) => "up to date: this release is what runs".to_owned(),
+        (None, false, true) => "ready: update would begin".to_owned(),
+        (None, false, false) => "refused".to_owned(),
+    };
+    let _ = writeln!(shown, "\n{verdict}");
+    shown
+}
+
+fn row(name: &str, value: String) -> Vec<String> {
+    vec![name.to_owned(), clean(&value).into_owned()]
+}
+
+fn named(version: Option<&str>, image: Option<&str>) -> String {
+    match (version, image) {
+        (Some(version), Some(image)) => format!("{version} ({image})"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) => "unknown".to_owned(),
+    }
+}
+
+fn list(shown: &mut String, title: &str, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    let _ = writeln!(shown, "\n{title}");
+    for line in lines {
+        let _ = writeln!(shown, "  - {}", clean(line));
+    }
+}
+
+fn genuine(verified: &Verified) -> String {
+    let log = verified.log_index.map(|index| format!(", log entry {index}")).unwrap_or_default();
+    format!("{} by {} ({}{log})", verified.subject, verified.identity, verified.carrier)
+}
+
+/// How a job ended: the success, or the text of the error.
+pub fn verdict(job: &Job) -> Result<String, String> {
+    let took = duration(between(job.started_at, job.completed_at.unwrap_or(job.updated_at)));
+    let why = job.error.as_deref().map(|error| format!(": {}", clean(error))).unwrap_or_default();
+    let stub = if job.stub { " (simulated)" } else { "" };
+    match job.state {
+        State::Committed => {
+            let before = job.previous_version.as_deref().map(|v| format!(", before {v}")).unwrap_or_default();
+            Ok(format!("committed: {} runs{before}; it took {took}{stub}", job.target_tag))
+        }
+        State::RolledBack => Err(format!("rolled_back after {took}: the application is as it was before{stub}{why}")),
+        State::Failed => Err(format!("failed after {took}: a person is needed{stub}{why}")),
+        State::Aborted => Err(format!("aborted after {took}: nothing was changed{stub}{why}")),
+        other => Err(format!("the job has not ended: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::Release;
+    use crate::update::job::JobId;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_767_323_045 + second).unwrap()
+    }
+
+    fn job(tag: &str, end: Option<State>) -> Job {
+        let mut job = Job::new(JobId("job_00000000000000a1".into()), tag.into(), at(0), false);
+        job.enter(State::Pulling, at(2));
+        if let Some(end) = end {
+            job.enter(end, at(75));
+        }
+        job
+    }
+
+    #[test]
+    fn a_status() {
+        let mut shown = Status {
+            version: "0.1.0".into(),
+            active_job: Some(job("v0.1.2", None)),
+            recent_jobs_count: 12,
+            stub: true,
+            trust: "key sha256:00ff".into(),
+            started_at: Some(at(-3600)),
+        };
+        insta::assert_snapshot!(status(&shown, "http://127.0.0.1:9000", at(5)), @r"
+        updater  0.1.0 at http://127.0.0.1:9000
+        up       1 h
+        stub     every Docker operation is simulated
+        trust    key sha256:00ff
+        jobs     12
+        active   job_00000000000000a1: v0.1.2, pulling for 3.0 s
+        ");
+        shown.active_job = None;
+        shown.stub = false;
+        insta::assert_snapshot!(status(&shown, "unix:/run/u.sock", at(5)), @r"
+        updater  0.1.0 at unix:/run/u.sock
+        up       1 h
+        trust    key sha256:00ff
+        jobs     12
+        active   none
+        ");
+    }
+
+    #[test]
+    fn a_history() {
+        let mut first = job("v0.1.2", Some(State::Committed));
+        first.previous_version = Some("0.1.1".into());
+        let jobs = [job("v0.1.3", None), first, job("v0.1.10-rc.1", Some(State::RolledBack))];
+        insta::assert_snapshot!(history(&jobs), @r"
+        started               release       from   state        took        job
+        2026-01-02 03:04:05Z  v0.1.3        -      pulling      -           job_00000000000000a1
+        2026-01-02 03:04:05Z  v0.1.2        0.1.1  committed    1 min 15 s  job_00000000000000a1
+        2026-01-02 03:04:05Z  v0.1.10-rc.1  -      rolled_back  1 min 15 s  job_00000000000000a1
+        ");
+        assert_eq!(history(&[]), "no job yet\n");
+    }
+
+    #[test]
+    fn a_full_check() {
+        let full = Check {
+            running_version: Some("0.1.1".into()),
+            running_image: Some("ghcr.io/o/app:0.1.1".into()),
+            release: Some(Release {
+                tag: "v0.1.2".into(),
+                name: "0.1.2".into(),
+                prerelease: true,
+                html_url: "https://git.example/v0.1.2".into(),
+                published_at: Some(at(0)),
+                assets: vec![],
+            }),
+            allowed: true,
+            target_version: Some("0.1.2".into()),
+            target_image: Some("ghcr.io/o/app:0.1.2".into()),
+            target_digest: Some("sha256:abcd".into()),
+            changes: vec!["image ghcr.io/o/app:0.1.1 → ghcr.io/o/app:0.1.2".into()],
+            drift: vec!["port 3000 is published in the file only".into()],
+            warnings: vec!["the HEALTHCHECK's interval exceeds the gate".into(), "\u{1b}[31mred".into()],
+            migration: Some("app migrate".into()),
+            estimated_downtime_seconds: Some(90),
+            breaking_changes: vec!["the old API is gone".into()],
+            verified: vec![Verified {
+                subject: "manifest".into(),
+                carrier: "release.json.sigstore.json".into(),
+                identity: "https://git.example/release.yml".into(),
+                issuer: None,
+                log_index: Some(7),
+                integrated_time: None,
+            }],
+            ..Check::default()
+        };
+        insta::assert_snapshot!(check(&full), @r"
+        running    0.1.1 (ghcr.io/o/app:0.1.1)
+        release    v0.1.2 (pre-release), published 2026-01-02 03:04:05Z
+        notes      https://git.example/v0.1.2
+        target     0.1.2 (ghcr.io/o/app:0.1.2)
+        migration  app migrate
+        digest     sha256:abcd
+        downtime   about 1 min 30 s
+
+        verified
+          - manifest by https://git.example/release.yml (release.json.sigstore.json, log entry 7)
+
+        changes
+          - image ghcr.io/o/app:0.1.1 → ghcr.io/o/app:0.1.2
+
+        drift
+          - port 3000 is published in the file only
+
+        warnings
+          - the HEALTHCHECK's interval exceeds the gate
+          - �[31mred
+
+        breaking changes
+          - the old API is gone
+
+        ready: update would begin
+        ");
+        let refused = Check { refusal: Some("0.1.0 is older than 0.1.1".into()), ..Check::default() };
+        insta::assert_snapshot!(check(&refused), @r"
+        running  unknown
+
+        refused: 0.1.0 is older than 0.1.1
+        ");
+    }
+
+    #[test]
+    fn verdicts() {
+        for (end, error, expected) in [
+            (Some(State::Committed), None, Ok("committed: v1 runs; it took 1 min 15 s")),
+            (
+                Some(State::RolledBack),
+                Some("no route"),
+                Err("rolled_back after 1 min 15 s: the application is as it was before: no route"),
+            ),
+            (Some(State::Failed), Some("run x"), Err("failed after 1 min 15 s: a person is needed: run x")),
+            (Some(State::Aborted), None, Err("aborted after 1 min 15 s: nothing was changed")),
+            (None, None, Err("the job has not ended: pulling")),
+        ] {
+            let mut job = job("v1", end);
+            job.error = error.map(str::to_owned);
+            assert_eq!(verdict(&job), expected.map(str::to_owned).map_err(str::to_owned));
+        }
+    }
+}

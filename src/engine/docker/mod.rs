@@ -1,0 +1,356 @@
+//! The real engine: Docker's Engine API. The only module that knows the client library.
+
+mod connect;
+mod convert;
+mod error;
+mod follow;
+mod pull;
+
+use std::collections::HashMap;
+use std::env;
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::models::{ContainerUpdateBody, NetworkConnectRequest};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveImageOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder, TagImageOptionsBuilder,
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+pub use self::connect::AddressError;
+use self::connect::{Address, Client};
+use self::error::engine_error;
+use super::{
+    Container, ContainerSpec, Engine, EngineError, EngineInfo, Event, Image, MountKind, RestartPolicy, Result,
+};
+use crate::update::job::Layer;
+
+/// Deadline of a call that only looks.
+const LOOK: Duration = Duration::from_secs(10);
+/// Deadline of a call that changes something.
+const ACT: Duration = Duration::from_secs(60);
+/// What a stop may take beyond the container's own time: the kill and the engine's bookkeeping.
+const STOP_MARGIN: u64 = 30;
+/// What the engine gives a container that names no stop timeout, in seconds.
+const DEFAULT_GRACE: i64 = 10;
+/// A container whose stop timeout is "for ever" gets this long, in seconds.
+const LONGEST_GRACE: i64 = 3600;
+/// How many containers are inspected at once.
+const INSPECTIONS: usize = 8;
+/// Between two looks at a container that is being removed.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
+/// The first API version that knows sub-folders of volumes. Older engines silently mount the whole volume.
+const SUBPATH_VERSION: (usize, usize) = (1, 45);
+
+/// Docker's engine behind `DOCKER_HOST`. It need not be there yet: each call connects if none has, and
+/// after the engine was away the API version is agreed on anew (it may have been upgraded).
+pub struct DockerEngine {
+    address: Address,
+    client: Mutex<Option<Client>>,
+}
+
+impl DockerEngine {
+    /// The engine that `DOCKER_HOST` names, Docker's default socket without it.
+    pub fn from_environment() -> std::result::Result<Self, AddressError> {
+        let tls = env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty());
+        Self::new(&env::var("DOCKER_HOST").unwrap_or_default(), tls)
+    }
+
+    /// `host` as in `DOCKER_HOST`: `unix:///path` or `tcp://host:port`.
+    pub fn new(host: &str, tls: bool) -> std::result::Result<Self, AddressError> {
+        Ok(Self { address: Address::parse(host, tls)?, client: Mutex::new(None) })
+    }
+
+    async fn client(&self) -> Result<Client> {
+        if let Some(client) = self.known_client().clone() {
+            return Ok(client);
+        }
+        let client = connect::connect(&self.address, LOOK).await?;
+        *self.known_client() = Some(client.clone());
+        Ok(client)
+    }
+
+    fn known_client(&self) -> std::sync::MutexGuard<'_, Option<Client>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An engine that was away may come back as another version.
+    fn noticed(&self, error: EngineError) -> EngineError {
+        if error.is_unreachable() {
+            *self.known_client() = None;
+        }
+        error
+    }
+
+    /// Awaits a call's answer, at most for `deadline`.
+    async fn within<T>(
+        &self,
+        deadline: Duration,
+        doing: &str,
+        subject: &str,
+        call: impl Future<Output = std::result::Result<T, bollard::errors::Error>>,
+    ) -> Result<T> {
+        let answer = match timeout(deadline, call).await {
+            Ok(answer) => answer.map_err(|error| engine_error(doing, subject, error)),
+            Err(_) => {
+                let seconds = deadline.as_secs();
+                Err(EngineError::Unreachable(format!("{doing} {subject}: no answer within {seconds} s")))
+            }
+        };
+        answer.map_err(|error| self.noticed(error))
+    }
+
+    /// How long a stop takes at most, in seconds, before the kill.
+    async fn grace(&self, id: &str, asked: Option<i64>) -> Result<i64> {
+        let grace = match asked {
+            Some(seconds) => seconds,
+            None => {
+                let container =
+                    self.container(id).await?.ok_or_else(|| EngineError::NotFound(named("container", id)))?;
+                container.raw["Config"]["StopTimeout"].as_i64().unwrap_or(DEFAULT_GRACE)
+            }
+        };
+        Ok(if grace < 0 { LONGEST_GRACE } else { grace })
+    }
+
+    /// The engine makes a volume that does not exist and an old one ignores the sub-folder: both would
+    /// put an empty or a wrong folder in the place of the data.
+    async fn check_volumes(&self, client: &Client, spec: &ContainerSpec) -> Result<()> {
+        for mount in spec.mounts.iter().filter(|mount| mount.kind == MountKind::Volume && !mount.name.is_empty()) {
+            let name = checked(&mount.name)?;
+            let volume = format!("volume {name}");
+            self.within(LOOK, "inspecting", &volume, client.docker.inspect_volume(name)).await?;
+            if !mount.subpath.is_empty() && client.version < SUBPATH_VERSION {
+                let (subpath, (major, minor)) = (&mount.subpath, client.version);
+                return Err(EngineError::Failed(format!(
+                    "creating container {}: folder {subpath} of {volume} cannot be mounted by this engine (API {major}.{minor}, needed 1.45): upgrade to Docker 26 or later",
+                    spec.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The engine notices a missing network only at the start.
+    async fn check_networks(&self, client: &Client, spec: &ContainerSpec) -> Result<()> {
+        for network in spec.networks.iter().filter(|network| convert::is_named_network(network)) {
+            let subject = format!("network {}", checked(network)?);
+            self.within(LOOK, "inspecting", &subject, client.docker.inspect_network(network, None)).await?;
+        }
+        Ok(())
+    }
+
+    async fn join(&self, client: &Client, id: &str, network: &str) -> Result<()> {
+        let what = format!("network {}", checked(network)?);
+        let request = NetworkConnectRequest { container: id.to_owned(), endpoint_config: None };
+        self.within(ACT, "joining", &what, client.docker.connect_network(network, request)).await
+    }
+
+    /// Another request is removing it already: that one is waited for.
+    async fn until_gone(&self, id: &str) -> Result<()> {
+        let deadline = Instant::now() + ACT;
+        while self.container(id).await?.is_some() {
+            if Instant::now() > deadline {
+                let (container, seconds) = (named("container", id), ACT.as_secs());
+                return Err(EngineError::Failed(format!("removing {container}: it is still there after {seconds} s")));
+            }
+            sleep(REMOVAL_PAUSE).await;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Engine for DockerEngine {
+    async fn info(&self) -> Result<EngineInfo> {
+        let client = self.client().await?;
+        let (doing, subject) = ("asking", "the engine about itself");
+        let version = self.within(LOOK, doing, subject, client.docker.version());
+        let info = self.within(LOOK, doing, subject, client.docker.info());
+        let (version, info) = tokio::try_join!(version, info)?;
+        Ok(convert::info(version, info, client.version))
+    }
+
+    async fn container(&self, name_or_id: &str) -> Result<Option<Container>> {
+        let (name, subject) = (checked(name_or_id)?, named("container", name_or_id));
+        let client = self.client().await?;
+        let answer = self.within(LOOK, "inspecting", &subject, client.docker.inspect_container(name, None)).await;
+        found(answer)?.map(convert::container).transpose()
+    }
+
+    async fn containers(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>> {
+        let client = self.client().await?;
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let filters = HashMap::from([("label".to_owned(), labels)]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let list = self.within(LOOK, "listing", "containers", client.docker.list_containers(Some(options))).await?;
+        let ids: Vec<String> = list.into_iter().filter_map(|summary| summary.id).collect();
+        // One that has vanished in between is no longer there to be told.
+        let inspections = stream::iter(ids).map(|id| async move { self.container(&id).await });
+        let found: Vec<Option<Container>> = inspections.buffered(INSPECTIONS).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>> {
+        let (name, subject) = (checked(reference)?, named("image", reference));
+        let client = self.client().await?;
+        let answer = self.within(LOOK, "inspecting", &subject, client.docker.inspect_image(name)).await;
+        Ok(found(answer)?.map(convert::image))
+    }
+
+    async fn pull(&self, reference: &str, layers: mpsc::Sender<Vec<Layer>>) -> Result<()> {
+        let client = self.client().await?;
+        pull::pull(&client, reference, layers).await.map_err(|error| self.noticed(error))
+    }
+
+    async fn tag(&self, image: &str, target: &str) -> Result<()> {
+        let (name, subject) = (checked(image)?, named("image", image));
+        let (repository, tag) = split_tag(target)?;
+        let client = self.client().await?;
+        let options = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
+        self.within(LOOK, "tagging", &subject, client.docker.tag_image(name, Some(options))).await
+    }
+
+    async fn untag(&self, reference: &str) -> Result<()> {
+        let (name, subject) = (checked(reference)?, named("image", reference));
+        let client = self.client().await?;
+        // Never by force: that would take the image from under a stopped container.
+        let options = RemoveImageOptionsBuilder::new().force(false).build();
+        let answer =
+            self.within(ACT, "removing", &subject, client.docker.remove_image(name, Some(options), None)).await;
+        found(answer).map(|_| ())
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<String> {
+        let body = convert::create_body(spec)?;
+        let client = self.client().await?;
+        self.check_volumes(&client, spec).await?;
+        self.check_networks(&client, spec).await?;
+        let options = CreateContainerOptionsBuilder::new().name(&spec.name).build();
+        let subject = format!("image {} for container {}", spec.image, spec.name);
+        let call = client.docker.create_container(Some(options), body);
+        let id = self.within(ACT, "creating a container from", &subject, call).await?.id;
+        for network in spec.networks.iter().skip(1) {
+            if let Err(error) = self.join(&client, &id, network).await {
+                // Half a container is none. If this fails too, its labels tell whose it is.
+                let _ = self.remove(&id).await;
+                return Err(error);
+            }
+        }
+        Ok(id)
+    }
+
+    async fn start(&self, id: &str) -> Result<()> {
+        let (name, subject) = (checked(id)?, named("container", id));
+        let client = self.client().await?;
+        self.within(ACT, "starting", &subject, client.docker.start_container(name, None)).await
+    }
+
+    async fn stop(&self, id: &str, grace_seconds: Option<i64>) -> Result<()> {
+        let (name, subject) = (checked(id)?, named("container", id));
+        let grace = self.grace(id, grace_seconds).await?;
+        let client = self.client().await?;
+        let mut options = StopContainerOptionsBuilder::new();
+        if grace_seconds.is_some() {
+            options = options.t(i32::try_from(grace).unwrap_or(i32::MAX));
+        }
+        let deadline = Duration::from_secs(grace.unsigned_abs() + STOP_MARGIN);
+        self.within(deadline, "stopping", &subject, client.docker.stop_container(name, Some(options.build()))).await
+    }
+
+    async fn remove(&self, id: &str) -> Result<()> {
+        let (name, subject) = (checked(id)?, named("container", id));
+        let client = self.client().await?;
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        let answer = self.within(ACT, "removing", &subject, client.docker.remove_container(name, Some(options))).await;
+        match found(answer) {
+            Err(EngineError::Conflict(message)) if message.contains("already in progress") => self.until_gone(id).await,
+            other => other.map(|_| ()),
+        }
+    }
+
+    async fn wait(&self, id: &str) -> Result<i64> {
+        follow::wait(self, checked(id)?).await
+    }
+
+    async fn logs(&self, id: &str, lines: mpsc::Sender<String>) -> Result<()> {
+        let client = self.client().await?;
+        follow::logs(&client, checked(id)?, lines).await.map_err(|error| self.noticed(error))
+    }
+
+    async fn log_tail(&self, id: &str, lines: usize) -> Result<Vec<String>> {
+        let client = self.client().await?;
+        let tail = timeout(LOOK, follow::log_tail(&client, checked(id)?, lines)).await;
+        let tail = tail.unwrap_or_else(|_| {
+            let (container, seconds) = (named("container", id), LOOK.as_secs());
+            Err(EngineError::Unreachable(format!("reading the log of {container}: no answer within {seconds} s")))
+        });
+        tail.map_err(|error| self.noticed(error))
+    }
+
+    async fn set_restart_policy(&self, id: &str, policy: &RestartPolicy) -> Result<()> {
+        let (name, subject) = (checked(id)?, named("container", id));
+        let Some(restart_policy) = convert::engine_policy(policy) else {
+            let (given, known) = (&policy.name, "no, always, unless-stopped or on-failure");
+            return Err(EngineError::Failed(format!("{subject}: restart policy {given:?} is none of {known}")));
+        };
+        let client = self.client().await?;
+        let change = ContainerUpdateBody { restart_policy: Some(restart_policy), ..ContainerUpdateBody::default() };
+        let doing = "setting the restart policy of";
+        self.within(ACT, doing, &subject, client.docker.update_container(name, change)).await
+    }
+
+    async fn rename(&self, id: &str, name: &str) -> Result<()> {
+        let subject = named("container", id);
+        let client = self.client().await?;
+        let options = RenameContainerOptionsBuilder::new().name(name).build();
+        self.within(LOOK, "renaming", &subject, client.docker.rename_container(checked(id)?, options)).await
+    }
+
+    async fn events(&self, container_id: &str, events: mpsc::Sender<Event>) -> Result<()> {
+        let client = self.client().await?;
+        follow::events(&client, checked(container_id)?, events).await.map_err(|error| self.noticed(error))
+    }
+}
+
+/// Not there is an answer, too.
+fn found<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What an error calls it; a long id is cut to the twelve digits that people know.
+fn named(kind: &str, name: &str) -> String {
+    let is_id = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    format!("{kind} {}", if is_id { &name[..12] } else { name })
+}
+
+/// A name or reference goes into the request's path: it must not lead elsewhere. (An empty name would turn
+/// "inspect this" into "list all".)
+fn checked(name: &str) -> Result<&str> {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-/:@".contains(&byte);
+    let leads_elsewhere = name.starts_with('/') || name.split('/').any(|part| matches!(part, "" | "." | ".."));
+    if leads_elsewhere || !name.bytes().all(known) {
+        return Err(EngineError::Failed(format!("{name:?} is no name, id or reference that Docker knows")));
+    }
+    Ok(name)
+}
+
+/// `registry:5000/repository:tag` in repository and tag.
+fn split_tag(reference: &str) -> Result<(&str, &str)> {
+    let parts = reference.rsplit_once(':').filter(|(repository, tag)| {
+        !repository.is_empty() && !tag.is_empty() && !tag.contains('/') && !reference.contains('@')
+    });
+    parts.ok_or_else(|| EngineError::Failed(format!("{reference:?} cannot be tagged: expected repository:tag")))
+}
+
+#[cfg(test)]
+mod tests;

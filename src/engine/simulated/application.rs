@@ -1,0 +1,168 @@
+//! The rest of the simulated world: the application that answers, its `.env`, its data, and a judge of
+//! images that exist nowhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::json;
+
+use super::{Behaviour, Simulated};
+use crate::engine::{Container, Mount, RunState};
+use crate::health::{Answer, Probe};
+use crate::release::manifest::Manifest;
+use crate::trust::{Trust, TrustError};
+use crate::update::job::{CopyProgress, JobId, Verified};
+use crate::update::ports::{CopyReport, DataError, DataStore, EnvError, EnvStore, Generation};
+
+impl From<String> for EnvError {
+    fn from(why: String) -> Self {
+        Self(why)
+    }
+}
+
+impl From<String> for DataError {
+    fn from(why: String) -> Self {
+        Self(why)
+    }
+}
+
+#[async_trait]
+impl Probe for Simulated {
+    async fn ask(&self, container: &Container, _timeout: Duration) -> Answer {
+        let asked = self.call("probe.ask", |w| {
+            let c = w.find(&container.id).map(|at| &w.containers[at]).filter(|c| c.state == RunState::Running);
+            let image = c.and_then(|c| w.images.get(&c.image_id)).ok_or_else(|| "connection refused".to_owned())?;
+            let body = json!({"version": image.version}).to_string().into_bytes();
+            match image.behaviour {
+                Behaviour::Crashes => Err("connection refused".to_owned()),
+                Behaviour::Answers500 => Ok(Answer::Http { status: 500, body: Vec::new() }),
+                _ => Ok(Answer::Http { status: 200, body }),
+            }
+        });
+        asked.await.unwrap_or_else(Answer::Silent)
+    }
+}
+
+#[async_trait]
+impl EnvStore for Simulated {
+    async fn read(&self) -> Result<Option<Vec<u8>>, EnvError> {
+        self.call("env.read", |w| Ok(w.env.clone())).await
+    }
+
+    async fn write(&self, bytes: Option<&[u8]>) -> Result<(), EnvError> {
+        let bytes = bytes.map(<[u8]>::to_vec);
+        self.call("env.write", |w| {
+            w.env = bytes;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn preflight(&self, _project_env: &[String]) -> Result<(), EnvError> {
+        self.call("env.preflight", |_| Ok(())).await
+    }
+
+    fn path(&self) -> String {
+        ".env (simulated)".into()
+    }
+}
+
+#[async_trait]
+impl DataStore for Simulated {
+    fn off(&self) -> Option<String> {
+        None
+    }
+
+    async fn preflight(&self, _mounts: &[Mount]) -> Result<(), DataError> {
+        self.call("data.preflight", |_| Ok(())).await
+    }
+
+    async fn hot(&self, _job: &JobId, _mounts: &[Mount], report: CopyReport) -> Result<(), DataError> {
+        report(CopyProgress { files: 1, bytes: 1, rate: 1 });
+        self.call("data.hot", |_| Ok(())).await
+    }
+
+    async fn cold(&self, job: &JobId, _mounts: &[Mount], _report: CopyReport) -> Result<Generation, DataError> {
+        self.call("data.cold", |w| {
+            let id = format!("gen-{job}");
+            w.generations.insert(id.clone(), w.data.clone());
+            Ok(Generation { id, files: 1, bytes: 1 })
+        })
+        .await
+    }
+
+    async fn restore(
+        &self,
+        job: &JobId,
+        generation: &str,
+        _mounts: &[Mount],
+        _report: CopyReport,
+    ) -> Result<String, DataError> {
+        self.call("data.restore", |w| {
+            let kept = format!("failed-{job}");
+            let data =
+                w.generations.get(generation).cloned().ok_or_else(|| format!("there is no snapshot {generation}"))?;
+            // Restoring a second time must not overwrite what was kept with what was restored.
+            let present = w.data.clone();
+            w.generations.entry(kept.clone()).or_insert(present);
+            w.data = data;
+            Ok(kept)
+        })
+        .await
+    }
+
+    async fn tidy(&self, _job: &JobId) -> Result<(), DataError> {
+        self.call("data.tidy", |_| Ok(())).await
+    }
+}
+
+/// Judges manifests for real, and images not at all: a simulated image has no registry. It also tells
+/// the world which repository the verified manifest names, so that any application can be tried.
+pub struct SimulatedTrust {
+    judge: Arc<dyn Trust>,
+    world: Simulated,
+}
+
+impl SimulatedTrust {
+    pub fn new(judge: Arc<dyn Trust>, world: Simulated) -> Self {
+        Self { judge, world }
+    }
+}
+
+#[async_trait]
+impl Trust for SimulatedTrust {
+    fn carriers(&self) -> &'static [&'static str] {
+        self.judge.carriers()
+    }
+
+    async fn manifest(&self, manifest: &Bytes, carriers: &BTreeMap<String, Bytes>) -> Result<Verified, TrustError> {
+        let verified = self.judge.manifest(manifest, carriers).await?;
+        if let Ok(manifest) = Manifest::parse(manifest) {
+            let repository = format!("{}/{}", manifest.image.registry, manifest.image.repository);
+            self.world.world().expect(&repository, &manifest.version.to_string());
+        }
+        Ok(verified)
+    }
+
+    async fn image(&self, _registry: &str, _repository: &str, _digest: &str) -> Result<Verified, TrustError> {
+        Ok(Verified {
+            subject: "image".into(),
+            carrier: "simulated".into(),
+            identity: "nobody: the image was not checked, every Docker operation is simulated".into(),
+            issuer: None,
+            log_index: None,
+            integrated_time: None,
+        })
+    }
+
+    fn agrees(&self, method: &str, issuer: &str) -> Result<(), TrustError> {
+        self.judge.agrees(method, issuer)
+    }
+
+    fn describe(&self) -> String {
+        self.judge.describe()
+    }
+}

@@ -1,0 +1,393 @@
+//! A small world with images, containers, Compose, `.env`, data and an application: the product's stub
+//! mode, and the tests' double.
+//!
+//! It behaves as the real one was seen to behave, half-done swaps included: `up` consists of the steps
+//! that Compose takes, and a process may die between any two of them. Tests inject faults at any call by
+//! its name, see [`Faults`].
+
+mod application;
+mod compose;
+mod engine;
+
+pub use application::SimulatedTrust;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Container, EngineError, Healthcheck, Image, Mount, MountKind, RestartPolicy, RunState, label};
+use crate::clock::Clock;
+
+/// How an image's application behaves when it is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Behaviour {
+    #[default]
+    Good,
+    /// Exits at once, again and again.
+    Crashes,
+    /// Runs, and answers 500.
+    Answers500,
+    /// Good, but its migration exits with code 1.
+    MigrationFails,
+    /// Good, but its migration never ends.
+    MigrationHangs,
+}
+
+/// What happens to one call.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Fate {
+    #[default]
+    Go,
+    /// Fails without having done anything.
+    Fail(String),
+    /// Works, but reports a failure.
+    Lose(String),
+    /// The engine is away for this call.
+    Away,
+    /// Never returns.
+    Hang,
+    /// The process dies before it.
+    DieBefore,
+    /// The process dies after it.
+    DieAfter,
+}
+
+/// Decides the fate of calls. `name` is `engine.pull`, `compose.up/remove`, `env.write`, `data.cold` …
+pub trait Faults: Send + Sync {
+    fn fate(&self, name: &str) -> Fate;
+}
+
+/// Everything goes well.
+pub struct NoFaults;
+
+impl Faults for NoFaults {
+    fn fate(&self, _: &str) -> Fate {
+        Fate::Go
+    }
+}
+
+/// What the world starts with.
+#[derive(Debug, Clone)]
+pub struct Seed {
+    pub container: String,
+    pub service: String,
+    pub project: String,
+    /// `registry/repository`
+    pub repository: String,
+    pub version_key: String,
+    /// What runs.
+    pub version: String,
+    pub env: Vec<u8>,
+    /// The application has a volume.
+    pub has_data: bool,
+    /// How long every call takes.
+    pub latency: Duration,
+}
+
+/// The world, shared by everybody who plays a part in it.
+#[derive(Clone)]
+pub struct Simulated {
+    world: Arc<Mutex<World>>,
+    clock: Arc<dyn Clock>,
+    faults: Arc<dyn Faults>,
+    latency: Duration,
+    /// Becomes true when a call's fate was death: from then on nothing that this process asks returns.
+    dead: Arc<tokio::sync::watch::Sender<bool>>,
+}
+
+/// The state of the world. Public to tests, which judge it.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub seed: Seed,
+    pub images: BTreeMap<String, SimImage>,
+    /// `repository:tag` or `repository@digest` → image id.
+    pub tags: BTreeMap<String, String>,
+    pub containers: Vec<Container>,
+    pub env: Option<Vec<u8>>,
+    /// What is in the application's volume.
+    pub data: String,
+    pub generations: BTreeMap<String, String>,
+    /// How images that are pulled will behave, by digest.
+    pub behaviours: BTreeMap<String, Behaviour>,
+    /// The version that the next pull brings.
+    pub wanted_version: String,
+    serial: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct SimImage {
+    pub digest: String,
+    pub repository: String,
+    pub version: String,
+    pub behaviour: Behaviour,
+}
+
+impl Simulated {
+    pub fn new(seed: Seed, clock: Arc<dyn Clock>, faults: Arc<dyn Faults>) -> Self {
+        let latency = seed.latency;
+        let world = World::new(seed, clock.now());
+        Self { world: Arc::new(Mutex::new(world)), clock, faults, latency, dead: Arc::default() }
+    }
+
+    /// The same world, met by other luck: what a restarted process sees.
+    #[must_use]
+    pub fn with_faults(&self, faults: Arc<dyn Faults>) -> Self {
+        Self { faults, dead: Arc::default(), ..self.clone() }
+    }
+
+    /// Returns when a call was told to die.
+    pub async fn death(&self) {
+        let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
+    }
+
+    /// The process has died: it does nothing any more.
+    pub fn is_dead(&self) -> bool {
+        *self.dead.borrow()
+    }
+
+    /// The world as it is.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One call: its latency, its fate, its work.
+    async fn call<T, E: From<String>>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&mut World) -> Result<T, E>,
+    ) -> Result<T, E> {
+        tokio::time::sleep(self.latency).await;
+        if self.is_dead() {
+            return std::future::pending().await;
+        }
+        match self.faults.fate(name) {
+            Fate::Go => work(&mut self.world()),
+            Fate::Fail(why) => Err(E::from(why)),
+            Fate::Away => Err(E::from(AWAY.to_owned())),
+            Fate::Lose(why) => {
+                work(&mut self.world())?;
+                Err(E::from(why))
+            }
+            Fate::Hang => std::future::pending().await,
+            Fate::DieBefore => self.die().await,
+            Fate::DieAfter => {
+                let _ = work(&mut self.world());
+                self.die().await
+            }
+        }
+    }
+
+    async fn die<T>(&self) -> T {
+        self.dead.send_replace(true);
+        std::future::pending().await
+    }
+}
+
+/// How an engine that is away is told apart from one that refuses.
+const AWAY: &str = "connection refused";
+
+impl From<String> for EngineError {
+    fn from(why: String) -> Self {
+        if why == AWAY { Self::Unreachable(why) } else { Self::Failed(why) }
+    }
+}
+
+impl World {
+    fn new(seed: Seed, now: Timestamp) -> Self {
+        let mut world = Self {
+            env: Some(seed.env.clone()),
+            data: format!("written by {}", seed.version),
+            images: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            containers: Vec::new(),
+            generations: BTreeMap::new(),
+            behaviours: BTreeMap::new(),
+            wanted_version: String::new(),
+            serial: 0,
+            seed,
+        };
+        let digest = format!("sha256:{:0>64}", "0ld");
+        let reference = format!("{}:{}", world.seed.repository, world.seed.version);
+        let version = world.seed.version.clone();
+        let id = world.add_image(&digest, &world.seed.repository.clone(), &version);
+        world.tags.insert(reference.clone(), id.clone());
+        let container = world.make(&world.seed.container.clone(), &reference, &id, world.compose_labels());
+        world.containers.push(container);
+        world.start_at(0, now);
+        world
+    }
+
+    /// The next update is to `version` of `repository`: what runs is from there too.
+    pub fn expect(&mut self, repository: &str, version: &str) {
+        version.clone_into(&mut self.wanted_version);
+        let former = std::mem::replace(&mut self.seed.repository, repository.to_owned());
+        if former == repository {
+            return;
+        }
+        let renamed = |name: &String| name.strip_prefix(&former).map(|rest| format!("{repository}{rest}"));
+        self.tags = std::mem::take(&mut self.tags).into_iter().map(|(n, id)| (renamed(&n).unwrap_or(n), id)).collect();
+        for container in &mut self.containers {
+            if let Some(name) = renamed(&container.image_ref) {
+                container.image_ref = name;
+            }
+        }
+    }
+
+    fn serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// Adds an image under its digest; returns its id, which is not the digest, as on the classic store.
+    fn add_image(&mut self, digest: &str, repository: &str, version: &str) -> String {
+        let id = format!("sha256:{}", blake3::hash(digest.as_bytes()).to_hex());
+        let behaviour = self.behaviours.get(digest).copied().unwrap_or_default();
+        let image =
+            SimImage { digest: digest.into(), repository: repository.into(), version: version.into(), behaviour };
+        self.images.insert(id.clone(), image);
+        self.tags.insert(format!("{repository}@{digest}"), id.clone());
+        id
+    }
+
+    /// The image's id, by id or by any of its names.
+    pub fn resolve(&self, reference: &str) -> Option<String> {
+        if self.images.contains_key(reference) {
+            return Some(reference.to_owned());
+        }
+        self.tags.get(reference).filter(|id| self.images.contains_key(*id)).cloned()
+    }
+
+    fn describe(&self, id: &str) -> Option<Image> {
+        let image = self.images.get(id)?;
+        let names = |digest: bool| {
+            self.tags
+                .iter()
+                .filter(|(name, of)| *of == id && name.contains('@') == digest)
+                .map(|(n, _)| n.clone())
+                .collect()
+        };
+        Some(Image {
+            id: id.to_owned(),
+            repo_digests: names(true),
+            repo_tags: names(false),
+            labels: [("org.opencontainers.image.version".to_owned(), image.version.clone())].into(),
+            platform: PLATFORM.to_owned(),
+            raw: serde_json::Value::Null,
+        })
+    }
+
+    fn compose_labels(&self) -> BTreeMap<String, String> {
+        let seed = &self.seed;
+        [
+            (label::PROJECT, seed.project.as_str()),
+            (label::SERVICE, &seed.service),
+            (label::WORKING_DIR, "/simulated"),
+            (label::CONFIG_FILES, "/simulated/docker-compose.yml"),
+            (label::ONEOFF, "False"),
+        ]
+        .into_iter()
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
+    }
+
+    fn make(&mut self, name: &str, reference: &str, image: &str, labels: BTreeMap<String, String>) -> Container {
+        let id = format!("{:064x}", self.serial());
+        let volume = Mount {
+            kind: MountKind::Volume,
+            name: "data".into(),
+            source: "/simulated/volumes/data".into(),
+            destination: "/data".into(),
+            writable: true,
+            subpath: String::new(),
+        };
+        Container {
+            id,
+            name: name.to_owned(),
+            image_ref: reference.to_owned(),
+            image_id: image.to_owned(),
+            state: RunState::Created,
+            exit_code: 0,
+            started_at: None,
+            created_at: None,
+            restart_count: 0,
+            healthcheck: Healthcheck::None,
+            healthcheck_seconds: 0,
+            restart_policy: RestartPolicy { name: "unless-stopped".into(), maximum_retry_count: 0 },
+            labels,
+            mounts: if self.seed.has_data { vec![volume] } else { Vec::new() },
+            networks: [("simulated_default".to_owned(), String::new())].into(),
+            network_mode: "simulated_default".into(),
+            raw: serde_json::Value::Null,
+        }
+    }
+
+    fn find(&self, name_or_id: &str) -> Option<usize> {
+        self.containers.iter().position(|c| c.id == name_or_id || c.name == name_or_id)
+    }
+
+    /// The container as an inspection finds it: a crashing application restarts as time goes by.
+    fn inspect(&self, at: usize, now: Timestamp) -> Container {
+        let mut c = self.containers[at].clone();
+        let crashes = self.images.get(&c.image_id).is_some_and(|i| i.behaviour == Behaviour::Crashes);
+        if crashes && c.state == RunState::Running {
+            let lived = c.started_at.map_or(0, |s| now.duration_since(s).as_millis());
+            c.exit_code = 1;
+            if c.restart_policy.name == "no" {
+                c.state = RunState::Exited;
+            } else {
+                c.state = RunState::Restarting;
+                // The engine doubles its pause; a steady one is good enough here.
+                c.restart_count = i64::try_from(lived / 200).unwrap_or(i64::MAX);
+            }
+        }
+        c
+    }
+
+    /// Starting has consequences: the application writes its data, a migration changes it and exits.
+    fn start_at(&mut self, at: usize, now: Timestamp) {
+        let image = self.images.get(&self.containers[at].image_id).cloned();
+        let role = self.containers[at].labels.get(label::ROLE).cloned();
+        let c = &mut self.containers[at];
+        if c.state == RunState::Running {
+            return;
+        }
+        c.state = RunState::Running;
+        c.started_at = Some(now);
+        c.restart_count = 0;
+        let Some(image) = image else { return };
+        match (role.as_deref(), image.behaviour) {
+            (Some("migration"), behaviour) => {
+                self.data.push_str(&format!(", migrated by {}", image.version));
+                if behaviour != Behaviour::MigrationHangs {
+                    c.state = RunState::Exited;
+                    c.exit_code = i64::from(behaviour == Behaviour::MigrationFails);
+                }
+            }
+            // The old version finds its own data; a newer one leaves its mark.
+            _ if self.data.starts_with(&format!("written by {}", image.version)) => {}
+            _ => self.data.push_str(&format!(", written by {}", image.version)),
+        }
+    }
+
+    /// The machine or the engine restarts: what runs is started again, and so is what is stopped and
+    /// `always` wanted.
+    pub fn restart_engine(&mut self, now: Timestamp) {
+        for at in 0..self.containers.len() {
+            let c = &self.containers[at];
+            let wanted = match c.restart_policy.name.as_str() {
+                "always" => c.state != RunState::Created,
+                "unless-stopped" => c.state == RunState::Running,
+                _ => false,
+            };
+            self.containers[at].state = if wanted { RunState::Exited } else { self.containers[at].state };
+            if wanted {
+                self.start_at(at, now);
+            }
+        }
+    }
+}
+
+/// The simulated engine's platform is this machine's.
+const PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };

@@ -1,0 +1,109 @@
+//! The `.env` of the deployment, as the update uses it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use rustix::fs::{Access, AtFlags, CWD, StatxFlags, accessat, statx};
+
+use super::aio;
+use crate::update::ports::{EnvError, EnvStore};
+
+/// The file named by `PROCESSGIT_UPDATER_ENV_FILE`.
+pub struct DeployedEnv {
+    path: PathBuf,
+}
+
+impl DeployedEnv {
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+}
+
+#[async_trait]
+impl EnvStore for DeployedEnv {
+    async fn read(&self) -> Result<Option<Vec<u8>>, EnvError> {
+        aio::read(self.path.clone()).await.map_err(|e| EnvError(e.to_string()))
+    }
+
+    async fn write(&self, bytes: Option<&[u8]>) -> Result<(), EnvError> {
+        let path = self.path.clone();
+        match bytes {
+            Some(bytes) => aio::write_atomic(path, bytes.to_vec()).await.map_err(|e| EnvError(e.to_string())),
+            None => blocking(move || remove(&path)).await,
+        }
+    }
+
+    async fn preflight(&self, project_env: &[String]) -> Result<(), EnvError> {
+        let (path, project_env) = (self.path.clone(), project_env.to_vec());
+        blocking(move || check(&path, &project_env)).await
+    }
+
+    fn path(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+async fn blocking(work: impl FnOnce() -> Result<(), EnvError> + Send + 'static) -> Result<(), EnvError> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| EnvError(e.to_string()))?
+}
+
+/// Removed, and the folder flushed: the file did not exist before the update.
+fn remove(path: &Path) -> Result<(), EnvError> {
+    let wrong = |e: std::io::Error| EnvError(format!("{} cannot be removed: {e}", path.display()));
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(wrong(e)),
+        _ => {}
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::File::open(folder).and_then(|f| f.sync_all()).map_err(wrong)
+}
+
+/// A write must reach the file that Compose reads.
+fn check(path: &Path, project_env: &[String]) -> Result<(), EnvError> {
+    let shown = path.display();
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let wrong = |why: String| Err(EnvError(format!("PROCESSGIT_UPDATER_ENV_FILE {shown}: {why}")));
+    let Some(here) = identity(path) else {
+        return wrong(format!("there is no folder {}; Compose reads {}", folder.display(), project_env.join(" and ")));
+    };
+    // The last file wins where several set the key; with one, that is the one.
+    let Some(selecting) = project_env.last() else { return Ok(()) };
+    match identity(Path::new(selecting)) {
+        Some(theirs) if theirs == here => {}
+        Some(_) => return wrong(format!("Compose reads {selecting} instead; name that file")),
+        None => {
+            return wrong(format!(
+                "Compose read {selecting}, which cannot be seen from here: the updater must see the deployment's folder under the same path as the host"
+            ));
+        }
+    }
+    if is_mountpoint(path, folder) {
+        return wrong(format!(
+            "it is mounted as a single file, so it cannot be replaced atomically: mount its folder {} instead",
+            folder.display()
+        ));
+    }
+    if let Err(e) = accessat(CWD, folder, Access::WRITE_OK, AtFlags::EACCESS) {
+        return wrong(format!("its folder {} cannot be written: {e}", folder.display()));
+    }
+    Ok(())
+}
+
+/// Device and inode of the folder, and the name in it; links followed. The file itself may be absent.
+fn identity(path: &Path) -> Option<(u64, u64, std::ffi::OsString)> {
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder = fs::metadata(real.parent()?).ok()?;
+    Some((folder.dev(), folder.ino(), real.file_name()?.to_owned()))
+}
+
+fn is_mountpoint(path: &Path, folder: &Path) -> bool {
+    let mount = |p: &Path| statx(CWD, p, AtFlags::empty(), StatxFlags::MNT_ID).ok().map(|s| s.stx_mnt_id);
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    match (mount(&real), mount(real.parent().unwrap_or(folder))) {
+        (Some(file), Some(folder)) => file != folder,
+        // There is no file yet.
+        _ => false,
+    }
+}

@@ -1,0 +1,169 @@
+//! The flags of `serve` and the environment behind them, as text: nothing is judged here.
+
+use std::ffi::OsString;
+use std::fmt;
+
+/// The variables' names, as deployments have them.
+pub mod name {
+    pub const TOKEN: &str = "PROCESSGIT_UPDATER_TOKEN";
+    pub const TOKEN_FILE: &str = "PROCESSGIT_UPDATER_TOKEN_FILE";
+    pub const LISTEN: &str = "PROCESSGIT_UPDATER_LISTEN";
+    pub const STATE_DIR: &str = "PROCESSGIT_UPDATER_STATE_DIR";
+    pub const REPO: &str = "PROCESSGIT_UPDATER_REPO";
+    pub const GITHUB_API: &str = "PROCESSGIT_UPDATER_GITHUB_API";
+    pub const GITHUB_TOKEN: &str = "PROCESSGIT_UPDATER_GITHUB_TOKEN";
+    pub const GITHUB_TOKEN_FILE: &str = "PROCESSGIT_UPDATER_GITHUB_TOKEN_FILE";
+    pub const APP_NAME: &str = "PROCESSGIT_UPDATER_APP_NAME";
+    pub const APP_CONTAINER: &str = "PROCESSGIT_UPDATER_APP_CONTAINER";
+    pub const APP_SERVICE: &str = "PROCESSGIT_UPDATER_APP_SERVICE";
+    pub const VERSION_KEY: &str = "PROCESSGIT_UPDATER_VERSION_KEY";
+    pub const COMPOSE_FILE: &str = "PROCESSGIT_UPDATER_COMPOSE_FILE";
+    pub const ENV_FILE: &str = "PROCESSGIT_UPDATER_ENV_FILE";
+    pub const HEALTH_URL: &str = "PROCESSGIT_UPDATER_HEALTH_URL";
+    pub const HEALTH_TIMEOUT: &str = "PROCESSGIT_UPDATER_HEALTH_TIMEOUT";
+    pub const HEALTH_INTERVAL: &str = "PROCESSGIT_UPDATER_HEALTH_INTERVAL";
+    pub const HEALTH_STABLE: &str = "PROCESSGIT_UPDATER_HEALTH_STABLE";
+    pub const HEALTH_VERSION: &str = "PROCESSGIT_UPDATER_HEALTH_VERSION";
+    pub const SIGNING_KEY: &str = "PROCESSGIT_UPDATER_SIGNING_KEY";
+    pub const SIGNING_ISSUER: &str = "PROCESSGIT_UPDATER_SIGNING_ISSUER";
+    pub const SIGNING_IDENTITY_REGEX: &str = "PROCESSGIT_UPDATER_SIGNING_IDENTITY_REGEX";
+    pub const TRUSTED_ROOT: &str = "PROCESSGIT_UPDATER_TRUSTED_ROOT";
+    pub const VERIFY_IMAGE: &str = "PROCESSGIT_UPDATER_VERIFY_IMAGE";
+    pub const SNAPSHOT: &str = "PROCESSGIT_UPDATER_SNAPSHOT";
+    pub const SNAPSHOT_DIR: &str = "PROCESSGIT_UPDATER_SNAPSHOT_DIR";
+    pub const SNAPSHOT_KEEP: &str = "PROCESSGIT_UPDATER_SNAPSHOT_KEEP";
+    pub const MIGRATION_TIMEOUT: &str = "PROCESSGIT_UPDATER_MIGRATION_TIMEOUT";
+    pub const STUB: &str = "PROCESSGIT_UPDATER_STUB";
+    pub const DEBUG: &str = "PROCESSGIT_UPDATER_DEBUG";
+}
+
+/// What holds where nothing is said, or the empty text (compose files thread `${X:-}` through).
+pub mod default {
+    pub const LISTEN: &str = ":9000";
+    pub const STATE_DIR: &str = "/var/lib/processgit-updater";
+    pub const REPO: &str = "Algomation-AI/ProcessGit";
+    pub const GITHUB_API: &str = "https://api.github.com";
+    pub const APP_NAME: &str = "processgit";
+    pub const APP_CONTAINER: &str = "processgit";
+    pub const VERSION_KEY: &str = "PROCESSGIT_VERSION";
+    pub const COMPOSE_FILE: &str = "/deploy/docker-compose.yml";
+    pub const ENV_FILE: &str = "/deploy/.env";
+    pub const HEALTH_URL: &str = "http://processgit:3000/api/v1/version";
+    pub const HEALTH_TIMEOUT: &str = "2m";
+    pub const HEALTH_INTERVAL: &str = "3s";
+    pub const HEALTH_STABLE: &str = "3s";
+    pub const SIGNING_ISSUER: &str = "https://token.actions.githubusercontent.com";
+    pub const VERIFY_IMAGE: &str = "true";
+    pub const SNAPSHOT: &str = "on";
+    pub const SNAPSHOT_KEEP: &str = "5";
+    pub const MIGRATION_TIMEOUT: &str = "30m";
+    pub const STUB: &str = "true";
+    pub const DEBUG: &str = "false";
+}
+
+/// Every setting of `serve`; a flag beats the environment. Raw: [`ServeArgs::settings`] judges.
+#[derive(clap::Args, Clone)]
+pub struct ServeArgs {
+    /// Bearer token of the HTTP API. Required, here or as a file; a flag can be read by every user of
+    /// the machine, so prefer the file
+    #[arg(long, env = name::TOKEN, hide_env_values = true)]
+    pub(super) token: Option<OsString>,
+    /// File that holds the token (Docker's convention for secrets)
+    #[arg(long, env = name::TOKEN_FILE, value_name = "FILE")]
+    pub(super) token_file: Option<OsString>,
+    /// Address of the HTTP API: `:9000` (all interfaces), `127.0.0.1:9000`, `[::1]:9000`, `unix:/path`
+    #[arg(long, env = name::LISTEN, value_name = "ADDRESS", default_value = default::LISTEN)]
+    pub(super) listen: OsString,
+    /// Everything the updater remembers
+    #[arg(long, env = name::STATE_DIR, value_name = "FOLDER", default_value = default::STATE_DIR)]
+    pub(super) state_dir: OsString,
+    /// Whose releases are offered
+    #[arg(long, env = name::REPO, value_name = "OWNER/NAME", default_value = default::REPO)]
+    pub(super) repo: OsString,
+    /// Base of the releases API: GitHub, GitHub Enterprise, Gitea or Forgejo
+    #[arg(long, env = name::GITHUB_API, value_name = "URL", default_value = default::GITHUB_API)]
+    pub(super) github_api: OsString,
+    /// Raises the rate limit and opens private repositories; sent only to the API's own host
+    #[arg(long, env = name::GITHUB_TOKEN, hide_env_values = true, value_name = "TOKEN")]
+    pub(super) github_token: Option<OsString>,
+    /// File that holds that token
+    #[arg(long, env = name::GITHUB_TOKEN_FILE, value_name = "FILE")]
+    pub(super) github_token_file: Option<OsString>,
+    /// The `name` a manifest must carry
+    #[arg(long, env = name::APP_NAME, value_name = "NAME", default_value = default::APP_NAME)]
+    pub(super) app_name: OsString,
+    /// The application's container
+    #[arg(long, env = name::APP_CONTAINER, value_name = "NAME", default_value = default::APP_CONTAINER)]
+    pub(super) app_container: OsString,
+    /// Its compose service [default: read from the container's labels, else the container's name]
+    #[arg(long, env = name::APP_SERVICE, value_name = "NAME")]
+    pub(super) app_service: Option<OsString>,
+    /// The key in `.env` that selects the version
+    #[arg(long, env = name::VERSION_KEY, value_name = "KEY", default_value = default::VERSION_KEY)]
+    pub(super) version_key: OsString,
+    /// The compose file, as the updater sees it
+    #[arg(long, env = name::COMPOSE_FILE, value_name = "FILE", default_value = default::COMPOSE_FILE)]
+    pub(super) compose_file: OsString,
+    /// The `.env` file, as the updater sees it
+    #[arg(long, env = name::ENV_FILE, value_name = "FILE", default_value = default::ENV_FILE)]
+    pub(super) env_file: OsString,
+    /// Must answer 200
+    #[arg(long, env = name::HEALTH_URL, value_name = "URL", default_value = default::HEALTH_URL)]
+    pub(super) health_url: OsString,
+    /// Deadline of the health gate
+    #[arg(long, env = name::HEALTH_TIMEOUT, value_name = "DURATION", default_value = default::HEALTH_TIMEOUT)]
+    pub(super) health_timeout: OsString,
+    /// Longest pause between two probes
+    #[arg(long, env = name::HEALTH_INTERVAL, value_name = "DURATION", default_value = default::HEALTH_INTERVAL)]
+    pub(super) health_interval: OsString,
+    /// How long the application must stay healthy, unbroken, before the update is committed
+    #[arg(long, env = name::HEALTH_STABLE, value_name = "DURATION", default_value = default::HEALTH_STABLE)]
+    pub(super) health_stable: OsString,
+    /// JSON pointer into the health answer (`/version`) that must equal the new version
+    #[arg(long, env = name::HEALTH_VERSION, value_name = "POINTER")]
+    pub(super) health_version: Option<OsString>,
+    /// File with a PEM public key (`cosign.pub`): signatures are checked with it instead of keyless
+    #[arg(long, env = name::SIGNING_KEY, value_name = "FILE")]
+    pub(super) signing_key: Option<OsString>,
+    /// Keyless: the OIDC issuer that must have vouched
+    #[arg(long, env = name::SIGNING_ISSUER, value_name = "URL", default_value = default::SIGNING_ISSUER)]
+    pub(super) signing_issuer: OsString,
+    /// Keyless: the identity that must have signed [default: the release workflow of the repository]
+    #[arg(long, env = name::SIGNING_IDENTITY_REGEX, value_name = "REGEX")]
+    pub(super) signing_identity_regex: Option<OsString>,
+    /// `trusted_root.json` of a private Sigstore [default: the public Sigstore root, built in]
+    #[arg(long, env = name::TRUSTED_ROOT, value_name = "FILE")]
+    pub(super) trusted_root: Option<OsString>,
+    /// Also demand a signature on the image itself
+    #[arg(long, env = name::VERIFY_IMAGE, value_name = "BOOL", default_value = default::VERIFY_IMAGE,
+          num_args = 0..=1, default_missing_value = "true")]
+    pub(super) verify_image: OsString,
+    /// `off` updates without a copy of the data
+    #[arg(long, env = name::SNAPSHOT, value_name = "BOOL", default_value = default::SNAPSHOT,
+          num_args = 0..=1, default_missing_value = "on")]
+    pub(super) snapshot: OsString,
+    /// The snapshot repository [default: `snapshots` in the state folder]
+    #[arg(long, env = name::SNAPSHOT_DIR, value_name = "FOLDER")]
+    pub(super) snapshot_dir: Option<OsString>,
+    /// Snapshots kept
+    #[arg(long, env = name::SNAPSHOT_KEEP, value_name = "NUMBER", default_value = default::SNAPSHOT_KEEP)]
+    pub(super) snapshot_keep: OsString,
+    /// How long a migration may take
+    #[arg(long, env = name::MIGRATION_TIMEOUT, value_name = "DURATION", default_value = default::MIGRATION_TIMEOUT)]
+    pub(super) migration_timeout: OsString,
+    /// Simulate every Docker operation; each job and `/status` then say `"stub": true`
+    #[arg(long, env = name::STUB, value_name = "BOOL", default_value = default::STUB,
+          num_args = 0..=1, default_missing_value = "true")]
+    pub(super) stub: OsString,
+    /// Verbose logs
+    #[arg(long, env = name::DEBUG, value_name = "BOOL", default_value = default::DEBUG,
+          num_args = 0..=1, default_missing_value = "true")]
+    pub(super) debug: OsString,
+}
+
+/// Says nothing: secrets are in it.
+impl fmt::Debug for ServeArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeArgs").finish_non_exhaustive()
+    }
+}

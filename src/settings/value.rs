@@ -1,0 +1,148 @@
+//! What each kind of setting accepts. A parser's error says what would be accepted, nothing else: who
+//! reports it adds the variable and the value.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use regex::Regex;
+use url::Url;
+
+use super::{Listen, Repo, duration};
+
+/// The longest path of a Unix socket, in bytes (`sun_path` of `sockaddr_un` is 108 with its NUL).
+const SOCKET_PATH: usize = 107;
+/// The longest name, in bytes, of an application, container, service, owner or repository.
+const NAME: usize = 128;
+
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "t" | "true" | "yes" | "on" => Ok(true),
+        "0" | "f" | "false" | "no" | "off" => Ok(false),
+        _ => Err("1, t, true, yes, on or 0, f, false, no, off are accepted".to_owned()),
+    }
+}
+
+/// A duration between two others, both included.
+pub fn duration_within(text: &str, low: Duration, high: Duration) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Ok(found) if (low..=high).contains(&found) => Ok(found),
+        Ok(_) => Err(format!("a duration from {} to {} is accepted", duration::show(low), duration::show(high))),
+        Err(accepted) => Err(accepted),
+    }
+}
+
+pub fn number_within(text: &str, low: u32, high: u32) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|n| (low..=high).contains(n));
+    number.ok_or_else(|| format!("a whole number from {low} to {high} is accepted"))
+}
+
+pub fn listen(text: &str) -> Result<Listen, String> {
+    let accepted = || ":9000, 127.0.0.1:9000, [::1]:9000, localhost:9000 or unix:/path are accepted".to_owned();
+    if let Some(path) = text.strip_prefix("unix:") {
+        return match path.starts_with('/') && !path.ends_with('/') && path.len() <= SOCKET_PATH {
+            true => Ok(Listen::Unix(PathBuf::from(path))),
+            false => Err(format!("unix: and an absolute path of at most {SOCKET_PATH} bytes is accepted")),
+        };
+    }
+    let (host, port) = text.rsplit_once(':').ok_or_else(accepted)?;
+    let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    let port: u16 = port.parse().ok().filter(|_| digits).ok_or_else(accepted)?;
+    let address = match host {
+        "" => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        "localhost" => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        _ => text.parse().map_err(|_| accepted())?,
+    };
+    Ok(Listen::Tcp(address))
+}
+
+pub fn repo(text: &str) -> Result<Repo, String> {
+    let good = |part: &str| {
+        let chars = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        (1..=NAME).contains(&part.len()) && chars && part != "." && part != ".."
+    };
+    match text.split_once('/') {
+        Some((owner, name)) if good(owner) && good(name) => Ok(Repo { owner: owner.to_owned(), name: name.to_owned() }),
+        _ => Err("OWNER/NAME is accepted, such as Algomation-AI/ProcessGit".to_owned()),
+    }
+}
+
+/// An `http` or `https` address with a host and nothing that could hold a secret.
+pub fn url(text: &str) -> Result<Url, String> {
+    let parsed = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let parsed = parsed.ok_or("an address that begins with http:// or https:// is accepted")?;
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err("an address without user and password is accepted".to_owned());
+    }
+    Ok(parsed)
+}
+
+/// An address that paths are put behind.
+pub fn base_url(text: &str) -> Result<Url, String> {
+    match url(text)? {
+        url if url.query().is_none() && url.fragment().is_none() => Ok(url),
+        _ => Err("an address without ? and # is accepted".to_owned()),
+    }
+}
+
+/// Kept as it is written, because a certificate's issuer is compared as text.
+pub fn issuer(text: &str) -> Result<String, String> {
+    url(text).map(|_| text.to_owned())
+}
+
+pub fn app_name(text: &str) -> Result<String, String> {
+    let good = text.len() <= NAME && !text.contains(char::is_control) && text.trim() == text;
+    good.then(|| text.to_owned()).ok_or_else(|| format!("a name of at most {NAME} bytes on one line is accepted"))
+}
+
+/// As the engine and Compose allow them: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
+pub fn object_name(text: &str) -> Result<String, String> {
+    let good = text.len() <= NAME
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    good.then(|| text.to_owned())
+        .ok_or_else(|| "letters, digits and _ . - are accepted, a letter or digit first".to_owned())
+}
+
+/// What a shell and Compose's interpolation take for a variable.
+pub fn variable(text: &str) -> Result<String, String> {
+    let good = text.len() <= NAME
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    good.then(|| text.to_owned())
+        .ok_or_else(|| "the name of a variable is accepted: letters, digits and _, no digit first".to_owned())
+}
+
+/// JSON pointer, RFC 6901.
+pub fn pointer(text: &str) -> Result<String, String> {
+    let escapes = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
+    (text.starts_with('/') && escapes)
+        .then(|| text.to_owned())
+        .ok_or_else(|| "a JSON pointer is accepted, such as /version".to_owned())
+}
+
+/// Must compile alone and between anchors, as it is used.
+pub fn regex(text: &str) -> Result<String, String> {
+    let faulty = |e: regex::Error| {
+        let reason = e.to_string().lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
+        format!("a regular expression is accepted ({reason})")
+    };
+    Regex::new(text).map_err(faulty)?;
+    Regex::new(&format!("^(?:{text})$")).map_err(faulty)?;
+    Ok(text.to_owned())
+}
+
+/// The identity that signs releases where nothing else is said.
+pub fn default_identity(repo: &Repo) -> String {
+    let (owner, name) = (regex::escape(&repo.owner), regex::escape(&repo.name));
+    format!(r"^https://github\.com/{owner}/{name}/\.github/workflows/release\.yml@refs/tags/v.*$")
+}
+
+/// What a bearer token can be: an HTTP header has to carry it.
+pub fn token(text: &str) -> Result<String, String> {
+    let good = text.trim() == text && text.chars().all(|c| c.is_ascii() && !c.is_ascii_control());
+    good.then(|| text.to_owned()).ok_or_else(|| {
+        "printable ASCII on one line is accepted, without white space at either end: an HTTP header carries it"
+            .to_owned()
+    })
+}

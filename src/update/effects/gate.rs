@@ -1,0 +1,57 @@
+//! Proof of health, on the way there and on the way back.
+
+use super::app::{candidate, of_service};
+use super::{EffectError, Result};
+use crate::engine::Healthcheck;
+use crate::health::gate::{self, Demands, GateSettings};
+use crate::update::context::Context;
+use crate::update::plan::Plan;
+use crate::update::record::Learned;
+
+/// Does the new version work?
+pub async fn gate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
+    let target = &plan.target;
+    let (container, image) = if plan.no_op {
+        cx.say(&format!("{} is what runs already: nothing is changed, only proven", target.reference()));
+        (plan.previous.container_id.as_str(), plan.previous.image_id.as_str())
+    } else {
+        (learned.new_container.as_deref().unwrap_or_default(), learned.new_image_id.as_deref().unwrap_or_default())
+    };
+    let candidate = candidate(container, image, Some(&target.version));
+    let settings = settings(cx, plan);
+    let (engine, probe) = (&*cx.ports.engine, &*cx.ports.probe);
+    gate::pass(engine, probe, &settings, &candidate, Demands::ALL)
+        .await
+        .map_err(|why| EffectError::other(format!("version {} is not healthy: {why}", target.version)))
+}
+
+/// Is the application as well as it was before? A rollback must reach that, not more.
+pub async fn prove(cx: &Context, plan: &Plan) -> Result {
+    let previous = &plan.previous;
+    let containers = of_service(cx, plan).await?;
+    let Some(container) = containers.iter().find(|c| c.image_id == previous.image_id) else {
+        return Err(EffectError::other("no container of the old image is there"));
+    };
+    let baseline = &previous.baseline;
+    let demands = Demands {
+        running: baseline.running,
+        http: baseline.answered_ok,
+        healthcheck: baseline.healthcheck == Healthcheck::Healthy,
+    };
+    if !baseline.is_well() {
+        cx.warn(
+            "the application was not well before the update either: the way back was asked to reach that, not more",
+        );
+    }
+    let candidate = candidate(&container.id, &previous.image_id, None);
+    let settings = settings(cx, plan);
+    gate::pass(&*cx.ports.engine, &*cx.ports.probe, &settings, &candidate, demands)
+        .await
+        .map_err(|why| EffectError::other(format!("the old version runs again, but is not healthy: {why}")))
+}
+
+/// The manifest's own estimate may extend the deadline; it never shortens it.
+fn settings(cx: &Context, plan: &Plan) -> GateSettings {
+    let planned = std::time::Duration::from_secs(plan.health_timeout_seconds);
+    GateSettings { timeout: cx.options.health.timeout.max(planned), ..cx.options.health.clone() }
+}

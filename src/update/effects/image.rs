@@ -1,0 +1,224 @@
+//! The image: pulled by digest, proven, guarded; and tags put back.
+
+use super::{EffectError, Result};
+use crate::engine::{ContainerSpec, EngineError, Image, label};
+use crate::trust::TrustError;
+use crate::update::context::Context;
+use crate::update::plan::Plan;
+use crate::update::record::Learned;
+
+/// Pulls exactly the digest and makes the tag that Compose will resolve to mean it.
+pub async fn pull(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
+    let pinned = plan.target.pinned();
+    if cx.ports.engine.image(&pinned).await?.is_none() {
+        cx.say(&format!("pulling {pinned}"));
+        let (layers, shown) = cx.layers();
+        let pulled = cx.ports.engine.pull(&pinned, layers).await;
+        let _ = shown.await;
+        pulled?;
+    } else {
+        cx.say(&format!("{pinned} is at hand"));
+    }
+    let image = at_hand(cx, plan).await?;
+    learned.new_image_id = Some(image.id);
+    cx.ports.engine.tag(&pinned, &plan.target.reference()).await?;
+    Ok(())
+}
+
+async fn at_hand(cx: &Context, plan: &Plan) -> Result<Image> {
+    let pinned = plan.target.pinned();
+    let image = cx.ports.engine.image(&pinned).await?;
+    image.ok_or_else(|| EngineError::NotFound(format!("image {pinned}, although it was just pulled,")).into())
+}
+
+/// The signature on the image itself, its platform, and that the engine holds it under its digest.
+///
+/// Never compare an image's id with the digest: on the classic store it is the digest of the config.
+pub async fn verify(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
+    let image = at_hand(cx, plan).await?;
+    let target = &plan.target;
+    if learned.new_image_id.as_ref() != Some(&image.id) {
+        return Err(EffectError::other(format!(
+            "{} now means image {}, another one than was pulled",
+            target.pinned(),
+            image.id
+        )));
+    }
+    if !image.repo_digests.iter().any(|d| d.ends_with(&format!("@{}", target.digest))) {
+        return Err(EffectError::other(format!(
+            "the engine does not hold image {} under {}; it knows it as: {}",
+            image.id,
+            target.digest,
+            image.repo_digests.join(", ")
+        )));
+    }
+    let engine = cx.ports.engine.info().await?;
+    let family = |p: &str| p.splitn(3, '/').take(2).collect::<Vec<_>>().join("/");
+    if family(&image.platform) != family(&engine.platform) {
+        return Err(EffectError::other(format!(
+            "the image pulled is for {}, this engine runs {}",
+            image.platform, engine.platform
+        )));
+    }
+    if !cx.options.verify_image {
+        cx.warn("PROCESSGIT_UPDATER_VERIFY_IMAGE is off: the image's own signature was not demanded (its digest is in the signed manifest)");
+        return Ok(());
+    }
+    let verified =
+        cx.ports.trust.image(&target.registry, &target.repository, &target.digest).await.map_err(|e| match e {
+            TrustError::Refused(why) => EffectError::other(format!("the image's signature is refused: {why}")),
+            TrustError::Unavailable(why) => {
+                EffectError::other(format!("the image's signature cannot be checked: {why}"))
+            }
+        })?;
+    cx.say(&format!("image signed by {} ({})", verified.identity, verified.carrier));
+    cx.change(|job| {
+        job.verified.retain(|v| v.subject != "image");
+        job.verified.push(verified);
+    });
+    Ok(())
+}
+
+/// Containers that are never started keep both images from `docker image prune -a`: a tag does not.
+pub async fn guard(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
+    let new = learned.new_image_id.as_deref().unwrap_or_default();
+    let (old, new) = tokio::join!(guard_one(cx, plan, "old", &plan.previous.image_id), guard_one(cx, plan, "new", new));
+    old.and(new)
+}
+
+async fn guard_one(cx: &Context, plan: &Plan, which: &str, image: &str) -> Result {
+    let name = format!("processgit-updater-guard-{which}-{}", cx.job.0.trim_start_matches("job_"));
+    if cx.ports.engine.container(&name).await?.is_some() {
+        return Ok(());
+    }
+    // Enough to find the way back without a journal.
+    let labels = [
+        (label::JOB, cx.job.0.clone()),
+        (label::ROLE, format!("guard-{which}")),
+        ("io.processgit.updater.previous-image", plan.previous.image_id.clone()),
+        ("io.processgit.updater.previous-ref", plan.previous.image_ref.clone()),
+    ];
+    let spec = ContainerSpec {
+        name,
+        image: image.to_owned(),
+        // Never started; an image without any command could not be created otherwise.
+        entrypoint: Some(vec!["/guard".into()]),
+        command: Some(Vec::new()),
+        labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+        networks: vec!["none".into()],
+        ..ContainerSpec::default()
+    };
+    cx.ports.engine.create(&spec).await?;
+    Ok(())
+}
+
+/// Tags mean again what they meant before, and the reference that the old configuration resolves to
+/// means the image that ran, whatever was pulled or moved since; an old image that was removed is
+/// pulled again.
+pub async fn restore_tags(cx: &Context, plan: &Plan, _learned: &Learned) -> Result {
+    let engine = &cx.ports.engine;
+    let (target, previous) = (plan.target.reference(), &plan.previous);
+    if target != previous.image_ref {
+        match &plan.tag_meant {
+            Some(image) => engine.tag(image, &target).await?,
+            None if plan.had_image => {}
+            None => untag_unless_used(cx, &target).await?,
+        }
+    }
+    if engine.image(&previous.image_id).await?.is_none() {
+        pull_old_again(cx, plan).await?;
+    }
+    // A reference by digest cannot be tagged, and cannot have moved either.
+    let means = engine.image(&previous.image_ref).await?.map(|i| i.id);
+    if !previous.image_ref.contains('@') && means.as_ref() != Some(&previous.image_id) {
+        engine.tag(&previous.image_id, &previous.image_ref).await?;
+    }
+    Ok(())
+}
+
+async fn pull_old_again(cx: &Context, plan: &Plan) -> Result {
+    let previous = &plan.previous;
+    let Some(pinned) = &previous.repo_digest else {
+        return Err(EffectError::other(format!(
+            "image {} ({}) was removed meanwhile, and it has no repository digest by which it could be pulled again",
+            previous.image_id, previous.image_ref
+        )));
+    };
+    cx.say(&format!("the old image is gone; pulling {pinned} again"));
+    let (layers, shown) = cx.layers();
+    let pulled = cx.ports.engine.pull(pinned, layers).await;
+    let _ = shown.await;
+    Ok(pulled?)
+}
+
+/// The last tag of an image that a container still uses cannot be removed; it goes with the sweep.
+async fn untag_unless_used(cx: &Context, reference: &str) -> Result {
+    match cx.ports.engine.untag(reference).await {
+        Err(EngineError::Conflict(_)) | Ok(()) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// After a rollback: guards go, and the image that only this job wanted.
+pub async fn sweep(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
+    remove_ours(cx).await?;
+    if plan.had_image || learned.new_image_id.as_ref() == Some(&plan.previous.image_id) {
+        return Ok(());
+    }
+    if plan.tag_meant.is_none() && plan.target.reference() != plan.previous.image_ref {
+        untag_unless_used(cx, &plan.target.reference()).await?;
+    }
+    untag_unless_used(cx, &plan.target.pinned()).await?;
+    cx.ports.data.tidy(&cx.job).await.map_err(EffectError::other)
+}
+
+/// A guard that cannot be removed is no reason to undo a healthy update, but worth some tries.
+const TIDY_TRIES: u32 = 3;
+const TIDY_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// After the gate: guards go, and images that earlier jobs pulled, but for the one before.
+pub async fn tidy(cx: &Context, plan: &Plan) -> Result {
+    let mut removed = remove_ours(cx).await;
+    for _ in 1..TIDY_TRIES {
+        if removed.is_err() {
+            tokio::time::sleep(TIDY_PAUSE).await;
+            removed = remove_ours(cx).await;
+        }
+    }
+    if let Err(e) = removed {
+        cx.warn(&format!("a container of this job could not be removed; it goes at the next start: {e}"));
+    }
+    if let Err(e) = cx.ports.data.tidy(&cx.job).await {
+        cx.warn(&format!("old snapshots could not be pruned: {e}"));
+    }
+    retire_images(cx, plan).await;
+    Ok(())
+}
+
+/// Every container that carries this job's label.
+async fn remove_ours(cx: &Context) -> Result {
+    for container in cx.ports.engine.containers(&[(label::JOB, &cx.job.0)]).await? {
+        cx.ports.engine.remove(&container.id).await?;
+    }
+    Ok(())
+}
+
+/// Images that committed jobs brought here, older than the previous one. One that is still in use stays.
+async fn retire_images(cx: &Context, plan: &Plan) {
+    for job in cx.book.recent(super::super::book::HISTORY) {
+        let (Some(reference), Some(digest)) = (&job.target_image, &job.target_digest) else { continue };
+        let ended_well = job.state == crate::update::job::State::Committed;
+        let kept = *reference == plan.target.reference()
+            || *reference == plan.previous.image_ref
+            || *digest == plan.target.digest;
+        if !ended_well || kept || job.id == cx.job {
+            continue;
+        }
+        let repository = reference.rsplit_once(':').map_or(reference.as_str(), |(repository, _)| repository);
+        for name in [reference.clone(), format!("{repository}@{digest}")] {
+            if let Err(e) = cx.ports.engine.untag(&name).await {
+                tracing::info!(job = %cx.job, "image {name} stays: {e}");
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What an update does to the world: one file per thing it touches, the deed and its undoing side by
+//! side. Which comes when is [`super::transition`]'s business.
+
+mod app;
+mod data;
+mod gate;
+mod image;
+mod migrate;
+mod swap;
+
+pub use app::{is_half_swapped, of_service};
+
+use super::context::Context;
+use super::plan::Plan;
+use super::record::{Learned, Record};
+use super::transition::Effect;
+use crate::engine::EngineError;
+
+/// Why an effect failed, for the operator. Engine trouble is told apart, because waiting may help.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EffectError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl EffectError {
+    pub fn other(error: impl std::fmt::Display) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+pub type Result<T = ()> = std::result::Result<T, EffectError>;
+
+/// Does it. What is learned is kept with the outcome.
+pub async fn perform(effect: Effect, cx: &Context, record: &Record, plan: &Plan, learned: &mut Learned) -> Result {
+    match effect {
+        Effect::Pull => image::pull(cx, plan, learned).await,
+        Effect::Verify => image::verify(cx, plan, learned).await,
+        Effect::Guard => image::guard(cx, plan, learned).await,
+        Effect::HotCopy => data::hot_copy(cx, plan).await,
+        Effect::Disarm => app::disarm(cx, plan).await,
+        Effect::Stop => app::stop(cx, plan).await,
+        Effect::ColdCopy => data::cold_copy(cx, plan, learned).await,
+        Effect::Migrate => migrate::migrate(cx, plan, learned).await,
+        Effect::WriteEnv => swap::write_env(cx, plan).await,
+        Effect::Swap => swap::swap(cx, plan, learned).await,
+        Effect::Gate => gate::gate(cx, plan, learned).await,
+        Effect::Tidy => image::tidy(cx, plan).await,
+
+        Effect::HaltNew => app::halt_new(cx, plan).await,
+        Effect::RestoreData => data::restore_data(cx, plan, learned).await,
+        Effect::RestoreEnv => swap::restore_env(cx, plan).await,
+        Effect::RestoreTags => image::restore_tags(cx, plan, learned).await,
+        Effect::StartOld => swap::start_old(cx, record, plan).await,
+        Effect::Rearm => app::rearm(cx, plan).await,
+        Effect::Prove => gate::prove(cx, plan).await,
+        Effect::Sweep => image::sweep(cx, plan, learned).await,
+    }
+}

@@ -1,0 +1,294 @@
+//! The Plan: everything an update will do, and everything the way back needs, fixed before the first
+//! effect. Pure: made from what was surveyed, written to the journal, read again by recovery.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::engine::{Healthcheck, Mount, Project, RestartPolicy};
+
+/// The version that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    pub tag: String,
+    pub version: String,
+    pub registry: String,
+    pub repository: String,
+    /// Written to `.env`.
+    pub image_tag: String,
+    pub digest: String,
+    pub estimated_downtime_seconds: Option<u64>,
+}
+
+impl Target {
+    /// `registry/repository:tag`, what Compose must resolve to.
+    pub fn reference(&self) -> String {
+        format!("{}/{}:{}", self.registry, self.repository, self.image_tag)
+    }
+
+    /// `registry/repository@sha256:…`, what is pulled.
+    pub fn pinned(&self) -> String {
+        format!("{}/{}@{}", self.registry, self.repository, self.digest)
+    }
+}
+
+/// How well the application was before. The way back must reach this, not more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Baseline {
+    pub running: bool,
+    pub answered_ok: bool,
+    pub healthcheck: Healthcheck,
+}
+
+impl Baseline {
+    /// Everything that the gate asks for was so.
+    pub fn is_well(&self) -> bool {
+        self.running && self.answered_ok && self.healthcheck != Healthcheck::Unhealthy
+    }
+}
+
+/// What runs, and how to have it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    pub container_id: String,
+    pub container_name: String,
+    /// The image it runs, whatever its tags mean by now.
+    pub image_id: String,
+    /// The reference the old configuration resolves to.
+    pub image_ref: String,
+    /// `repository@sha256:…` where the image has one: how to pull it again when it is gone.
+    pub repo_digest: Option<String>,
+    pub version: Option<String>,
+    pub restart_policy: RestartPolicy,
+    pub started_at: Option<Timestamp>,
+    pub baseline: Baseline,
+}
+
+/// The bytes of `.env` before and after. `None`: there is no file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvChange {
+    pub key: String,
+    #[serde(with = "maybe_base64")]
+    pub before: Option<Vec<u8>>,
+    #[serde(with = "maybe_base64")]
+    pub after: Option<Vec<u8>>,
+    /// The key's value before; `None`: it was absent.
+    pub value_before: Option<String>,
+    pub value_after: String,
+}
+
+/// A one-shot container of the new image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// Argument vector; no shell runs it.
+    pub command: Vec<String>,
+    /// From the resolved new configuration.
+    pub service: MigrationService,
+}
+
+impl Migration {
+    /// For people, quoted as a shell would need it.
+    pub fn text(&self) -> String {
+        shell_words::join(&self.command)
+    }
+}
+
+/// What the migration takes over from the service's resolved new configuration (HAZARDS 21).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrationService {
+    pub entrypoint: Option<Vec<String>>,
+    pub environment: BTreeMap<String, String>,
+    pub user: Option<String>,
+    pub working_dir: Option<String>,
+    pub networks: Vec<String>,
+    pub extra_hosts: Vec<String>,
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub security_opt: Vec<String>,
+    pub privileged: bool,
+    pub tmpfs: BTreeMap<String, String>,
+    pub read_only: bool,
+}
+
+/// What happens to the data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataPlan {
+    /// The application has no writable mount.
+    None,
+    /// It is copied: these mounts.
+    Copied(Vec<Mount>),
+    /// There is writable data and it is not copied; a rollback after the new version has begun cannot
+    /// put it back (HAZARDS 5).
+    NotCopied { mounts: Vec<Mount>, why: String },
+}
+
+impl DataPlan {
+    pub fn is_copied(&self) -> bool {
+        matches!(self, Self::Copied(_))
+    }
+
+    /// What a person must be told when the data cannot be put back.
+    pub fn uncovered(&self) -> Option<String> {
+        let Self::NotCopied { mounts, why } = self else { return None };
+        let list: Vec<_> = mounts.iter().map(|m| m.destination.as_str()).collect();
+        Some(format!("{} ({why})", list.join(", ")))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub target: Target,
+    pub project: Project,
+    pub previous: Previous,
+    pub env: EnvChange,
+    pub migration: Option<Migration>,
+    pub data: DataPlan,
+    /// All mounts of the application, for the migration.
+    pub mounts: Vec<Mount>,
+    /// The target is what runs already: nothing is changed, only proven.
+    pub no_op: bool,
+    /// The image was at hand before, so a rollback leaves it.
+    pub had_image: bool,
+    /// What the tag `registry/repository:tag` meant locally before: an image id.
+    pub tag_meant: Option<String>,
+    /// Deadline of the gate, seconds.
+    pub health_timeout_seconds: u64,
+    /// One line each.
+    pub changes: Vec<String>,
+    pub drift: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// The application is stopped before the swap, because its data is copied or migrated.
+    pub fn stops_first(&self) -> bool {
+        !self.no_op && (self.migration.is_some() || self.data.is_copied())
+    }
+}
+
+/// Service names whose resolved configuration differs between two versions, `service` itself left out:
+/// they follow the same version key and are recreated by the operator's next `up` (HAZARDS 22).
+pub fn followers(old: &Value, new: &Value, service: &str) -> Vec<String> {
+    let Some(services) = old["services"].as_object() else { return Vec::new() };
+    services
+        .iter()
+        .filter(|(name, config)| *name != service && **config != new["services"][name.as_str()])
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+/// What the new version changes in the service's resolved configuration beyond its image and the places
+/// where the version itself stands: must be nothing.
+pub fn changes_beyond_version(old: &Value, new: &Value, old_version: &str, new_version: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    compare("", old, new, &mut |path, a, b| {
+        let follows = match (a.as_str(), b.as_str()) {
+            (Some(a), Some(b)) => !old_version.is_empty() && a.replace(old_version, new_version) == b,
+            // `${KEY:-default}` with an absent key.
+            _ => false,
+        };
+        if path != "/image" && !follows {
+            found.push(path.to_owned());
+        }
+    });
+    found
+}
+
+fn compare(path: &str, old: &Value, new: &Value, differs: &mut impl FnMut(&str, &Value, &Value)) {
+    match (old, new) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let null = &Value::Null;
+                compare(&format!("{path}/{key}"), a.get(key).unwrap_or(null), b.get(key).unwrap_or(null), differs);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                compare(&format!("{path}/{i}"), a, b, differs);
+            }
+        }
+        _ if old == new => {}
+        _ => differs(path, old, new),
+    }
+}
+
+/// Takes the migration's surroundings from the service's resolved new configuration.
+///
+/// A service that reads `.env` itself (`env_file: .env`) still shows the old version there, because
+/// nothing has been written yet: the version key is set to the new value.
+pub fn migration_service(
+    config: &Value,
+    service: &str,
+    networks: Vec<String>,
+    key: &str,
+    version: &str,
+) -> MigrationService {
+    let s = &config["services"][service];
+    let mut environment = string_map(&s["environment"]);
+    if let Some(value) = environment.get_mut(key) {
+        version.clone_into(value);
+    }
+    let tmpfs = strings(&s["tmpfs"]).into_iter().map(|t| match t.split_once(':') {
+        Some((path, options)) => (path.to_owned(), options.to_owned()),
+        None => (t, String::new()),
+    });
+    MigrationService {
+        entrypoint: s["entrypoint"].is_array().then(|| strings(&s["entrypoint"])),
+        environment,
+        user: text(&s["user"]),
+        working_dir: text(&s["working_dir"]),
+        networks,
+        extra_hosts: strings(&s["extra_hosts"]).into_iter().map(|h| h.replacen('=', ":", 1)).collect(),
+        cap_add: strings(&s["cap_add"]),
+        cap_drop: strings(&s["cap_drop"]),
+        security_opt: strings(&s["security_opt"]),
+        privileged: s["privileged"].as_bool().unwrap_or(false),
+        tmpfs: tmpfs.collect(),
+        read_only: s["read_only"].as_bool().unwrap_or(false),
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().filter(|t| !t.is_empty()).map(str::to_owned)
+}
+
+/// A list of texts, or one text.
+pub(crate) fn strings(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(items) => items.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect(),
+        Value::String(one) => vec![one.clone()],
+        _ => Vec::new(),
+    }
+}
+
+/// Compose prints `environment` and `labels` as objects; a null value is a variable that is not set.
+pub(crate) fn string_map(value: &Value) -> BTreeMap<String, String> {
+    let Some(object) = value.as_object() else { return BTreeMap::new() };
+    object
+        .iter()
+        .filter_map(|(key, value)| match value {
+            Value::String(text) => Some((key.clone(), text.clone())),
+            Value::Null => None,
+            other => Some((key.clone(), other.to_string())),
+        })
+        .collect()
+}
+
+mod maybe_base64 {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, s: S) -> Result<S::Ok, S::Error> {
+        bytes.as_ref().map(|b| STANDARD.encode(b)).serialize(s)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<u8>>, D::Error> {
+        let text = Option::<String>::deserialize(d)?;
+        text.map(|t| STANDARD.decode(t).map_err(serde::de::Error::custom)).transpose()
+    }
+}

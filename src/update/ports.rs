@@ -1,0 +1,141 @@
+//! The traits through which the domain acts, gathered. Who implements them is [`crate::daemon`]'s
+//! business.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use semver::Version;
+
+use super::job::{CopyProgress, Job, JobId};
+use super::record::Record;
+use super::transition::Effect;
+use crate::clock::Clock;
+use crate::engine::{Compose, Engine, Mount};
+use crate::health::Probe;
+use crate::release::ReleaseSource;
+use crate::trust::Trust;
+
+/// The `.env` file that selects the version.
+#[async_trait]
+pub trait EnvStore: Send + Sync {
+    /// `None`: there is no file.
+    async fn read(&self) -> Result<Option<Vec<u8>>, EnvError>;
+    /// Atomic and durable. `None` removes the file (it did not exist before the update).
+    async fn write(&self, bytes: Option<&[u8]>) -> Result<(), EnvError>;
+    /// Refuses when a write could not work, without writing: a single file mounted by itself, a folder
+    /// that is read-only; or when this is not the file that Compose reads for `project_env`.
+    async fn preflight(&self, project_env: &[String]) -> Result<(), EnvError>;
+    /// For messages.
+    fn path(&self) -> String;
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct EnvError(pub String);
+
+/// What is appended to the audit trail together with a save.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    Accepted,
+    Intent(Effect),
+    Done(Effect),
+    Failed(Effect, String),
+    Note(String),
+    /// The end. A digest that was started and rolled back is remembered as bad; the highest version ever
+    /// committed is remembered.
+    Ended {
+        bad_digest: Option<String>,
+        committed: Option<Version>,
+    },
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the journal: {0}")]
+pub struct JournalError(pub String);
+
+/// Everything the updater remembers. A call that returns `Ok` has reached the disk.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// One transaction, flushed: the job as the world sees it, its private record, and the entry.
+    async fn save(&self, job: &Job, record: &Record, entry: Entry) -> Result<(), JournalError>;
+    /// Jobs that have not ended, oldest first.
+    async fn unfinished(&self) -> Result<Vec<(Job, Record)>, JournalError>;
+    async fn job(&self, id: &str) -> Result<Option<Job>, JournalError>;
+    /// The last jobs, newest first.
+    async fn recent(&self, limit: usize) -> Result<Vec<Job>, JournalError>;
+    async fn count(&self) -> Result<usize, JournalError>;
+    /// Why this digest is known to be bad.
+    async fn known_bad(&self, digest: &str) -> Result<Option<String>, JournalError>;
+    async fn highest_committed(&self) -> Result<Option<Version>, JournalError>;
+    /// Appends a line to the job's whole log (best effort, bounded; never waits for the disk).
+    fn log(&self, job: &JobId, line: &str);
+    /// The whole log from `offset` on, at most `cap` bytes.
+    async fn read_log(&self, job: &str, offset: u64, cap: usize) -> Result<Vec<u8>, JournalError>;
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct DataError(pub String);
+
+/// What a finished copy is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    pub id: String,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+/// Hears how copying comes on.
+pub type CopyReport = Arc<dyn Fn(CopyProgress) + Send + Sync>;
+
+/// Copies of the application's data.
+#[async_trait]
+pub trait DataStore: Send + Sync {
+    /// `None`: this installation copies data. `Some(why)`: it does not, for this reason.
+    fn off(&self) -> Option<String>;
+    /// Is there room, and can everything be read and kept? Without effects.
+    async fn preflight(&self, mounts: &[Mount]) -> Result<(), DataError>;
+    /// First pass, the application running.
+    async fn hot(&self, job: &JobId, mounts: &[Mount], report: CopyReport) -> Result<(), DataError>;
+    /// Second pass, the application stopped: strict, durable, complete.
+    async fn cold(&self, job: &JobId, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError>;
+    /// Keeps the present state as a generation of its own, restores `generation` in place and verifies
+    /// it. Returns the id of what was kept. Done twice it ends in the same state.
+    async fn restore(
+        &self,
+        job: &JobId,
+        generation: &str,
+        mounts: &[Mount],
+        report: CopyReport,
+    ) -> Result<String, DataError>;
+    /// Retention; unfinished copies of this job are dropped.
+    async fn tidy(&self, job: &JobId) -> Result<(), DataError>;
+}
+
+/// Settings of the update that are plain values.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub app_name: String,
+    pub app_container: String,
+    pub app_service: Option<String>,
+    pub version_key: String,
+    pub verify_image: bool,
+    pub migration_timeout: Duration,
+    pub health: crate::health::gate::GateSettings,
+    pub stub: bool,
+}
+
+/// Everything the domain acts through.
+#[derive(Clone)]
+pub struct Ports {
+    pub engine: Arc<dyn Engine>,
+    pub compose: Arc<dyn Compose>,
+    pub releases: Arc<dyn ReleaseSource>,
+    pub trust: Arc<dyn Trust>,
+    pub probe: Arc<dyn Probe>,
+    pub env: Arc<dyn EnvStore>,
+    pub data: Arc<dyn DataStore>,
+    pub journal: Arc<dyn Journal>,
+    pub clock: Arc<dyn Clock>,
+}

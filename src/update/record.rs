@@ -1,0 +1,99 @@
+//! What the journal knows of an unfinished job, beyond what the world may see.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Request;
+use super::job::JobId;
+use super::plan::Plan;
+use super::transition::Effect;
+
+/// Which way the job goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heading {
+    There,
+    Back { why: String },
+}
+
+/// What effects have learned, for later effects and for the way back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Learned {
+    /// The id of the new image in this engine's store.
+    pub new_image_id: Option<String>,
+    /// The container that the swap made.
+    pub new_container: Option<String>,
+    pub swap_began: Option<Timestamp>,
+    /// The generation that holds the data from before.
+    pub generation: Option<String>,
+    /// Where the failed version's data went.
+    pub failed_generation: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub job: JobId,
+    pub request: Request,
+    pub plan: Option<Plan>,
+    pub heading: Heading,
+    /// Effects whose intent was recorded.
+    pub begun: Vec<Effect>,
+    /// Effects whose success was recorded.
+    pub done: Vec<Effect>,
+    /// The effect on the way there that failed.
+    pub failed_there: Option<Effect>,
+    /// The undo that failed, after its retries.
+    pub failed_back: Option<Effect>,
+    pub learned: Learned,
+    /// How many processes have worked on it.
+    pub lives: u32,
+    /// An earlier process died on it.
+    pub interrupted: bool,
+}
+
+impl Record {
+    /// A job that could not be recovered in so many lives needs a person.
+    pub const MAX_LIVES: u32 = 5;
+
+    pub fn new(job: JobId, request: Request) -> Self {
+        Self {
+            job,
+            request,
+            plan: None,
+            heading: Heading::There,
+            begun: Vec::new(),
+            done: Vec::new(),
+            failed_there: None,
+            failed_back: None,
+            learned: Learned::default(),
+            lives: 1,
+            interrupted: false,
+        }
+    }
+
+    pub fn has_begun(&self, effect: Effect) -> bool {
+        self.begun.contains(&effect)
+    }
+
+    pub fn has_done(&self, effect: Effect) -> bool {
+        self.done.contains(&effect)
+    }
+
+    /// Why it went back, or `otherwise` when it has not.
+    pub fn why_or(&self, otherwise: &str) -> String {
+        match &self.heading {
+            Heading::There => otherwise.to_owned(),
+            Heading::Back { why } => why.clone(),
+        }
+    }
+
+    /// It is the new version's own fault: its migration failed, or it was started and not healthy. A
+    /// network failure, or an interrupted updater, says nothing about the version.
+    pub fn new_version_is_bad(&self) -> bool {
+        match self.failed_there {
+            Some(Effect::Migrate | Effect::Gate) => true,
+            Some(Effect::Swap) => self.learned.new_container.is_some(),
+            _ => false,
+        }
+    }
+}

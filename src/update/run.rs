@@ -1,0 +1,264 @@
+//! The update, top to bottom: plan, then do what [`transition::next`] says until it says how it ends.
+//!
+//! For every effect: record the intent, flush, act, record the outcome; and before every decision look at
+//! the world. A process may die between any two lines: the next one finds the record, sets
+//! `interrupted`, and runs the very same loop.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::effects::{self, EffectError};
+use super::job::State;
+use super::observe::observe;
+use super::plan::Plan;
+use super::ports::{Entry, JournalError};
+use super::record::{Heading, Record};
+use super::survey::{self, Refused};
+use super::transition::{self, Action, Effect, Seen, Verdict};
+
+/// How long an engine that does not answer is waited for, before a person is called.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// An undo is tried so often before a person is called.
+const UNDO_TRIES: u32 = 3;
+/// The first pause before trying again; it doubles, up to thirty seconds.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Runs the job to its end, or until `stop`: then it is left to the next start.
+pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
+    if record.plan.is_none() && !record.interrupted {
+        match plan(cx, &mut record).await {
+            Ok(()) => note(cx, &record, Entry::Note("planned".into())).await,
+            Err(refused) => turn(cx, &mut record, &refused.to_string()).await,
+        }
+    }
+    while !stop.is_cancelled() {
+        let action = match look(cx, &record, stop).await {
+            Ok(Some(seen)) => transition::next(&record, &seen),
+            Ok(None) => return,
+            Err(blind) => blind_end(&record, &blind),
+        };
+        match action {
+            Action::Do(effect) => act(cx, &mut record, effect, stop).await,
+            Action::Turn(why) => turn(cx, &mut record, &why).await,
+            Action::End(verdict) => return end(cx, &record, verdict).await,
+        }
+    }
+}
+
+/// Planning has no effects, so nothing is recorded before it.
+async fn plan(cx: &Context, record: &mut Record) -> Result<(), Refused> {
+    enter(cx, State::Planning);
+    let (ports, options) = (&cx.ports, &cx.options);
+    let (candidate, deployment) =
+        tokio::join!(survey::candidate(ports, &record.request.target_tag), survey::deployment(ports, options));
+    let candidate = candidate?;
+    cx.change(|job| {
+        job.target_version = Some(candidate.manifest.version.to_string());
+        job.target_digest = Some(candidate.manifest.image.digest.clone());
+        job.target_image = Some(candidate.manifest.image_reference());
+        job.verified.push(candidate.verified.clone());
+    });
+    let deployment = deployment?;
+    cx.change(|job| {
+        job.previous_image = Some(deployment.container.image_ref.clone());
+        job.previous_version = deployment.version_text();
+    });
+    let plan = survey::plan(ports, options, &record.request, &candidate, &deployment).await?;
+    cx.say(&format!("manifest signed by {} ({})", candidate.verified.identity, candidate.verified.carrier));
+    plan.changes.iter().for_each(|change| cx.say(change));
+    plan.drift.iter().for_each(|line| cx.say(&format!("accepted drift: {line}")));
+    plan.warnings.iter().for_each(|warning| cx.warn(warning));
+    record.plan = Some(plan);
+    Ok(())
+}
+
+/// What is seen; `None` when asked to stop meanwhile. An engine that is away is waited for, because it
+/// may come back with everything as it should be.
+async fn look(cx: &Context, record: &Record, stop: &CancellationToken) -> Result<Option<Seen>, String> {
+    let Some(plan) = &record.plan else { return Ok(Some(Seen::NOTHING)) };
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let why = match observe(cx, record, plan).await {
+            Ok(seen) => return Ok(Some(seen)),
+            Err(why) => why,
+        };
+        tracing::warn!(job = %cx.job, "nothing can be seen, trying again in {pause:?}: {why}");
+        if Instant::now() + pause > deadline {
+            return Err(format!("for {} minutes nothing could be seen: {why}", PATIENCE.as_secs() / 60));
+        }
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = stop.cancelled() => return Ok(None),
+        }
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
+}
+
+fn blind_end(record: &Record, why: &str) -> Action {
+    let advice = record.plan.as_ref().map(super::advice::by_hand).unwrap_or_default();
+    let error = format!("{}; {why}. {advice}", record.why_or("the update had begun"));
+    Action::End(Verdict { state: State::Failed, error: Some(error) })
+}
+
+/// One effect: intent, flush, act, outcome.
+async fn act(cx: &Context, record: &mut Record, effect: Effect, stop: &CancellationToken) {
+    let Some(plan) = record.plan.clone() else { return };
+    enter(cx, effect.state());
+    if !record.has_begun(effect) {
+        record.begun.push(effect);
+    }
+    if let Err(e) = save(cx, record, Entry::Intent(effect)).await
+        && record.heading == Heading::There
+    {
+        // What cannot be written down is not begun.
+        record.begun.retain(|b| *b != effect);
+        return turn(cx, record, &e.to_string()).await;
+    }
+    let outcome = match &record.heading {
+        Heading::There => tokio::select! {
+            outcome = attempt(effect, cx, record, &plan) => Some(outcome),
+            () = stop.cancelled(), if may_be_left(effect) => None,
+        },
+        Heading::Back { .. } => Some(attempt_undo(effect, cx, record, &plan).await),
+    };
+    match outcome {
+        // Asked to stop: the next life goes on from here.
+        None => {}
+        Some(Ok(learned)) => {
+            record.learned = learned;
+            record.done.push(effect);
+            note(cx, record, Entry::Done(effect)).await;
+        }
+        Some(Err(e)) => failed(cx, record, effect, &e).await,
+    }
+}
+
+/// These wait, and lose nothing when they are left in the middle.
+fn may_be_left(effect: Effect) -> bool {
+    matches!(effect, Effect::Pull | Effect::Verify | Effect::HotCopy | Effect::Gate)
+}
+
+async fn attempt(
+    effect: Effect,
+    cx: &Context,
+    record: &Record,
+    plan: &Plan,
+) -> Result<super::record::Learned, (EffectError, super::record::Learned)> {
+    let mut learned = record.learned.clone();
+    match effects::perform(effect, cx, record, plan, &mut learned).await {
+        Ok(()) => Ok(learned),
+        Err(e) => Err((e, learned)),
+    }
+}
+
+/// An undo is worth several tries, and worth waiting for an engine that is away.
+async fn attempt_undo(
+    effect: Effect,
+    cx: &Context,
+    record: &Record,
+    plan: &Plan,
+) -> Result<super::record::Learned, (EffectError, super::record::Learned)> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let failure = match attempt(effect, cx, record, plan).await {
+            Ok(learned) => return Ok(learned),
+            Err(failure) => failure,
+        };
+        let away = matches!(&failure.0, EffectError::Engine(e) if e.is_unreachable());
+        // A verdict of the gate has had its own deadline.
+        let verdict = effect == Effect::Prove && matches!(failure.0, EffectError::Other(_));
+        if verdict || (tries >= UNDO_TRIES && !away) || Instant::now() + pause > deadline {
+            return Err(failure);
+        }
+        cx.say(&format!("{}; trying again", failure.0));
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
+}
+
+async fn failed(cx: &Context, record: &mut Record, effect: Effect, failure: &(EffectError, super::record::Learned)) {
+    let (error, learned) = failure;
+    let text = error.to_string();
+    tracing::warn!(job = %cx.job, ?effect, "{text}");
+    record.learned = learned.clone();
+    let now = cx.ports.clock.now();
+    cx.change(|job| job.fail_step(&text, now));
+    match &record.heading {
+        Heading::There => {
+            record.failed_there = Some(effect);
+            record.heading = Heading::Back { why: text.clone() };
+        }
+        Heading::Back { why } => {
+            record.heading = Heading::Back { why: format!("{why}; and on the way back: {text}") };
+            record.failed_back = Some(effect);
+        }
+    }
+    note(cx, record, Entry::Failed(effect, text)).await;
+}
+
+/// From here on it goes back.
+async fn turn(cx: &Context, record: &mut Record, why: &str) {
+    tracing::warn!(job = %cx.job, "turning back: {why}");
+    let now = cx.ports.clock.now();
+    cx.change(|job| job.fail_step(why, now));
+    record.heading = Heading::Back { why: why.to_owned() };
+    note(cx, record, Entry::Note(format!("turning back: {why}"))).await;
+}
+
+/// The verdict, written down; the very last step.
+async fn end(cx: &Context, record: &Record, verdict: Verdict) {
+    let now = cx.ports.clock.now();
+    let plan = record.plan.as_ref();
+    let committed =
+        plan.filter(|p| verdict.state == State::Committed && !p.no_op).and_then(|p| p.target.version.parse().ok());
+    let bad_digest = plan.filter(|_| record.new_version_is_bad()).map(|p| p.target.digest.clone());
+    // The public job ends only after the journal knows it: whoever sees the end may start the next.
+    let mut ended = cx.book.get(&cx.job.0).map(|job| (*job).clone());
+    if let Some(job) = &mut ended {
+        job.error.clone_from(&verdict.error);
+        job.enter(verdict.state, now);
+        if let Err(e) = cx.ports.journal.save(job, record, Entry::Ended { bad_digest, committed }).await {
+            // The world is as the verdict says; only the memory of it is missing, and the next start
+            // will find it out again.
+            tracing::error!(job = %cx.job, "the end could not be recorded: {e}");
+            job.warnings.push(format!("the end could not be recorded: {e}"));
+        }
+        cx.ports.journal.log(
+            &cx.job,
+            &format!("{}{}", verdict.state, verdict.error.iter().map(|e| format!(": {e}")).collect::<String>()),
+        );
+        tracing::info!(job = %cx.job, state = %verdict.state, error = verdict.error.as_deref(), "the job has ended");
+        let job = job.clone();
+        cx.change(|known| *known = job);
+    }
+}
+
+fn enter(cx: &Context, state: State) {
+    let now = cx.ports.clock.now();
+    cx.change(|job| {
+        if job.state != state {
+            tracing::info!(job = %job.id, state = %state, "step");
+            cx.ports.journal.log(&cx.job, &format!("== {state}"));
+        }
+        job.enter(state, now);
+    });
+}
+
+async fn save(cx: &Context, record: &Record, entry: Entry) -> Result<(), JournalError> {
+    let Some(job) = cx.book.get(&cx.job.0) else { return Ok(()) };
+    cx.ports.journal.save(&job, record, entry).await
+}
+
+/// A record whose loss changes nothing: the effect is done, recovery would find the intent and look.
+async fn note(cx: &Context, record: &Record, entry: Entry) {
+    if let Err(e) = save(cx, record, entry).await {
+        tracing::error!(job = %cx.job, "{e}");
+    }
+}

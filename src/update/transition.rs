@@ -1,0 +1,357 @@
+//! What next? One pure, total function from what was recorded and what is seen to the next action. It
+//! runs live and in recovery: a process that died is a record whose `interrupted` is set.
+//!
+//! ```text
+//!   Forward ──Do(effect)──▶ … ──▶ End(committed)
+//!      │ an effect failed, the world is not as planned, or the process died before the gate
+//!      ▼ Turn(why)
+//!   Back    ──Do(effect)──▶ … ──▶ End(rolled_back)   proven: the application is what it was
+//!                            └──▶ End(failed)        a person is needed, and is told what to do
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use super::job::State;
+use super::plan::Plan;
+use super::record::{Heading, Record};
+
+/// Something done to the world. Each is idempotent or looks before it acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Pull by digest, tag locally.
+    Pull,
+    /// Signature, platform, digest among RepoDigests.
+    Verify,
+    /// Never-started containers keep both images from pruning.
+    Guard,
+    /// First copy of the data, the application running.
+    HotCopy,
+    /// Restart policy `no`, so that nothing revives the stopped application.
+    Disarm,
+    Stop,
+    /// Second copy, the application stopped.
+    ColdCopy,
+    Migrate,
+    WriteEnv,
+    /// Compose makes the new container.
+    Swap,
+    /// Does the new version work?
+    Gate,
+    /// Remove guards; retention of images.
+    Tidy,
+
+    /// Whatever of the new version runs is stopped: its container, its migration.
+    HaltNew,
+    RestoreData,
+    RestoreEnv,
+    /// Tags mean again what they meant; the old image is at hand.
+    RestoreTags,
+    /// The old version runs again.
+    StartOld,
+    /// The restart policy it had.
+    Rearm,
+    /// Is the application as well as it was before?
+    Prove,
+    /// Remove guards, and the image we pulled.
+    Sweep,
+}
+
+impl Effect {
+    /// The step in which it happens.
+    pub fn state(self) -> State {
+        match self {
+            Effect::Pull => State::Pulling,
+            Effect::Verify | Effect::Guard => State::Verifying,
+            Effect::HotCopy | Effect::Disarm | Effect::Stop | Effect::ColdCopy => State::Snapshotting,
+            Effect::Migrate => State::Migrating,
+            Effect::WriteEnv | Effect::Swap => State::Swapping,
+            Effect::Gate | Effect::Tidy => State::Healthchecking,
+            _ => State::RollingBack,
+        }
+    }
+
+    /// It changes what the application depends on. Before the first of these, the way back is empty.
+    fn touches(self) -> bool {
+        matches!(self, Effect::Disarm | Effect::Stop | Effect::Migrate | Effect::WriteEnv | Effect::Swap)
+    }
+
+    /// The new version may have written data once this has begun.
+    fn starts_new(self) -> bool {
+        matches!(self, Effect::Migrate | Effect::Swap)
+    }
+}
+
+/// The application's container, compared with the Plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum App {
+    /// The very container that ran before.
+    Untouched {
+        running: bool,
+    },
+    /// Another container of the old image, from the old configuration.
+    OldAnew {
+        running: bool,
+    },
+    /// A container of the new image; `ours`: the one that this job's swap made.
+    New {
+        running: bool,
+        ours: bool,
+    },
+    /// Neither: somebody else's doing.
+    Foreign,
+    Gone,
+}
+
+/// `.env`, compared with the Plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Env {
+    /// The very bytes from before.
+    Before,
+    /// The very bytes we write.
+    After,
+    /// Edited by somebody; the key has its value from before.
+    KeyBefore,
+    /// Edited by somebody; the key has the new value.
+    KeyAfter,
+    /// Edited by somebody; the key has neither.
+    Other,
+}
+
+/// The world, as far as the next action depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub app: App,
+    pub env: Env,
+    pub old_image: bool,
+    pub new_image: bool,
+    /// Seconds since the swap was begun, 0 before.
+    pub since_swap: i64,
+}
+
+impl Seen {
+    /// Before there is a Plan nothing is looked at.
+    pub const NOTHING: Self =
+        Self { app: App::Gone, env: Env::Other, old_image: false, new_image: false, since_swap: 0 };
+}
+
+/// How it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    pub state: State,
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    Do(Effect),
+    Turn(String),
+    End(Verdict),
+}
+
+/// How long after the swap an unattended rollback may still put old data back (HAZARDS 6): later, what
+/// people have written since would be lost.
+pub const UNATTENDED_RESTORE_SECONDS: i64 = 3600;
+
+/// The effects of the way there, in order.
+pub fn way_there(plan: &Plan) -> Vec<Effect> {
+    use Effect::*;
+    if plan.no_op {
+        return vec![Gate];
+    }
+    let copied = plan.data.is_copied();
+    let stops = plan.stops_first();
+    [
+        (true, Pull),
+        (true, Verify),
+        (true, Guard),
+        (copied, HotCopy),
+        (stops, Disarm),
+        (stops, Stop),
+        (copied, ColdCopy),
+        (plan.migration.is_some(), Migrate),
+        (true, WriteEnv),
+        (true, Swap),
+        (true, Gate),
+        (true, Tidy),
+    ]
+    .into_iter()
+    .filter_map(|(wanted, effect)| wanted.then_some(effect))
+    .collect()
+}
+
+/// The effects of the way back, in order: undo what was begun, nothing else.
+pub fn way_back(record: &Record) -> Vec<Effect> {
+    use Effect::*;
+    let began = |e: Effect| record.has_begun(e);
+    let touched = touched(record);
+    [
+        (began(Migrate) || began(Swap), HaltNew),
+        (record.has_done(ColdCopy) && (began(Migrate) || began(Swap)), RestoreData),
+        (began(WriteEnv), RestoreEnv),
+        (began(Pull), RestoreTags),
+        // Even where nothing of ours has stopped it: somebody else may have.
+        (touched, StartOld),
+        (began(Disarm), Rearm),
+        (touched, Prove),
+        (began(Pull), Sweep),
+    ]
+    .into_iter()
+    .filter_map(|(wanted, effect)| wanted.then_some(effect))
+    .collect()
+}
+
+fn touched(record: &Record) -> bool {
+    record.begun.iter().any(|e| e.touches())
+}
+
+/// The next action. Total: every record and every sight has one.
+pub fn next(record: &Record, seen: &Seen) -> Action {
+    let Some(plan) = &record.plan else {
+        // Nothing was planned, so nothing was done.
+        let why = record.why_or("the updater was interrupted while planning; nothing was changed: ask again");
+        return Action::End(Verdict { state: State::RolledBack, error: Some(why) });
+    };
+    match &record.heading {
+        Heading::There => next_there(record, plan, seen),
+        Heading::Back { why } => next_back(record, plan, seen, why),
+    }
+}
+
+fn next_there(record: &Record, plan: &Plan, seen: &Seen) -> Action {
+    let Some(effect) = way_there(plan).into_iter().find(|e| !record.has_done(*e)) else {
+        return committed_or_turn(plan, seen);
+    };
+    if record.interrupted && !matches!(effect, Effect::Gate | Effect::Tidy) {
+        let when = effect.state();
+        return Action::Turn(format!(
+            "the updater was interrupted during {when} ({} of {} lives)",
+            record.lives,
+            Record::MAX_LIVES
+        ));
+    }
+    let surprise = match effect {
+        Effect::Disarm | Effect::Stop | Effect::WriteEnv | Effect::Swap => surprise_before(record, effect, seen),
+        Effect::Gate => surprise_at_gate(record, plan, seen),
+        _ => None,
+    };
+    match surprise {
+        Some(Surprise::Turn(why)) => Action::Turn(why),
+        Some(Surprise::Fail(why)) => failed(plan, &why),
+        None => Action::Do(effect),
+    }
+}
+
+enum Surprise {
+    Turn(String),
+    Fail(String),
+}
+
+/// Just before the application is touched the world is still as planned, or we turn back.
+fn surprise_before(record: &Record, effect: Effect, seen: &Seen) -> Option<Surprise> {
+    let stopped_by_us = record.has_done(Effect::Stop);
+    let why = match (seen.app, seen.env) {
+        (App::Untouched { running: true }, _) if stopped_by_us => {
+            "somebody started the application while it was stopped for the update"
+        }
+        (App::Untouched { .. }, _) if !seen.old_image && !stopped_by_us => "the image that runs was removed meanwhile",
+        (App::Untouched { .. }, _) if !seen.new_image => "the image that was pulled was removed meanwhile",
+        (App::Untouched { .. }, Env::Before) => return None,
+        (App::Untouched { .. }, Env::After) if effect == Effect::Swap => return None,
+        (App::Untouched { .. }, Env::KeyAfter) if effect == Effect::Swap => return None,
+        (App::Untouched { .. }, _) => "somebody edited .env meanwhile",
+        (App::Gone, _) => "the application's container was removed meanwhile",
+        (App::OldAnew { .. } | App::New { .. } | App::Foreign, _) => {
+            "somebody replaced the application's container meanwhile"
+        }
+    };
+    Some(Surprise::Turn(why.to_owned()))
+}
+
+/// The gate may also be resumed long after the swap, by a later life.
+fn surprise_at_gate(record: &Record, plan: &Plan, seen: &Seen) -> Option<Surprise> {
+    if plan.no_op {
+        return None;
+    }
+    if record.interrupted && seen.since_swap > UNATTENDED_RESTORE_SECONDS && plan.data.is_copied() {
+        return Some(Surprise::Fail(format!(
+            "the updater was away for {} minutes after the swap; restoring data that old is not done unattended",
+            seen.since_swap / 60
+        )));
+    }
+    match seen.app {
+        App::New { ours: true, .. } => None,
+        App::New { ours: false, .. } => {
+            Some(Surprise::Turn("somebody replaced the new version's container before it was proven".to_owned()))
+        }
+        App::Untouched { .. } | App::OldAnew { .. } => {
+            Some(Surprise::Turn("the old version runs instead of the new one".to_owned()))
+        }
+        App::Foreign => {
+            Some(Surprise::Turn("a container that neither version made took the application's place".to_owned()))
+        }
+        App::Gone => Some(Surprise::Turn("the new version's container was removed before it was proven".to_owned())),
+    }
+}
+
+fn committed_or_turn(plan: &Plan, seen: &Seen) -> Action {
+    let runs = match seen.app {
+        App::New { running, .. } => running,
+        App::Untouched { running } => plan.no_op && running,
+        _ => false,
+    };
+    let selected = matches!(seen.env, Env::After | Env::KeyAfter) || (plan.no_op && seen.env == Env::Before);
+    if runs && selected {
+        return Action::End(Verdict { state: State::Committed, error: None });
+    }
+    Action::Turn(format!("after the gate the observation disagrees: application {:?}, .env {:?}", seen.app, seen.env))
+}
+
+fn next_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
+    if let Some(effect) = way_back(record).into_iter().find(|e| !record.has_done(*e)) {
+        return match record.failed_back {
+            // An undo that fails is a person's business; only tidying may fail.
+            Some(failed_effect) if failed_effect == effect && effect != Effect::Sweep => failed(plan, why),
+            Some(failed_effect) if failed_effect == effect => rolled_back(record, plan, seen, why),
+            _ => Action::Do(effect),
+        };
+    }
+    rolled_back(record, plan, seen, why)
+}
+
+/// The verdict of the way back: proven by what is seen, or `failed`.
+fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
+    let end = |state, error: String| Action::End(Verdict { state, error: Some(error) });
+    if !touched(record) {
+        return end(State::RolledBack, why.to_owned());
+    }
+    let runs_old = match seen.app {
+        App::Untouched { running } | App::OldAnew { running } => running || !plan.previous.baseline.running,
+        _ => false,
+    };
+    if !runs_old || !matches!(seen.env, Env::Before | Env::KeyBefore) {
+        return failed(
+            plan,
+            &format!(
+                "{why}; and after the way back the observation disagrees: application {:?}, .env {:?}",
+                seen.app, seen.env
+            ),
+        );
+    }
+    match plan.data.uncovered() {
+        Some(uncovered) if record.begun.iter().any(|e| e.starts_new()) => end(
+            State::Failed,
+            format!(
+                "{why}. The old version runs again, but its data was not restored: the new version may have changed {uncovered}. \
+                 Check the application; if its data is damaged, restore it from a backup of your own"
+            ),
+        ),
+        _ => end(State::RolledBack, why.to_owned()),
+    }
+}
+
+fn failed(plan: &Plan, why: &str) -> Action {
+    Action::End(Verdict { state: State::Failed, error: Some(format!("{why}. {}", super::advice::by_hand(plan))) })
+}

@@ -1,0 +1,187 @@
+//! A real Compose behind the trait.
+
+use processgit_updater::engine::compose::ComposeCli;
+use processgit_updater::engine::{Compose, Container, DryRun, Engine, Project};
+use tokio::sync::mpsc;
+
+use crate::lab::{HELPER, Lab, again, docker, write};
+
+/// A project with one service that sleeps, in a folder with a space in its name.
+struct Shop {
+    lab: Lab,
+    cli: ComposeCli,
+    project: Project,
+}
+
+impl Shop {
+    fn new() -> Self {
+        let lab = Lab::new();
+        let folder = lab.folder.path().join("the shop");
+        std::fs::create_dir(&folder).unwrap();
+        let project = Project {
+            name: lab.name.clone(),
+            service: "app".into(),
+            working_dir: folder.to_str().unwrap().into(),
+            config_files: vec![folder.join("compose.yml").to_str().unwrap().into()],
+            env_files: vec![],
+            version_key: "SHOP_VERSION".into(),
+        };
+        let shop = Self { lab, cli: ComposeCli::from_environment(), project };
+        shop.write("compose.yml", &shop.compose_file(""));
+        shop.write(".env", "SHOP_VERSION=1\n");
+        shop
+    }
+
+    fn compose_file(&self, more: &str) -> String {
+        let image = &self.lab.name;
+        format!(
+            "services:\n  app:\n    image: {image}:${{SHOP_VERSION:-none}}\n    environment: {{V: \"${{SHOP_VERSION}}\"}}\n    network_mode: none\n{more}"
+        )
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        write(std::path::Path::new(&self.project.working_dir).join(file), text);
+    }
+
+    async fn up(&self) -> Result<Vec<String>, String> {
+        let (sender, mut receiver) = mpsc::channel(100);
+        self.cli.up(&self.project, sender).await.map_err(|error| error.to_string())?;
+        let mut lines = Vec::new();
+        while let Some(line) = receiver.recv().await {
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+
+    async fn app(&self) -> Container {
+        self.lab.engine.container(&self.lab.named("app-1")).await.unwrap().unwrap()
+    }
+
+    async fn image_of(&self, version: Option<&str>) -> String {
+        let config = self.cli.config(&self.project, version).await.unwrap();
+        config["services"]["app"]["image"].as_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_version_is_tried_without_touching_the_env_file() {
+    let shop = Shop::new();
+    let name = &shop.lab.name;
+    assert_eq!(shop.image_of(None).await, format!("{name}:1"));
+    assert_eq!(shop.image_of(Some("2")).await, format!("{name}:2"));
+    let version = shop.cli.version().await.unwrap();
+    assert!(version.starts_with(|first: char| first.is_ascii_digit()), "{version}");
+
+    let other = write(shop.lab.folder.path().join("other.env"), "SHOP_VERSION=3\n");
+    let with_env_file = Project { env_files: vec![other.to_str().unwrap().into()], ..shop.project.clone() };
+    let config = shop.cli.config(&with_env_file, None).await.unwrap();
+    assert_eq!(config["services"]["app"]["image"], format!("{name}:3"));
+    assert_eq!(config["services"]["app"]["environment"]["V"], "3");
+}
+
+#[tokio::test]
+async fn a_service_in_a_profile_is_resolved_too() {
+    let shop = Shop::new();
+    shop.write("compose.yml", &shop.compose_file("    profiles: [full]\n"));
+    assert_eq!(shop.image_of(None).await, format!("{}:1", shop.lab.name));
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_be_resolved_says_why() {
+    let shop = Shop::new();
+    shop.write("compose.yml", "services: [\n");
+    let error = shop.cli.config(&shop.project, None).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("compose config for app ended with exit status: ") && error.contains("compose.yml"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_swap_runs_what_the_env_file_says() {
+    let shop = Shop::new();
+    let (one, two) = (shop.lab.image("1", 0), shop.lab.image("2", 1));
+    let first = shop.up().await.unwrap();
+    assert!(first.iter().any(|line| line.contains("Started")), "{first:?}");
+    let before = shop.app().await;
+    assert_eq!((before.image_ref.as_str(), before.is_running()), (one.as_str(), true));
+
+    let unchanged = shop.cli.dry_run(&shop.project).await.unwrap();
+    assert_eq!(unchanged, DryRun { unchanged: true, actions: vec![] });
+    shop.write(".env", "SHOP_VERSION=2\n");
+    let changed = shop.cli.dry_run(&shop.project).await.unwrap();
+    assert!(!changed.unchanged && changed.actions.contains(&"Recreate".to_owned()), "{changed:?}");
+    assert_eq!(shop.app().await.id, before.id, "a dry run changes nothing");
+
+    // Two at once: one after the other, and neither fails.
+    let (left, right) = tokio::join!(shop.up(), shop.up());
+    let lines = [left.unwrap(), right.unwrap()].concat();
+    assert!(lines.iter().any(|line| line.contains("Recreated")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("Running")), "{lines:?}");
+    let after = shop.app().await;
+    assert_eq!(after.image_id, shop.lab.engine.image(&two).await.unwrap().unwrap().id);
+    assert!(after.is_running() && after.id != before.id);
+}
+
+#[tokio::test]
+async fn an_edited_file_is_noticed_as_drift() {
+    let shop = Shop::new();
+    shop.lab.image("1", 0);
+    shop.up().await.unwrap();
+    shop.write("compose.yml", &shop.compose_file("    hostname: edited\n"));
+    let drifted = shop.cli.dry_run(&shop.project).await.unwrap();
+    assert!(!drifted.unchanged && drifted.actions.contains(&"Recreate".to_owned()), "{drifted:?}");
+}
+
+#[tokio::test]
+async fn an_absent_image_is_neither_pulled_nor_built() {
+    let shop = Shop::new();
+    shop.write("compose.yml", &shop.compose_file("    build: .\n"));
+    shop.write("Dockerfile", "FROM scratch\nCOPY compose.yml /\n");
+    let error = shop.up().await.unwrap_err();
+    assert!(error.contains(&format!("{}:1", shop.lab.name)), "{error}");
+    assert_eq!(docker(&["images", "-q", &shop.lab.name]), "");
+}
+
+#[tokio::test]
+async fn a_volume_that_no_longer_fits_is_told_and_kept() {
+    let shop = Shop::new();
+    shop.lab.image("1", 0);
+    let file =
+        |volume: &str| shop.compose_file(&format!("    volumes: [\"data:/data\"]\nvolumes:\n  data: {volume}\n"));
+    shop.write("compose.yml", &file("{}"));
+    shop.up().await.unwrap();
+    let made = || docker(&["volume", "inspect", "--format", "{{.CreatedAt}}", &format!("{}_data", shop.lab.name)]);
+    let before = made();
+    shop.write("compose.yml", &file("{labels: {edited: \"yes\"}}"));
+    let asked = shop.cli.dry_run(&shop.project).await.unwrap();
+    assert!(!asked.unchanged && asked.actions[0].contains("data will be lost"), "{asked:?}");
+    shop.up().await.unwrap();
+    assert_eq!(made(), before, "the question was answered with no");
+}
+
+/// Prints the image that Compose resolves, and the command it would run.
+#[tokio::test]
+#[ignore = "run by the test below, with another environment"]
+async fn resolve() {
+    let Some(project) = std::env::var_os(HELPER).and_then(|_| std::env::var("PROJECT").ok()) else { return };
+    let project: Project = serde_json::from_str(&project).unwrap();
+    let config = ComposeCli::from_environment().config(&project, None).await.unwrap();
+    println!("resolved {} {}", config["name"], config["services"]["app"]["image"]);
+}
+
+#[tokio::test]
+async fn our_own_environment_does_not_reach_the_project() {
+    let shop = Shop::new();
+    let project = serde_json::to_string(&shop.project).unwrap();
+    let environment = [
+        ("PROJECT", project.as_str()),
+        ("SHOP_VERSION", "9"),
+        ("COMPOSE_FILE", "/nowhere.yml"),
+        ("COMPOSE_PROJECT_NAME", "another"),
+    ];
+    let output = again("compose::resolve", &environment).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let expected = format!("resolved \"{0}\" \"{0}:1\"", shop.lab.name);
+    assert!(said.contains(&expected), "{said}");
+}

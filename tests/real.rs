@@ -1,0 +1,23 @@
+//! The product against a real engine, a real registry, the real cosign and a GitHub that misbehaves.
+//!
+//! Every test is one row: what runs, what is offered, how the job must end and what it must say. What is
+//! checked besides, in every one of them, stands in [`case`].
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that finds the world broken should panic")]
+
+#[path = "real/again.rs"]
+mod again;
+#[path = "real/case.rs"]
+mod case;
+#[path = "real/commits.rs"]
+mod commits;
+#[path = "real/death.rs"]
+mod death;
+#[path = "real/drift.rs"]
+mod drift;
+#[path = "real/refuses.rs"]
+mod refuses;
+#[path = "real/rolls_back.rs"]
+mod rolls_back;
+#[path = "real/sources.rs"]
+mod sources;

@@ -1,0 +1,185 @@
+//! One row a story: how a job ends, and why.
+
+use std::sync::Arc;
+
+use processgit_updater::engine::simulated::{Behaviour, NoFaults};
+use processgit_updater::update::job::State;
+use serde_json::json;
+
+use crate::bench::{Installation, Scene, assert_invariants, request, submit_and_wait};
+
+struct Story {
+    name: &'static str,
+    scene: Scene,
+    end: State,
+    /// Must stand in the job's error; empty for none.
+    reason: &'static str,
+    steps: &'static [State],
+}
+
+use State::*;
+
+const UNTOUCHED: &[State] = &[Planning, RolledBack];
+
+fn stories() -> Vec<Story> {
+    let scene = Scene::default;
+    let refused = |name, manifest, reason| Story {
+        name,
+        scene: Scene { manifest, ..scene() },
+        end: RolledBack,
+        reason,
+        steps: UNTOUCHED,
+    };
+    vec![
+        Story {
+            name: "commit",
+            scene: scene(),
+            end: Committed,
+            reason: "",
+            steps: &[Planning, Pulling, Verifying, Snapshotting, Swapping, Healthchecking, Committed],
+        },
+        Story {
+            name: "commit with migration",
+            scene: Scene { migration: Some("app migrate --to '1.1'"), ..scene() },
+            end: Committed,
+            reason: "",
+            steps: &[Planning, Pulling, Verifying, Snapshotting, Migrating, Swapping, Healthchecking, Committed],
+        },
+        Story {
+            name: "commit without data",
+            scene: Scene { has_data: false, ..scene() },
+            end: Committed,
+            reason: "",
+            steps: &[Planning, Pulling, Verifying, Swapping, Healthchecking, Committed],
+        },
+        Story {
+            name: "crash loop",
+            scene: Scene { behaviour: Behaviour::Crashes, ..scene() },
+            end: RolledBack,
+            reason: "crashes again and again",
+            steps: &[Planning, Pulling, Verifying, Snapshotting, Swapping, Healthchecking, RollingBack, RolledBack],
+        },
+        Story {
+            name: "answers 500",
+            scene: Scene { behaviour: Behaviour::Answers500, ..scene() },
+            end: RolledBack,
+            reason: "the health URL answers 500, expected 200",
+            steps: &[Planning, Pulling, Verifying, Snapshotting, Swapping, Healthchecking, RollingBack, RolledBack],
+        },
+        Story {
+            name: "migration fails",
+            scene: Scene { behaviour: Behaviour::MigrationFails, migration: Some("migrate"), ..scene() },
+            end: RolledBack,
+            reason: "the migration failed: \"migrate\" exited with code 1",
+            steps: &[Planning, Pulling, Verifying, Snapshotting, Migrating, RollingBack, RolledBack],
+        },
+        Story {
+            name: "migration hangs",
+            scene: Scene { behaviour: Behaviour::MigrationHangs, migration: Some("migrate"), ..scene() },
+            end: RolledBack,
+            reason: "it had not ended within 60s",
+            steps: &[Planning, Pulling, Verifying, Snapshotting, Migrating, RollingBack, RolledBack],
+        },
+        Story {
+            name: "uncovered data, new version started",
+            scene: Scene { behaviour: Behaviour::Crashes, snapshots: false, ..scene() },
+            end: Failed,
+            reason: "The old version runs again, but its data was not restored: the new version may have changed /data",
+            steps: &[Planning, Pulling, Verifying, Swapping, Healthchecking, RollingBack, Failed],
+        },
+        Story {
+            name: "no data, new version started",
+            scene: Scene { behaviour: Behaviour::Crashes, has_data: false, ..scene() },
+            end: RolledBack,
+            reason: "crashes again and again",
+            steps: &[Planning, Pulling, Verifying, Swapping, Healthchecking, RollingBack, RolledBack],
+        },
+        refused(
+            "another name",
+            |m| m["name"] = json!("other"),
+            "the manifest is for \"other\", but this updater updates \"processgit\"",
+        ),
+        refused(
+            "another tag",
+            |m| {
+                m["version"] = json!("1.2.0");
+                m["tag"] = json!("v1.2.0");
+            },
+            "the manifest is for tag \"v1.2.0\", but \"v1.1.0\" was asked for",
+        ),
+        refused(
+            "another platform",
+            |m| m["image"]["platforms"] = json!(["linux/s390x"]),
+            "the image is for linux/s390x, but this engine runs linux/",
+        ),
+        refused(
+            "too large a step",
+            |m| m["min_upgrade_from"] = json!("1.0.5"),
+            "can be installed from 1.0.5 or later, but 1.0.0 runs: update to 1.0.5 first",
+        ),
+        Story {
+            name: "a downgrade",
+            scene: Scene { env: "PROCESSGIT_VERSION=1.5.0\n", ..scene() },
+            end: RolledBack,
+            reason: "version 1.1.0 is older than 1.5.0, which runs",
+            steps: UNTOUCHED,
+        },
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_story_ends_as_told() {
+    for story in stories() {
+        let installation = Installation::new(story.scene.clone());
+        let job = installation.update(Arc::new(NoFaults)).await;
+        let name = story.name;
+        assert_eq!(job.state, story.end, "{name}: {:?}", job.error);
+        let error = job.error.clone().unwrap_or_default();
+        assert!(error.contains(story.reason) && error.is_empty() == story.reason.is_empty(), "{name}: {error}");
+        assert_eq!(job.steps.iter().map(|s| s.state).collect::<Vec<_>>(), story.steps, "{name}");
+        if name != "a downgrade" {
+            assert_invariants(&installation, &job, name);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_digest_that_was_rolled_back_is_refused_until_asked_for_again() {
+    let installation = Installation::new(Scene { behaviour: Behaviour::Crashes, ..Scene::default() });
+    let (updater, _) = installation.process(Arc::new(NoFaults)).await;
+    submit_and_wait(&updater, request()).await;
+    let mut again = request();
+    again.retry = false;
+    let refused = submit_and_wait(&updater, again).await;
+    assert_eq!(refused.state, RolledBack);
+    let error = refused.error.unwrap();
+    assert!(
+        error.contains("was started before and rolled back: ") && error.contains("crashes again and again"),
+        "{error}"
+    );
+    assert!(error.contains("processgit-updater update v1.1.0 --retry"), "{error}");
+    assert_eq!(refused.steps.len(), 2);
+    let tried = submit_and_wait(&updater, request()).await;
+    assert!(tried.steps.iter().any(|s| s.state == Healthchecking), "asked for again, it is tried");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_digest_again_changes_nothing() {
+    let installation = Installation::new(Scene::default());
+    let (updater, _) = installation.process(Arc::new(NoFaults)).await;
+    submit_and_wait(&updater, request()).await;
+    let before = installation.world.world().containers.clone();
+    let again = submit_and_wait(&updater, request()).await;
+    assert_eq!(again.state, Committed);
+    assert_eq!(again.steps.iter().map(|s| s.state).collect::<Vec<_>>(), [Planning, Healthchecking, Committed]);
+    assert_eq!(installation.world.world().containers, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_twenty_requests_at_once_one_is_accepted() {
+    let installation = Installation::new(Scene::default());
+    let (updater, _) = installation.process(Arc::new(NoFaults)).await;
+    let all = (0..20).map(|_| updater.submit(request()));
+    let accepted = futures_util::future::join_all(all).await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(accepted, 1);
+}

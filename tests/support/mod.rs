@@ -1,0 +1,183 @@
+//! A scripted domain behind the real server, on a port of its own.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use processgit_updater::api::{self, Face, Listener};
+use processgit_updater::release::{Channel, Release, SourceError};
+use processgit_updater::settings::Listen;
+use processgit_updater::update::job::{Job, JobId, State, Step};
+use processgit_updater::update::{Check, CheckRequest, Request, SubmitError};
+use tokio_util::sync::CancellationToken;
+
+pub const TOKEN: &str = "correct horse battery staple";
+pub const JOB: &str = "job_00000000000000a1";
+
+/// What the domain will answer, and what it was asked.
+#[derive(Default)]
+pub struct Script {
+    /// Answers to `submit`, in order; then a fresh job each.
+    pub submits: Mutex<VecDeque<Result<Job, SubmitError>>>,
+    /// Answers to `job`, in order; the last one stays.
+    pub frames: Mutex<VecDeque<Job>>,
+    pub active: Mutex<Option<Arc<Job>>>,
+    pub history: Mutex<Vec<Arc<Job>>>,
+    pub log: Vec<u8>,
+    pub check: Check,
+    pub latest: Option<Result<Release, SourceError>>,
+    pub panics: bool,
+    pub requests: Mutex<Vec<Request>>,
+    pub checks: Mutex<Vec<CheckRequest>>,
+    pub channels: Mutex<Vec<Channel>>,
+}
+
+#[async_trait]
+impl Face for Script {
+    async fn submit(&self, request: Request) -> Result<Job, SubmitError> {
+        let tag = request.target_tag.clone();
+        self.requests.lock().unwrap().push(request);
+        self.submits.lock().unwrap().pop_front().unwrap_or_else(|| Ok(job(&tag, &[])))
+    }
+    async fn job(&self, id: &str) -> Option<Arc<Job>> {
+        let mut frames = self.frames.lock().unwrap();
+        let next = if frames.len() > 1 { frames.pop_front() } else { frames.front().cloned() };
+        next.filter(|job| job.id.0 == id).map(Arc::new)
+    }
+    fn active(&self) -> Option<Arc<Job>> {
+        assert!(!self.panics, "as the script says");
+        self.active.lock().unwrap().clone()
+    }
+    fn history(&self, limit: usize) -> Vec<Arc<Job>> {
+        self.history.lock().unwrap().iter().take(limit).cloned().collect()
+    }
+    fn count(&self) -> usize {
+        self.history.lock().unwrap().len()
+    }
+    async fn log(&self, id: &str, offset: u64) -> Option<Vec<u8>> {
+        (id == JOB).then(|| self.log.get(offset as usize..).unwrap_or_default().to_vec())
+    }
+    async fn check(&self, request: CheckRequest) -> Check {
+        self.checks.lock().unwrap().push(request);
+        self.check.clone()
+    }
+    async fn latest(&self, channel: Channel) -> Result<Release, SourceError> {
+        self.channels.lock().unwrap().push(channel);
+        self.latest.clone().unwrap_or_else(|| Ok(release("v0.1.2")))
+    }
+    fn stub(&self) -> bool {
+        true
+    }
+    fn trust(&self) -> String {
+        "keyless: https://issuer.example".into()
+    }
+}
+
+pub fn at(second: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(1_767_323_045 + second).unwrap()
+}
+
+pub fn release(tag: &str) -> Release {
+    Release {
+        tag: tag.into(),
+        name: format!("Release {tag}"),
+        prerelease: false,
+        html_url: format!("https://git.example/releases/{tag}"),
+        published_at: Some(at(-3600)),
+        assets: Vec::new(),
+    }
+}
+
+/// A job that went through `steps`, each with its output, ten seconds apart.
+pub fn job(tag: &str, steps: &[(State, &str)]) -> Job {
+    let mut job = Job::new(JobId(JOB.into()), tag.into(), at(0), true);
+    for (number, (state, output)) in steps.iter().enumerate() {
+        let now = at(number as i64 * 10);
+        job.enter(*state, now);
+        output.lines().for_each(|line| job.say(line, now));
+    }
+    job
+}
+
+/// `job`, ended in `state` with `error`.
+pub fn ended(mut job: Job, state: State, error: Option<&str>) -> Job {
+    let now = at(job.steps.len() as i64 * 10);
+    if let (Some(error), true) = (error, state != State::Committed) {
+        job.error = Some(error.into());
+    }
+    job.enter(state, now);
+    job
+}
+
+/// The largest job the domain makes, and then some: every text at its cap, every byte escaped in JSON.
+pub fn maximal(number: usize) -> Job {
+    let mut job = job("v9.9.9", &[]);
+    job.id = JobId(format!("job_{number:016x}"));
+    job.error = Some("\u{1}".repeat(4096));
+    job.steps = (0..14)
+        .map(|_| Step {
+            state: State::Migrating,
+            started_at: at(0),
+            completed_at: Some(at(1)),
+            output: Some("\u{1}".repeat(16 * 1024)),
+            error: Some("\u{1}".repeat(4096)),
+            progress: None,
+        })
+        .collect();
+    job
+}
+
+/// The real server over a script, in a thread of its own; stops when dropped.
+pub struct Server {
+    /// `http://127.0.0.1:<port>`
+    pub url: String,
+    pub script: Arc<Script>,
+    shutdown: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    pub fn start(script: Script) -> Self {
+        Self::on(&Listen::Tcp("127.0.0.1:0".parse().unwrap()), Arc::new(script))
+    }
+
+    pub fn on(listen: &Listen, script: Arc<Script>) -> Self {
+        let shutdown = CancellationToken::new();
+        let router = api::router(script.clone(), TOKEN.into());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = {
+            let _inside = runtime.enter();
+            Listener::bind(listen).unwrap()
+        };
+        let address = listener.address().to_owned();
+        let url = if address.starts_with("unix:") { address } else { format!("http://{address}") };
+        let stop = shutdown.clone();
+        let thread = Some(std::thread::spawn(move || runtime.block_on(api::serve(listener, router, stop))));
+        Self { url, script, shutdown, thread }
+    }
+
+    /// The address it listens on, for one that comes after it.
+    pub fn listen(&self) -> Listen {
+        Listen::Tcp(self.url.trim_start_matches("http://").parse().unwrap())
+    }
+
+    /// Stops it and waits until the port is free.
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.shutdown.cancel();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
