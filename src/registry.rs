@@ -44,7 +44,7 @@ pub enum RegistryError {
     /// It wants other credentials than we have.
     #[error("{0}")]
     Denied(String),
-    /// Larger than its cap, or other bytes than the digest promises.
+    /// Larger than its cap, other bytes than the digest promises, or gone although something names it.
     #[error("{0}")]
     Corrupt(String),
 }
@@ -224,17 +224,6 @@ impl Repository {
             *self.authorization.lock().await = Some(granted);
             response = self.send(url, accept).await?;
         }
-        if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-            && !url.path().contains("/referrers/")
-        {
-            return Err(RegistryError::Denied(format!(
-                "{} refuses to let us read {} ({}): `docker login {}` where the updater finds the configuration",
-                self.registry,
-                self.name,
-                response.status(),
-                self.registry
-            )));
-        }
         let status = response.status();
         let media_type = header(response.headers(), CONTENT_TYPE.as_str());
         let next = next_page(url, &header(response.headers(), LINK.as_str()));
@@ -327,6 +316,12 @@ impl Repository {
     fn expect_ok(&self, url: &Url, status: StatusCode) -> Result<()> {
         if status == StatusCode::OK {
             return Ok(());
+        }
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return Err(RegistryError::Denied(format!(
+                "{} refuses to let us read {} ({status}): `docker login {}` where the updater finds the configuration",
+                self.registry, self.name, self.registry
+            )));
         }
         Err(RegistryError::Unavailable(format!("{} answers {status} for {}", self.registry, url.path())))
     }
@@ -501,4 +496,76 @@ fn is_repository(name: &str) -> bool {
             && !part.contains("..")
     };
     name.len() <= 255 && name.split('/').all(component)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_have_one_address() {
+        for (registry, expected) in [
+            ("docker.io", Some(("https://registry-1.docker.io/", false))),
+            ("index.docker.io", Some(("https://registry-1.docker.io/", false))),
+            ("ghcr.io", Some(("https://ghcr.io/", false))),
+            ("registry:5000", Some(("https://registry:5000/", false))),
+            ("10.0.0.7:5000", Some(("https://10.0.0.7:5000/", false))),
+            ("localhost", Some(("http://localhost/", true))),
+            ("localhost:5000", Some(("http://localhost:5000/", true))),
+            ("127.0.0.1:5000", Some(("http://127.0.0.1:5000/", true))),
+            ("127.9.9.9:5000", Some(("http://127.9.9.9:5000/", true))),
+            ("[::1]:5000", Some(("http://[::1]:5000/", true))),
+            ("localhost.evil.example", Some(("https://localhost.evil.example/", false))),
+            ("127.0.0.1.evil.example", Some(("https://127.0.0.1.evil.example/", false))),
+            ("a b", None),
+            ("", None),
+        ] {
+            let got = base_url(registry).ok().map(|(url, loopback)| (url.to_string(), loopback));
+            assert_eq!(got, expected.map(|(url, loopback)| (url.to_owned(), loopback)), "{registry}");
+        }
+    }
+
+    #[test]
+    fn challenges_are_read() {
+        type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+        let table: [Row<'_>; 7] = [
+            (
+                r#"Bearer realm="https://a/t",service="s",scope="x:y:pull,push""#,
+                "bearer",
+                &[("realm", "https://a/t"), ("service", "s"), ("scope", "x:y:pull,push")],
+            ),
+            (
+                r#"bearer realm="r", service=plain, scope="c""#,
+                "bearer",
+                &[("realm", "r"), ("service", "plain"), ("scope", "c")],
+            ),
+            (r#"Basic realm="Registry Realm""#, "basic", &[("realm", "Registry Realm")]),
+            ("Basic", "basic", &[]),
+            (r#"Bearer realm="open"#, "", &[]),
+            ("", "", &[]),
+            ("Bearer =,=", "bearer", &[("", "=")]),
+        ];
+        for (header, scheme, parameters) in table {
+            let got = Challenge::parse(header);
+            let scheme_got = got.as_ref().map_or("", |c| &c.scheme);
+            assert_eq!(scheme_got, scheme, "{header}");
+            for (key, value) in parameters.iter().filter(|(key, _)| !key.is_empty()) {
+                assert_eq!(got.as_ref().map(|c| c.get(key)), Some(*value), "{header}: {key}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_panics(text: String) {
+            let _ = Challenge::parse(&text);
+            let _ = Challenge::parse(&format!("Bearer {text}"));
+            let _ = base_url(&text);
+            let _ = (is_digest(&text), is_tag(&text), is_repository(&text));
+            let url = Url::parse("https://a.example/v2/").map_err(|e| proptest::test_runner::TestCaseError::fail(e.to_string()))?;
+            if let Some(next) = next_page(&url, &format!("<{text}>; rel=\"next\"")) {
+                proptest::prop_assert_eq!(next.origin(), url.origin());
+            }
+        }
+    }
 }

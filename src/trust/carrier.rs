@@ -188,3 +188,129 @@ pub fn signature_and_leaf(bundle: &Bundle) -> Option<(&SignatureBytes, &DerCerti
     };
     Some((&message.signature, leaf))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn signatures_are_base64_with_white_space_around_it_at_most() {
+        for (text, accepted) in [
+            ("AAAA", true),
+            (" AAAA\r\n", true),
+            ("", false),
+            ("\n", false),
+            ("AA AA", false),
+            ("AAA", false),
+            ("AAB=", false),
+            ("AAAA====", false),
+            ("-_-_", false),
+        ] {
+            assert_eq!(signature(text.as_bytes()).is_ok(), accepted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_pem_or_base64_of_it() {
+        let one = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        let key = "-----BEGIN PUBLIC KEY-----\nMAA=\n-----END PUBLIC KEY-----\n";
+        let empty = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
+        let base64 = |text: &str| BASE64_STANDARD.encode(text);
+        for (text, expected) in [
+            (one.to_owned(), Some(1)),
+            (one.repeat(3), Some(3)),
+            (one.replace('\n', "\r\n"), Some(1)),
+            (base64(one), Some(1)),
+            (format!("{}\n", base64(&one.repeat(2))), Some(2)),
+            (String::new(), Some(0)),
+            (" \n".to_owned(), Some(0)),
+            (key.to_owned(), Some(0)),
+            (base64(key), Some(0)),
+            (empty.to_owned(), None),
+            (format!("{one}{empty}"), None),
+            (format!("{one}garbage"), None),
+            (one[..40].to_owned(), None),
+            (base64("hello"), None),
+            ("hello".to_owned(), None),
+        ] {
+            assert_eq!(certificates(text.as_bytes()).ok().map(|list| list.len()), expected, "{text:?}");
+        }
+    }
+
+    /// Texts that get past the first look of a parser more often than noise does.
+    fn almost() -> impl Strategy<Value = Vec<u8>> {
+        const WORDS: &[&str] = &[
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "\"",
+            "null",
+            "0",
+            "-1",
+            "1e999",
+            "AAAA",
+            "e30=",
+            "=",
+            "\\u0000",
+            "\n",
+            "-----BEGIN CERTIFICATE-----",
+            "-----END CERTIFICATE-----",
+            "-----BEGIN PUBLIC KEY-----",
+            "\"base64Signature\"",
+            "\"cert\"",
+            "\"rekorBundle\"",
+            "\"SignedEntryTimestamp\"",
+            "\"Payload\"",
+            "\"body\"",
+            "\"logID\"",
+            "\"logIndex\"",
+            "\"integratedTime\"",
+            "\"mediaType\"",
+            "\"verificationMaterial\"",
+            "\"messageSignature\"",
+            "\"dsseEnvelope\"",
+            "\"tlogEntries\"",
+        ];
+        prop_oneof![
+            any::<Vec<u8>>(),
+            proptest::collection::vec(proptest::sample::select(WORDS), 0..40)
+                .prop_map(|list| list.concat().into_bytes()),
+        ]
+    }
+
+    /// A cosign bundle whose fields hold anything.
+    fn old_bundle(signature: &str, cert: &str, body: &str, time: i64, index: i64, log: &str) -> Vec<u8> {
+        let payload = serde_json::json!({"body": BASE64_STANDARD.encode(body), "integratedTime": time,
+            "logIndex": index, "logID": log});
+        let rekor = serde_json::json!({"SignedEntryTimestamp": "AAAA", "Payload": payload});
+        serde_json::json!({"base64Signature": signature, "cert": cert, "rekorBundle": rekor}).to_string().into_bytes()
+    }
+
+    proptest! {
+        #[test]
+        fn no_parser_panics(bytes in almost()) {
+            let _ = bundle(&bytes);
+            let _ = signature(&bytes);
+            let _ = certificates(&bytes);
+            let _ = certificates(BASE64_STANDARD.encode(&bytes).as_bytes());
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let keys = ["cosignproject.cosign/signature", "sigstore.cosign/certificate", "sigstore.cosign/chain", "sigstore.cosign/bundle"];
+            let mut notes: std::collections::BTreeMap<String, String> =
+                keys.iter().map(|key| (format!("dev.{key}"), text.clone())).collect();
+            let _ = annotations(&notes);
+            notes.insert("dev.cosignproject.cosign/signature".into(), "AAAA".into());
+            let _ = annotations(&notes);
+        }
+
+        #[test]
+        fn no_field_of_an_older_bundle_panics(cert: String, body: String, time: i64, index: i64, log: String) {
+            let _ = bundle(&old_bundle("AAAA", &cert, &body, time, index, &log));
+            let kind = r#"{"kind":"hashedrekord","apiVersion":"0.0.1"}"#;
+            let _ = bundle(&old_bundle("AAAA", "", kind, time, index, &"00".repeat(32)));
+        }
+    }
+}

@@ -2,7 +2,6 @@
 //! blob is hashed again, and every signature is bound to the digest by whoever judges it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use bytes::Bytes;
 
@@ -43,15 +42,6 @@ pub enum Content {
     SimpleSigning { payload: Bytes, annotations: BTreeMap<String, String> },
 }
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Referrers { .. } => f.write_str("referrers"),
-            Self::Tag(tag) => write!(f, "tag {tag}"),
-        }
-    }
-}
-
 /// Where to look for the signatures of `digest` (`sha256:…`).
 pub fn places(digest: &str) -> [Place; 2] {
     let tag = digest.replace(':', "-");
@@ -59,16 +49,21 @@ pub fn places(digest: &str) -> [Place; 2] {
     [Place::Referrers { fallback: tag }, old]
 }
 
-/// Everything in one place that has the form of a signature.
+/// Everything in one place that has the form of a signature. What is listed but cannot be had is an
+/// error of its own in the list: the genuine signature may stand beside it.
 ///
 /// # Errors
-/// See [`RegistryError`]; content that is gone or other than its digest promises is an error too.
-pub async fn signatures(repository: &Repository, place: &Place, digest: &str) -> Result<Vec<Signature>, RegistryError> {
+/// See [`RegistryError`], when not even the list can be had.
+pub async fn signatures(
+    repository: &Repository,
+    place: &Place,
+    digest: &str,
+) -> Result<Vec<Result<Signature, RegistryError>>, RegistryError> {
     let mut found = Vec::new();
     match place {
         Place::Tag(tag) => {
             let manifest = repository.manifest(tag, CARRIER_CAP).await?.unwrap_or_default();
-            read_layers(repository, &manifest, &format!("tag {tag}"), &mut found).await?;
+            read_layers(repository, &manifest, &format!("tag {tag}"), &mut found).await;
         }
         Place::Referrers { fallback } => {
             let (listed, name) = match repository.referrers(digest, CARRIER_CAP).await? {
@@ -79,9 +74,12 @@ pub async fn signatures(repository: &Repository, place: &Place, digest: &str) ->
                 }
             };
             for Descriptor { digest, .. } in listed.iter().take(MANIFESTS) {
-                // What is listed but gone is somebody's clean-up, not a signature.
-                let Some(manifest) = repository.manifest(digest, CARRIER_CAP).await? else { continue };
-                read_layers(repository, &manifest, &name, &mut found).await?;
+                match repository.manifest(digest, CARRIER_CAP).await {
+                    Ok(Some(manifest)) => read_layers(repository, &manifest, &name, &mut found).await,
+                    // Listed but gone is somebody's clean-up.
+                    Ok(None) => {}
+                    Err(error) => found.push(Err(error)),
+                }
             }
         }
     }
@@ -93,18 +91,21 @@ async fn read_layers(
     repository: &Repository,
     manifest: &Manifest,
     place: &str,
-    found: &mut Vec<Signature>,
-) -> Result<(), RegistryError> {
+    found: &mut Vec<Result<Signature, RegistryError>>,
+) {
     for layer in manifest.layers.iter().take(LAYERS) {
-        let content = if layer.media_type.starts_with(BUNDLE) {
-            Content::Bundle(repository.blob(&layer.digest, CARRIER_CAP).await?)
-        } else if layer.media_type == SIMPLE_SIGNING {
-            let payload = repository.blob(&layer.digest, CARRIER_CAP).await?;
-            Content::SimpleSigning { payload, annotations: layer.annotations.clone() }
-        } else {
+        let is_bundle = layer.media_type.starts_with(BUNDLE);
+        if !is_bundle && layer.media_type != SIMPLE_SIGNING {
             continue;
-        };
-        found.push(Signature { place: place.to_owned(), content });
+        }
+        let blob = repository.blob(&layer.digest, CARRIER_CAP).await;
+        found.push(blob.map(|bytes| Signature {
+            place: place.to_owned(),
+            content: if is_bundle {
+                Content::Bundle(bytes)
+            } else {
+                Content::SimpleSigning { payload: bytes, annotations: layer.annotations.clone() }
+            },
+        }));
     }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sigstore_verify::types::{DerCertificate, Sha256Hash, SignatureBytes};
+use sigstore_verify::types::{Bundle, DerCertificate, Sha256Hash, SignatureBytes, SignatureContent};
 
 use super::carrier::{self, Carrier};
 use super::image::{self, Signature};
@@ -16,7 +16,7 @@ use super::payload;
 use super::policy::{Policy, PolicyError};
 use super::rekor::Rekor;
 use super::root::Root;
-use super::{CARRIER_CAP, CARRIERS, Trust, TrustError, refused};
+use super::{BUNDLES, CARRIER_CAP, CARRIERS, CRT, SIG, Trust, TrustError, refused};
 use crate::registry::{self, RegistryError, is_digest};
 use crate::settings::Signing;
 use crate::update::job::Verified;
@@ -57,8 +57,14 @@ enum Finding {
     Holds(Box<Verified>),
     /// Made under the other kind of policy; says what it is.
     Foreign(String),
-    /// Holds so far, but its log entry must be looked up.
-    Unlogged(SignatureBytes, Vec<DerCertificate>),
+    /// Its log entry must be looked up, then it is checked.
+    Unlogged(Unlogged),
+}
+
+struct Unlogged {
+    carrier: &'static str,
+    signature: SignatureBytes,
+    certificates: Vec<DerCertificate>,
 }
 
 impl Judge {
@@ -90,18 +96,25 @@ impl Judge {
         self.manifest(&manifest, &carriers).await
     }
 
-    async fn look_up(
+    async fn judge_signature(
         &self,
-        manifest: &Bytes,
-        signature: SignatureBytes,
-        certificates: Vec<DerCertificate>,
+        signature: Result<Signature, RegistryError>,
+        digest: Sha256Hash,
     ) -> Result<Verified, TrustError> {
-        let leaf = certificates.first().ok_or_else(|| refused("release.json.crt holds no certificate"))?;
+        let signature = signature.map_err(from_registry)?;
+        let rules = self.rules.clone();
+        blocking(move || rules.image(&signature, digest).map_err(|error| prefix(&signature.place, error))).await
+    }
+
+    async fn look_up(&self, manifest: &Bytes, found: Unlogged) -> Result<Verified, TrustError> {
+        let Unlogged { carrier, signature, certificates } = found;
+        let leaf = certificates.first().ok_or_else(|| refused(format!("{CRT} holds no certificate")))?;
         let logs: Vec<String> = self.rules.root.logs().map(str::to_owned).collect();
-        let entry = self.rekor.find(&logs, manifest, &signature, leaf).await?;
+        let entry = self.rekor.find(&logs, manifest, &signature, leaf).await.map_err(|error| prefix(carrier, error))?;
         let bundle = carrier::assemble(signature, certificates, entry);
         let (rules, manifest) = (self.rules.clone(), manifest.clone());
-        blocking(move || rules.bundle("manifest", CARRIERS[3], &bundle, Subject::Blob(&manifest))).await
+        let judged = blocking(move || rules.bundle("manifest", carrier, &bundle, Subject::Blob(&manifest))).await;
+        judged.map_err(|error| prefix(carrier, error))
     }
 }
 
@@ -120,8 +133,8 @@ impl Trust for Judge {
             match finding {
                 Finding::Foreign(what) => foreign.push(what),
                 Finding::Holds(verified) => drop(first.get_or_insert(*verified)),
-                Finding::Unlogged(signature, certificates) => {
-                    let verified = self.look_up(manifest, signature, certificates).await?;
+                Finding::Unlogged(unlogged) => {
+                    let verified = self.look_up(manifest, unlogged).await?;
                     first.get_or_insert(verified);
                 }
             }
@@ -142,22 +155,30 @@ impl Trust for Judge {
         let hash = Sha256Hash::from_hex(&digest["sha256:".len()..]).map_err(|error| refused(error.to_string()))?;
         let image = format!("{registry}/{repository}@{digest}");
         let repository = self.registry.repository(registry, repository).map_err(from_registry)?;
-        let mut reasons = Vec::new();
+        let (mut reasons, mut unread) = (Vec::new(), None);
         for place in image::places(digest) {
-            for signature in image::signatures(&repository, &place, digest).await.map_err(from_registry)? {
-                let rules = self.rules.clone();
-                match blocking(move || rules.image(&signature, hash)).await {
+            let found = match image::signatures(&repository, &place, digest).await {
+                Ok(found) => found,
+                Err(error) => vec![Err(error)],
+            };
+            for signature in found {
+                match self.judge_signature(signature, hash).await {
                     Ok(verified) => return Ok(verified),
-                    Err(error @ TrustError::Unavailable(_)) => return Err(error),
-                    Err(TrustError::Refused(why)) => reasons.push(format!("{place}: {why}")),
+                    Err(TrustError::Refused(why)) => reasons.push(why),
+                    Err(error @ TrustError::Unavailable(_)) => unread = Some(error),
                 }
             }
         }
+        // Something could not be read: it may have been the one.
+        if let Some(error) = unread {
+            return Err(error);
+        }
+        let expected = self.describe();
         if reasons.is_empty() {
-            return Err(refused(format!("{image} carries no signature, expected one by {}", self.describe())));
+            return Err(refused(format!("{image} carries no signature, expected one by {expected}")));
         }
         reasons.dedup();
-        Err(refused(format!("no signature on {image} is by {}: {}", self.describe(), reasons.join("; "))))
+        Err(refused(format!("no signature on {image} is by {expected}: {}", reasons.join("; "))))
     }
 
     fn agrees(&self, method: &str, issuer: &str) -> Result<(), TrustError> {
@@ -178,7 +199,7 @@ impl Trust for Judge {
             Policy::Key(key) => key.name().to_owned(),
             Policy::Keyless { issuer, identity } => {
                 format!(
-                    "keyless, issuer {issuer}, identity ^(?:{})$, {}",
+                    "keyless, issuer {issuer}, identity all of {}, {}",
                     identity.configured(),
                     self.rules.root.source()
                 )
@@ -192,8 +213,8 @@ impl Rules {
     fn manifest(&self, manifest: &[u8], carriers: &BTreeMap<String, Bytes>) -> Result<Vec<Finding>, TrustError> {
         let mut findings = Vec::new();
         let mut logged = Vec::new();
-        for name in &CARRIERS[..3] {
-            let Some(bytes) = carriers.get(*name) else { continue };
+        for name in BUNDLES {
+            let Some(bytes) = carriers.get(name) else { continue };
             let carrier = carrier::bundle(bytes).map_err(|why| refused(format!("{name} {why}")))?;
             if let Carrier::Bundle(bundle) = &carrier
                 && let Some((signature, leaf)) = carrier::signature_and_leaf(bundle)
@@ -202,24 +223,23 @@ impl Rules {
             }
             findings.push(self.carrier(name, carrier, manifest)?);
         }
-        if let Some(bytes) = carriers.get(CARRIERS[3]) {
-            let name = CARRIERS[3];
-            let signature = carrier::signature(bytes).map_err(|why| refused(format!("{name} {why}")))?;
-            let certificates = match carriers.get(CARRIERS[4]) {
-                Some(bytes) => carrier::certificates(bytes).map_err(|why| refused(format!("{} {why}", CARRIERS[4])))?,
+        if let Some(bytes) = carriers.get(SIG) {
+            let signature = carrier::signature(bytes).map_err(|why| refused(format!("{SIG} {why}")))?;
+            let certificates = match carriers.get(CRT) {
+                Some(bytes) => carrier::certificates(bytes).map_err(|why| refused(format!("{CRT} {why}")))?,
                 None => Vec::new(),
             };
             // The same signature that a bundle has just proven needs no second proof.
             let proven =
                 certificates.first().is_some_and(|leaf| logged.iter().any(|(s, l)| *s == signature && l == leaf));
             if !proven {
-                findings.push(self.carrier(name, Carrier::Bare { signature, certificates }, manifest)?);
+                findings.push(self.carrier(SIG, Carrier::Bare { signature, certificates }, manifest)?);
             }
         }
         Ok(findings)
     }
 
-    fn carrier(&self, name: &str, carrier: Carrier, manifest: &[u8]) -> Result<Finding, TrustError> {
+    fn carrier(&self, name: &'static str, carrier: Carrier, manifest: &[u8]) -> Result<Finding, TrustError> {
         let by_certificate = match &carrier {
             Carrier::Bundle(bundle) => bundle.signing_certificate().is_some(),
             Carrier::Bare { certificates, .. } => !certificates.is_empty(),
@@ -232,7 +252,8 @@ impl Rules {
                 Ok(Finding::Foreign(format!("{name} was signed with a key")))
             }
             (_, Carrier::Bundle(bundle)) => {
-                let verified = self.bundle("manifest", name, &bundle, Subject::Blob(manifest))?;
+                let verified = self.bundle("manifest", name, &bundle, Subject::Blob(manifest));
+                let verified = verified.map_err(|error| prefix(name, error))?;
                 Ok(Finding::Holds(Box::new(verified)))
             }
             (Policy::Key(key), Carrier::Bare { signature, .. }) => {
@@ -240,7 +261,7 @@ impl Rules {
                 Ok(Finding::Holds(Box::new(by_key("manifest", name, key.name()))))
             }
             (Policy::Keyless { .. }, Carrier::Bare { signature, certificates }) => {
-                Ok(Finding::Unlogged(signature, certificates))
+                Ok(Finding::Unlogged(Unlogged { carrier: name, signature, certificates }))
             }
         }
     }
@@ -253,7 +274,7 @@ impl Rules {
                 let Carrier::Bundle(bundle) = carrier::bundle(bytes).map_err(refused)? else {
                     return Err(refused("an older cosign bundle, which is for files only"));
                 };
-                let sigstore_verify::types::SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
+                let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
                     return Err(refused("the bundle holds no attestation about an image"));
                 };
                 let verified = self.bundle("image", place, &bundle, Subject::Digest(digest))?;
@@ -281,25 +302,17 @@ impl Rules {
         }
     }
 
-    fn bundle(
-        &self,
-        subject: &str,
-        name: &str,
-        bundle: &sigstore_verify::types::Bundle,
-        about: Subject<'_>,
-    ) -> Result<Verified, TrustError> {
-        let is_attestation = matches!(bundle.content, sigstore_verify::types::SignatureContent::DsseEnvelope(_));
-        if is_attestation && matches!(about, Subject::Blob(_)) {
-            return Err(refused(format!("{name}: {}", payload::NO_ATTESTATION)));
+    fn bundle(&self, subject: &str, name: &str, bundle: &Bundle, about: Subject<'_>) -> Result<Verified, TrustError> {
+        if matches!((&bundle.content, about), (SignatureContent::DsseEnvelope(_), Subject::Blob(_))) {
+            return Err(refused(payload::NO_ATTESTATION));
         }
         match &self.policy {
             Policy::Key(key) => {
-                key.check_bundle(bundle, about, &self.root).map_err(|error| prefix(name, error))?;
+                key.check_bundle(bundle, about, &self.root)?;
                 Ok(by_key(subject, name, key.name()))
             }
             Policy::Keyless { issuer, identity } => {
-                let proven = keyless::check(bundle, about, issuer, identity, &self.root);
-                Ok(by_certificate(subject, name, proven.map_err(|error| prefix(name, error))?))
+                Ok(by_certificate(subject, name, keyless::check(bundle, about, issuer, identity, &self.root)?))
             }
         }
     }

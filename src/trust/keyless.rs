@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use sigstore_verify::types::{Artifact, Bundle, InclusionProof, KindVersion, TransparencyLogEntry};
-use sigstore_verify::{VerificationPolicy, VerificationResult};
+use sigstore_verify::{Error, VerificationPolicy, VerificationResult};
 
 use super::key::Subject;
 use super::policy::Identity;
@@ -40,15 +40,20 @@ pub fn check(
     // The identity is an expression, which the library does not know: matched below.
     let policy = VerificationPolicy::any_identity().require_issuer(issuer);
     let result = root.verifier.verify(artifact, bundle, &policy).map_err(|error| {
+        // Where the root had no part in the verdict, naming it would mislead.
+        let about_the_root = matches!(error, Error::Certificate(_) | Error::TransparencyLog(_) | Error::Timestamp(_));
+        let source = if about_the_root { format!(" (checked with {})", root.source()) } else { String::new() };
         let aged = root.ended(Timestamp::now()).map(|text| format!("; {text}")).unwrap_or_default();
-        refused(format!("{error} (checked with {}){aged}", root.source()))
+        refused(format!("{error}{source}{aged}"))
     })?;
-    everything_was_checked(bundle, &result)?;
+    everything_was_checked(bundle, &result, root)?;
 
     let signer = result.identity().map(|san| san.as_str()).unwrap_or_default();
     if !identity.matches(signer) {
         let expected = identity.configured();
-        return Err(refused(format!("signed by {signer:?}, expected an identity that matches ^(?:{expected})$")));
+        return Err(refused(format!(
+            "signed by {signer:?}, expected an identity that matches {expected:?} as a whole"
+        )));
     }
     let times = result.verified_timestamps();
     // Whole seconds, because the library counts time with an older version of jiff.
@@ -65,8 +70,13 @@ pub fn check(
 
 /// The library skips what its policy does not ask for; that nothing was skipped is not left to its
 /// defaults.
-fn everything_was_checked(bundle: &Bundle, result: &VerificationResult) -> Result<(), TrustError> {
+fn everything_was_checked(bundle: &Bundle, result: &VerificationResult, root: &Root) -> Result<(), TrustError> {
     let entries = &bundle.verification_material.tlog_entries;
+    // Of a v2 log the library looks at the checkpoint's key only.
+    if let Some(entry) = entries.iter().find(|entry| !root.knows_log(&entry.log_id)) {
+        let log = &entry.log_id.key_id;
+        return Err(refused(format!("the entry is of the log {log}, which {} does not know", root.source())));
+    }
     let vouched = |e: &TransparencyLogEntry| e.inclusion_proof.is_some() || e.inclusion_promise.is_some();
     let checks = [
         ("the certificate", result.certificate_verified()),

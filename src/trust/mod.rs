@@ -32,15 +32,14 @@ use crate::update::job::Verified;
 /// The most bytes of a signature carrier that are fetched.
 pub const CARRIER_CAP: usize = 1024 * 1024;
 
+/// Complete bundles, in the order they are looked at. Which format a file has is told by its content.
+pub(crate) const BUNDLES: [&str; 3] =
+    ["release.json.sigstore.json", "release.json.cosign.bundle", "release.json.bundle"];
+/// A bare signature, and the certificate of its key if it was made with one.
+pub(crate) const SIG: &str = "release.json.sig";
+pub(crate) const CRT: &str = "release.json.crt";
 /// The release assets that may carry the manifest's signature, in the order they are looked at.
-/// The last two belong together.
-pub const CARRIERS: [&str; 5] = [
-    "release.json.sigstore.json",
-    "release.json.cosign.bundle",
-    "release.json.bundle",
-    "release.json.sig",
-    "release.json.crt",
-];
+pub const CARRIERS: [&str; 5] = [BUNDLES[0], BUNDLES[1], BUNDLES[2], SIG, CRT];
 
 /// Why something is not trusted. The text says what was found and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

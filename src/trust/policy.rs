@@ -19,7 +19,7 @@ const IDENTITY: &str = "PROCESSGIT_UPDATER_SIGNING_IDENTITY_REGEX";
 
 /// A setting that makes no policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{setting}={value:?}: {problem}")]
+#[error("{setting}={value}: {problem}")]
 pub struct PolicyError {
     /// The variable's name.
     pub setting: &'static str,
@@ -198,5 +198,23 @@ mod tests {
         }
         let files_only = Signing { key: file("ed", ed25519), verify_image: false, ..signing() };
         assert!(Policy::from_settings(&files_only).is_ok());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_expression_panics_and_anchors_hold(expression: String, identity: String) {
+            let _ = PinnedKey::from_pem(&expression);
+            let _ = PinnedKey::from_pem(&format!("-----BEGIN PUBLIC KEY-----\n{expression}\n-----END PUBLIC KEY-----"));
+            if let Ok(policy) = Identity::new(&expression) {
+                let _ = policy.matches(&identity);
+            }
+            // What stands for itself matches itself and nothing around it.
+            let literal = format!("x{}", regex::escape(&identity));
+            let policy = Identity::new(&literal).map_err(proptest::test_runner::TestCaseError::fail)?;
+            let whole = format!("x{identity}");
+            let (after, before) = (format!("{whole}y"), format!("y{whole}"));
+            proptest::prop_assert!(policy.matches(&whole));
+            proptest::prop_assert!(!policy.matches(&after) && !policy.matches(&before));
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::{CARRIER_CAP, TrustError, carrier, refused};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
-const MISSING: &str = "release.json.sig and release.json.crt alone do not prove when the signature was made \
+const MISSING: &str = "a signature and its certificate alone do not prove when it was made \
      (publish release.json.sigstore.json beside them)";
 
 /// Talks to transparency logs.
@@ -113,4 +113,35 @@ fn innermost(error: reqwest::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_entry_of_an_answer_is_taken() {
+        let entry = r#"{"body":"e30=","integratedTime":1,"logID":"00","logIndex":7}"#;
+        for (body, expected) in [
+            ("[]".to_owned(), Ok(None)),
+            ("[{}]".to_owned(), Ok(None)),
+            (format!(r#"[{{"uuid":{entry}}}]"#), Ok(Some(7))),
+            (format!(r#"[{{}},{{"uuid":{entry}}}]"#), Ok(Some(7))),
+            ("{}".to_owned(), Err(())),
+            ("<html>".to_owned(), Err(())),
+            (r#"[{"uuid":{}}]"#.to_owned(), Err(())),
+            (format!(r#"[{{"uuid":{}}}]"#, entry.replace('7', "-7")), Err(())),
+        ] {
+            let found = first_entry(body.as_bytes()).map(|entry| entry.map(|e| e.log_index.get()));
+            assert_eq!(found.map_err(drop), expected, "{body}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_panics(bytes: Vec<u8>, json in r#"\[\{"u":\{("body":"[A-Za-z0-9=]{0,8}",?)?("logID":"[0-9a-f]{0,70}",?)?("logIndex":-?[0-9]{1,20})?\}\}\]"#) {
+            let _ = first_entry(&bytes);
+            let _ = first_entry(json.as_bytes());
+        }
+    }
 }

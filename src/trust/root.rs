@@ -6,6 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use sigstore_verify::Verifier;
 use sigstore_verify::trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot};
+use sigstore_verify::types::LogId;
 
 use super::policy::{PolicyError, read_text};
 
@@ -56,6 +57,11 @@ impl Root {
         self.trusted.tlogs.iter().map(|log| log.base_url.as_str())
     }
 
+    /// The log is one of the root's.
+    pub fn knows_log(&self, id: &LogId) -> bool {
+        self.trusted.tlogs.iter().any(|log| log.log_id == *id)
+    }
+
     /// Which root it is, for messages.
     pub fn source(&self) -> &str {
         &self.source
@@ -64,10 +70,11 @@ impl Root {
     /// Set when no authority of some kind is valid at `now` any more: what has been signed since cannot
     /// hold, and the operator should be told why.
     pub fn ended(&self, now: Timestamp) -> Option<String> {
-        let windows: [(&str, Vec<Option<TimeRange>>); 3] = [
+        let windows: [(&str, Vec<Option<TimeRange>>); 4] = [
             ("certificate authority", self.trusted.certificate_authorities.iter().map(|ca| ca.valid_for).collect()),
             ("transparency log", self.trusted.tlogs.iter().map(|log| log.public_key.valid_for).collect()),
             ("certificate log", self.trusted.ctlogs.iter().map(|log| log.public_key.valid_for).collect()),
+            ("timestamp authority", self.trusted.timestamp_authorities.iter().map(|tsa| tsa.valid_for).collect()),
         ];
         windows.iter().find_map(|(kind, windows)| {
             // An instance without an end never ends.

@@ -1,10 +1,15 @@
 //! A pinned key: what cosign and openssl sign with it is accepted, everything else is refused.
 
 use bytes::Bytes;
+use processgit_updater::settings::Signing;
 use processgit_updater::trust::Trust;
+use processgit_updater::trust::judge::Judge;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SigningKey};
 use serde_json::{Value, json};
 
-use crate::lab::{Cosign, Format, Registry, carriers, flip, pinned, run, with};
+use crate::lab::{Cosign, Format, Found, Registry, Simple, carriers, flip, pinned, run, with};
+use crate::signed::rekor_bundle;
+use crate::sigstore::{Sigstore, b64, hash, message, pem, write_root};
 
 const RELEASE: &[u8] = b"{\"schema_version\":1,\"name\":\"processgit\"}\n";
 const OTHER: &[u8] = b"{\"schema_version\":1,\"name\":\"processgi7\"}\n";
@@ -65,7 +70,7 @@ async fn manifests() {
     });
 
     // name, carriers, "" for accepted or a part of the refusal
-    let table: &[(&str, &[(&str, &[u8])], &str)] = &[
+    let table: &[(&str, Found<'_>, &str)] = &[
         ("detached", &[(".sig", &sig)], ""),
         ("detached, white space around", &[(".sig", spaced.as_bytes())], ""),
         ("detached, empty certificate", &[(".sig", &sig), (".crt", b"\n")], ""),
@@ -126,25 +131,13 @@ async fn manifests() {
     for found in [[(".sig", &sig[..])], [(".sigstore.json", &bundle)], [(".bundle", &old)]] {
         assert!(judge.manifest(&changed, &carriers(&found)).await.is_err(), "{}: another manifest", found[0].0);
     }
-    files_beside_a_manifest(&judge, &cosign, &sig).await;
-}
 
-async fn files_beside_a_manifest(judge: &impl FileJudge, cosign: &Cosign, sig: &[u8]) {
     let manifest = cosign.path("release.json");
-    assert!(judge.file(&manifest).await.unwrap_err().contains("not signed"));
-    cosign.write("release.json.sig", sig);
-    assert_eq!(judge.file(&manifest).await.unwrap(), "release.json.sig");
-    assert!(judge.file(&cosign.path("absent.json")).await.unwrap_err().contains("does not exist"));
-}
-
-trait FileJudge {
-    async fn file(&self, path: &std::path::Path) -> Result<String, String>;
-}
-
-impl FileJudge for processgit_updater::trust::judge::Judge {
-    async fn file(&self, path: &std::path::Path) -> Result<String, String> {
-        self.verify_file(path).await.map(|v| v.carrier).map_err(|e| e.to_string())
-    }
+    assert!(judge.verify_file(&manifest).await.unwrap_err().to_string().contains("not signed"));
+    cosign.write("release.json.sig", &sig);
+    assert_eq!(judge.verify_file(&manifest).await.unwrap().carrier, "release.json.sig");
+    let absent = judge.verify_file(&cosign.path("absent.json")).await.unwrap_err();
+    assert!(absent.to_string().contains("does not exist"), "{absent}");
 }
 
 /// Keys and signatures as openssl makes them: P-256 like cosign's, Ed25519 for detached files only.
@@ -171,6 +164,12 @@ async fn openssl_signatures() {
         assert!(judged(encode(key)).await.is_ok(), "{key}");
         assert!(judged(flip(&encode(key), -1)).await.is_err(), "{key}, flipped");
         assert!(judged(encode(other)).await.is_err(), "{key}, by {other}");
+        let material = json!({"publicKey": {"hint": ""}});
+        let bundle = json!({"mediaType": crate::lab::BUNDLE, "verificationMaterial": material,
+            "messageSignature": {"signature": encode(key)}});
+        let found = carriers(&[(".sigstore.json", bundle.to_string().as_bytes())]);
+        let accepted = judge.manifest(&Bytes::from_static(RELEASE), &found).await.is_ok();
+        assert_eq!(accepted, key == "p256", "{key}: Ed25519 counts in a detached signature only");
     }
 }
 
@@ -231,7 +230,6 @@ async fn images() {
     let sig = notes[SIG].as_str().unwrap();
     let relabelled = String::from_utf8(payload_other.clone()).unwrap().replace(&other, &digest).into_bytes();
 
-    type Simple = Vec<(Vec<u8>, Value)>;
     let table: Vec<(&str, Vec<Vec<u8>>, Simple, &str)> = vec![
         ("new layout", vec![new.clone()], vec![], ""),
         ("old layout", vec![], vec![(payload.clone(), notes.clone())], ""),
@@ -241,6 +239,7 @@ async fn images() {
             vec![],
             "",
         ),
+        ("genuine beside one too large to read", vec![vec![b' '; 2 << 20], new.clone()], vec![], ""),
         ("old layout after a foreign new one", vec![new_theirs.clone()], vec![(payload.clone(), notes.clone())], ""),
         (
             "second of two in the old layout",
@@ -253,6 +252,7 @@ async fn images() {
         ("old layout by another key", vec![], vec![(payload.clone(), notes_theirs.clone())], "not made over"),
         ("new layout, flipped byte", vec![flipped], vec![], "not made over"),
         ("new layout, truncated", vec![new[..new.len() / 2].to_vec()], vec![], "no signature bundle"),
+        ("new layout, too large to read", vec![vec![b' '; 2 << 20]], vec![], "is larger than"),
         ("new layout, empty", vec![b"{}".to_vec()], vec![], "no Sigstore bundle"),
         ("new layout, two signatures", vec![two], vec![], "exactly one signature"),
         ("new layout, of another image", vec![new_other.clone()], vec![], "signature is about"),
@@ -307,4 +307,65 @@ async fn images() {
     ] {
         assert!(judge.image(registry, repository, digest).await.is_err(), "{registry} {repository} {digest}");
     }
+}
+
+/// A key's signature that was logged: the entry is not demanded, but where it is present it must hold.
+#[tokio::test]
+async fn logged_key_signatures() {
+    let sigstore = Sigstore::new("http://127.0.0.1:1");
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let public = pem("PUBLIC KEY", &key.subject_public_key_info());
+    std::fs::write(folder.path().join("key.pub"), &public).unwrap();
+    let signing = Signing {
+        key: Some(folder.path().join("key.pub")),
+        issuer: String::new(),
+        identity_regex: String::new(),
+        trusted_root: Some(write_root(&sigstore, folder.path())),
+        verify_image: true,
+    };
+    let judge = Judge::from_settings(&signing).await.unwrap();
+
+    let sig = key.sign(RELEASE).unwrap();
+    let record = |data: &[u8], sig: &[u8]| {
+        json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
+            "data": {"hash": {"algorithm": "sha256", "value": hex::encode(hash(data))}},
+            "signature": {"content": b64(sig), "publicKey": {"content": b64(&public)}}}})
+    };
+    let entry = sigstore.entry(&record(RELEASE, &sig), -30);
+    let other = sigstore.entry(&record(OTHER, &key.sign(OTHER).unwrap()), -30);
+    let foreign = Sigstore::new("http://127.0.0.1:1").entry(&record(RELEASE, &sig), -30);
+    let bundle = |entry: &Value| {
+        let (name, content) = message(RELEASE, &sig);
+        let material = json!({"publicKey": {"hint": "ours"}, "tlogEntries": [entry]});
+        json!({"mediaType": crate::lab::BUNDLE, "verificationMaterial": material, name: content}).to_string()
+    };
+    let older = |entry: &Value| {
+        json!({"base64Signature": b64(&sig), "cert": b64(&public), "rekorBundle": rekor_bundle(entry)}).to_string()
+    };
+    let flipped = |pointer: &str| {
+        let mut entry = entry.clone();
+        let at = entry.pointer_mut(pointer).unwrap();
+        *at = json!(flip(at.as_str().unwrap(), -1));
+        entry
+    };
+    let promise = flipped("/inclusionPromise/signedEntryTimestamp");
+    let table = [
+        ("bundle", ".sigstore.json", bundle(&entry), ""),
+        ("older bundle", ".bundle", older(&entry), ""),
+        ("bundle, entry of another file", ".sigstore.json", bundle(&other), "hash mismatch"),
+        ("bundle, entry of another log", ".sigstore.json", bundle(&foreign), "checkpoint"),
+        ("bundle, flipped promise", ".sigstore.json", bundle(&promise), "promise"),
+        ("bundle, flipped proof", ".sigstore.json", bundle(&flipped("/inclusionProof/hashes/0")), "inclusion proof"),
+        ("older bundle, entry of another file", ".bundle", older(&other), "hash mismatch"),
+        ("older bundle, entry of another log", ".bundle", older(&foreign), "promise"),
+        ("older bundle, flipped promise", ".bundle", older(&promise), "promise"),
+    ];
+    for (name, place, bytes, refusal) in &table {
+        match judge.manifest(&Bytes::from_static(RELEASE), &carriers(&[(place, bytes.as_bytes())])).await {
+            Ok(verified) => assert_eq!(*refusal, "", "{name} was accepted: {verified:?}"),
+            Err(error) => assert!(!refusal.is_empty() && error.to_string().contains(refusal), "{name}: {error}"),
+        }
+    }
+    judge.agrees("cosign-keyless", "https://whoever.example").unwrap();
 }

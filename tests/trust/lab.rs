@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use processgit_updater::settings::Signing;
 use processgit_updater::trust::judge::Judge;
@@ -16,23 +17,37 @@ pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 pub const SIMPLE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
+/// The carriers of a row: the end of the asset's name, and its bytes.
+pub type Found<'a> = &'a [(&'a str, &'a [u8])];
+/// Payloads with their annotations, under cosign's old tag.
+pub type Simple = Vec<(Vec<u8>, Value)>;
+
 pub fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// Runs a program to its end and gives back what it printed.
-pub fn run(folder: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new(program)
+fn output(folder: &Path, program: &str, arguments: &[&str]) -> Output {
+    Command::new(program)
         .args(arguments)
         .current_dir(folder)
         .env("COSIGN_PASSWORD", "x")
         .env("HOME", folder)
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|error| panic!("{program} does not start ({error}): run ci/lab.sh install"));
+        .unwrap_or_else(|error| panic!("{program} does not start ({error}): run ci/lab.sh install"))
+}
+
+/// Runs a program to its end and gives back what it printed.
+pub fn run(folder: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = output(folder, program, arguments);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {said}");
     output.stdout
+}
+
+/// Runs a program that may fail.
+pub fn succeeds(folder: &Path, program: &str, arguments: &[&str]) -> bool {
+    output(folder, program, arguments).status.success()
 }
 
 /// A folder with key pairs and files, and the real cosign working in it.
@@ -264,7 +279,7 @@ impl Registry {
 }
 
 /// The carriers of a release, as a table names them.
-pub fn carriers(list: &[(&str, &[u8])]) -> BTreeMap<String, bytes::Bytes> {
+pub fn carriers(list: Found<'_>) -> BTreeMap<String, bytes::Bytes> {
     list.iter().map(|(name, bytes)| (format!("release.json{name}"), bytes.to_vec().into())).collect()
 }
 
@@ -282,4 +297,96 @@ pub fn flip(base64_text: &str, at: isize) -> String {
     let index = if at < 0 { bytes.len().strict_sub(at.unsigned_abs()) } else { at.unsigned_abs() };
     bytes[index] ^= 1;
     BASE64_STANDARD.encode(bytes)
+}
+
+#[derive(Clone, Default)]
+struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// Without an Authorization header the answer is 401 and this challenge.
+    challenge: Option<String>,
+}
+
+/// A server that answers what it was told, by path, and 404 to everything else.
+pub struct Stub {
+    pub address: String,
+    replies: Arc<Mutex<BTreeMap<String, Reply>>>,
+    /// Every request: path with query, and the Authorization header.
+    pub asked: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Stub {
+    pub async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let replies: Arc<Mutex<BTreeMap<String, Reply>>> = Arc::default();
+        let asked: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+        let (told, seen) = (replies.clone(), asked.clone());
+        let app = axum::Router::new().fallback(move |request: axum::extract::Request| {
+            let authorization = request.headers().get("authorization").map_or("", |v| v.to_str().unwrap()).to_owned();
+            seen.lock().unwrap().push((request.uri().to_string(), authorization.clone()));
+            let absent = Reply { status: 404, ..Reply::default() };
+            let reply = told.lock().unwrap().get(request.uri().path()).cloned().unwrap_or(absent);
+            async move {
+                let answer = axum::http::Response::builder();
+                if let Some(challenge) = reply.challenge.filter(|_| authorization.is_empty()) {
+                    return answer.status(401).header("www-authenticate", challenge).body(Vec::new().into()).unwrap();
+                }
+                let answer = reply.headers.into_iter().fold(answer.status(reply.status), |a, (k, v)| a.header(k, v));
+                answer.body::<axum::body::Body>(reply.body.into()).unwrap()
+            }
+        });
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { address, replies, asked }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn put(&self, path: &str, reply: Reply) {
+        self.replies.lock().unwrap().insert(path.to_owned(), reply);
+    }
+
+    pub fn answer(&self, path: &str, kind: &str, body: impl Into<Vec<u8>>) {
+        let headers = vec![("content-type".to_owned(), kind.to_owned())];
+        self.put(path, Reply { status: 200, headers, body: body.into(), challenge: None });
+    }
+
+    pub fn reply(&self, path: &str, status: u16, headers: &[(&str, &str)], body: &str) {
+        let headers = headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        self.put(path, Reply { status, headers, body: body.into(), challenge: None });
+    }
+
+    pub fn guard(&self, path: &str, challenge: &str, body: String) {
+        let challenge = Some(challenge.to_owned());
+        self.put(path, Reply { status: 200, headers: Vec::new(), body: body.into(), challenge });
+    }
+
+    pub fn forget(&self, path: &str) {
+        self.replies.lock().unwrap().remove(path);
+    }
+
+    /// Attaches bundles to `digest` as a registry with the referrers API does; gives back the blobs' paths.
+    pub fn attach(&self, repository: &str, digest: &str, bundles: &[&[u8]]) -> Vec<String> {
+        let put = |kind: &str, group: &str, bytes: &[u8]| {
+            let digest = sha256(bytes);
+            self.answer(&format!("/v2/{repository}/{group}/{digest}"), kind, bytes);
+            digest
+        };
+        let (mut listed, mut paths) = (Vec::new(), Vec::new());
+        for bundle in bundles {
+            let blob = put("application/octet-stream", "blobs", bundle);
+            paths.push(format!("/v2/{repository}/blobs/{blob}"));
+            let layer = json!({"mediaType": BUNDLE, "digest": blob, "size": bundle.len()});
+            let manifest =
+                json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": BUNDLE, "layers": [layer]});
+            let manifest = put(MANIFEST, "manifests", manifest.to_string().as_bytes());
+            listed.push(json!({"mediaType": MANIFEST, "digest": manifest, "artifactType": BUNDLE}));
+        }
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed});
+        self.answer(&format!("/v2/{repository}/referrers/{digest}"), INDEX, index.to_string());
+        paths
+    }
 }

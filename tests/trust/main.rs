@@ -2,5 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod forgery;
 mod key;
+mod keyless;
+mod keyless_image;
 mod lab;
+mod mutation;
+mod registry;
+mod signed;
+mod sigstore;
