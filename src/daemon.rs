@@ -94,6 +94,11 @@ async fn wait_for_signal() -> Result<(), ServeError> {
 fn options(settings: &Settings) -> Options {
     let health = &settings.health;
     Options {
+        snapshot_exclude: Vec::new(),
+        stop_services: Vec::new(),
+        hook_before_copy: None,
+        hook_after_restore: None,
+        own_container: None,
         app_name: settings.app_name.clone(),
         app_container: settings.app_container.clone(),
         app_service: settings.app_service.clone(),
@@ -136,7 +141,7 @@ fn ports(settings: &Settings, store: Store, judge: Arc<dyn Trust>) -> Result<Por
         compose: Arc::new(ComposeCli::from_environment()),
         probe: Arc::new(HttpProbe::new(settings.health.url.clone())),
         env: Arc::new(DeployedEnv::new(settings.env_file.clone())),
-        data: Arc::new(NoSnapshots::new(settings.snapshot.on)),
+        data: Arc::new(NoSnapshots),
         releases,
         trust: judge,
         journal,

@@ -28,7 +28,7 @@ pub use updates::{BODY_CAP, LOG_CHUNK};
 
 use crate::release::{Channel, Release, SourceError};
 use crate::update::job::Job;
-use crate::update::{Check, CheckRequest, Request, SubmitError, Updater};
+use crate::update::{Check, CheckRequest, Order, Request, SubmitError, Updater};
 
 /// The version of this program, as `/healthz`, `/status` and `--version` tell it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -52,7 +52,7 @@ pub trait Face: Send + Sync {
 #[async_trait]
 impl Face for Updater {
     async fn submit(&self, request: Request) -> Result<Job, SubmitError> {
-        Updater::submit(self, request).await
+        Updater::submit(self, Order::Update(request)).await
     }
     async fn job(&self, id: &str) -> Option<Arc<Job>> {
         Updater::job(self, id).await

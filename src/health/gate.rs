@@ -67,10 +67,11 @@ pub async fn pass(
     let mut pause = FIRST_PAUSE.min(settings.interval);
     let mut streak: Option<Streak> = None;
     let mut first: Option<Container> = None;
-    let mut last;
+    let mut last = "no observation was complete".to_owned();
     loop {
         match timeout_at(deadline, look(engine, probe, settings, candidate, demands, first.as_ref())).await {
-            Err(_) => last = "no observation was complete".to_owned(),
+            // The deadline cut this look off; what was seen before it is what there is to say.
+            Err(_) => {}
             Ok(Look::Hopeless(why)) => return Err(why),
             Ok(Look::NotYet(why, container)) => {
                 streak = None;

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 use semver::Version;
 
-use crate::update::job::{Job, JobId};
+use crate::update::job::{Job, JobId, Kind, State};
 use crate::update::ports::{Entry, Journal, JournalError};
 use crate::update::record::Record;
 use logs::Logs;
@@ -148,6 +148,31 @@ impl Journal for Store {
         let digest = digest.to_owned();
         self.with(move |db| {
             db.query_row("SELECT reason FROM known_bad WHERE digest = ?1", [&digest], |r| r.get(0)).optional()
+        })
+        .await
+    }
+
+    async fn last_committed(&self) -> Result<Option<(Job, Record)>, JournalError> {
+        self.with(|db| {
+            let mut query =
+                db.prepare("SELECT job, record FROM jobs WHERE ended = 1 AND record IS NOT NULL ORDER BY seq DESC")?;
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                let job: Job = parse(&row.get::<_, String>(0)?)?;
+                let changed_version = matches!(job.kind, Kind::Update | Kind::Rollback | Kind::Restore);
+                if job.state != State::Committed || !changed_version {
+                    continue;
+                }
+                let record: Record = parse(&row.get::<_, String>(1)?)?;
+                match record.plan.as_ref().map(|plan| plan.no_op || plan.stays) {
+                    // It left the version as it was.
+                    None | Some(true) => {}
+                    // Back already: there is nothing before that is known to be good.
+                    Some(false) if job.kind != Kind::Update => return Ok(None),
+                    Some(false) => return Ok(Some((job, record))),
+                }
+            }
+            Ok(None)
         })
         .await
     }

@@ -16,6 +16,12 @@ pub const OUTPUT_TAIL: usize = 16 * 1024;
 pub enum Kind {
     #[default]
     Update,
+    /// A snapshot by hand.
+    Snapshot,
+    /// The data of a snapshot, by hand.
+    Restore,
+    /// Back to the version before the last committed update, by hand.
+    Rollback,
 }
 
 /// Where a job stands. The names are the contract's.
@@ -170,6 +176,12 @@ pub struct Job {
     /// Every Docker operation was simulated.
     #[serde(default)]
     pub stub: bool,
+    /// The snapshot that was taken of the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// The snapshot that keeps what a failed version, or a failed restore, had written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_snapshot: Option<String>,
     /// What was verified, and how: one line each for the manifest and the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verified: Vec<Verified>,
@@ -212,6 +224,8 @@ impl Job {
             error: None,
             warnings: Vec::new(),
             stub,
+            snapshot: None,
+            failed_snapshot: None,
             verified: Vec::new(),
         }
     }

@@ -32,12 +32,58 @@ use crate::engine::label;
 use crate::release::{Channel, Release, SourceError};
 use book::{Book, HISTORY};
 use context::Context;
-use job::{Job, JobId};
-use ports::{Entry, JournalError, Options, Ports};
+use job::{Job, JobId, Kind};
+use ports::{DataError, Entry, ExportSink, JournalError, Options, Ports, SnapshotInfo};
 use record::Record;
 
-/// What `POST /update` asks for.
+/// What a job is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    Update(Request),
+    /// A snapshot of the data now; `hot`: without stopping the application, not consistent.
+    Snapshot {
+        hot: bool,
+    },
+    /// The data of this snapshot, with the version that wrote it if that is still to be had.
+    Restore {
+        snapshot: String,
+        accept_drift: bool,
+    },
+    /// The version before the last committed update, with the data of that moment or with today's.
+    Rollback {
+        with_data: bool,
+        accept_drift: bool,
+    },
+}
+
+impl Order {
+    fn kind(&self) -> Kind {
+        match self {
+            Order::Update(_) => Kind::Update,
+            Order::Snapshot { .. } => Kind::Snapshot,
+            Order::Restore { .. } => Kind::Restore,
+            Order::Rollback { .. } => Kind::Rollback,
+        }
+    }
+}
+
+/// What a rollback by hand would do: what a person is told before confirming.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackView {
+    pub from_version: Option<String>,
+    pub to_version: Option<String>,
+    pub to_image: String,
+    /// The snapshot of that moment.
+    pub snapshot: Option<String>,
+    /// What was written since, and would be kept as a snapshot of its own.
+    pub written_since: Option<ports::Distance>,
+    pub changes: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+/// What `POST /update` asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     pub target_tag: String,
     /// An older version than the one that runs is wanted.
@@ -188,7 +234,7 @@ impl Updater {
     ///
     /// # Errors
     /// A job is active, the process is stopping, or the journal cannot be written.
-    pub async fn submit(&self, request: Request) -> Result<Job, SubmitError> {
+    pub async fn submit(&self, order: Order) -> Result<Job, SubmitError> {
         let _one_at_a_time = self.inner.door.lock().await;
         if self.inner.stop.is_cancelled() {
             return Err(SubmitError::Stopping);
@@ -197,11 +243,12 @@ impl Updater {
             return Err(SubmitError::Busy(Box::new((*active).clone())));
         }
         let Inner { ports, options, book, .. } = &*self.inner;
-        let job = Job::new(JobId::random(), request.target_tag.clone(), ports.clock.now(), options.stub);
-        let record = Record::new(job.id.clone(), request);
+        let tag = if let Order::Update(request) = &order { request.target_tag.clone() } else { String::new() };
+        let job = Job { kind: order.kind(), ..Job::new(JobId::random(), tag, ports.clock.now(), options.stub) };
+        let record = Record::new(job.id.clone(), order);
         ports.journal.save(&job, &record, Entry::Accepted).await.map_err(|e| SubmitError::Journal(e.to_string()))?;
         book.add(job.clone());
-        tracing::info!(job = %job.id, tag = job.target_tag, "accepted");
+        tracing::info!(job = %job.id, kind = ?job.kind, tag = job.target_tag, "accepted");
         let (cx, stop) = (self.context(job.id.clone()), self.inner.stop.clone());
         self.inner.tasks.spawn(async move { run::run(&cx, record, &stop).await });
         Ok(job)
@@ -288,13 +335,82 @@ impl Updater {
             accept_drift: request.accept_drift,
             retry: false,
         };
-        let plan = survey::plan(ports, options, &wanted, &candidate, &deployment).await?;
+        let (wish, refusals) = survey::wish::update(ports, options, &wanted, &candidate, &deployment).await?;
+        let plan = survey::assemble::plan(ports, options, &deployment, wish, refusals).await?;
         check.allowed = true;
         check.up_to_date = plan.no_op;
         check.changes = plan.changes;
         check.drift = plan.drift;
         check.warnings = plan.warnings;
         Ok(())
+    }
+
+    /// What [`Order::Rollback`] would do, without any effect.
+    ///
+    /// # Errors
+    /// Why it would be refused.
+    pub async fn rollback_view(&self, with_data: bool) -> Result<RollbackView, String> {
+        let Inner { ports, options, .. } = &*self.inner;
+        let order = Order::Rollback { with_data, accept_drift: true };
+        let look = async {
+            let deployment = survey::deployment(ports, options).await?;
+            let wish = survey::wish::by_hand(ports, &order, &deployment).await?;
+            survey::assemble::plan(ports, options, &deployment, wish, Vec::new()).await
+        };
+        let plan = look.await.map_err(|refused| refused.to_string())?;
+        let written_since = match plan.restores() {
+            Some(id) => Some(ports.data.distance(id, &plan.data.copied).await.map_err(|e| e.to_string())?),
+            None => None,
+        };
+        Ok(RollbackView {
+            from_version: plan.previous.version.clone(),
+            to_version: Some(plan.target.version.clone()).filter(|v| !v.is_empty()),
+            to_image: plan.target.reference(),
+            snapshot: plan.restores().map(str::to_owned),
+            written_since,
+            changes: plan.changes,
+            warnings: plan.warnings,
+        })
+    }
+
+    /// Snapshots, newest first.
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    pub async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, DataError> {
+        self.inner.ports.data.list().await
+    }
+
+    /// Reads all of a snapshot and compares it with its manifest.
+    ///
+    /// # Errors
+    /// It differs, or cannot be read.
+    pub async fn verify_snapshot(&self, id: &str) -> Result<(), DataError> {
+        self.inner.ports.data.verify(id).await
+    }
+
+    /// Writes a snapshot as `tar.zst`.
+    ///
+    /// # Errors
+    /// It cannot be read, or the sink fails.
+    pub async fn export_snapshot(&self, id: &str, sink: ExportSink) -> Result<(), DataError> {
+        self.inner.ports.data.export(id, sink).await
+    }
+
+    /// Retention, now. Returns how many snapshots are left.
+    ///
+    /// # Errors
+    /// A job is active, or the repository cannot be changed.
+    pub async fn prune_snapshots(&self) -> Result<usize, DataError> {
+        let _no_job_begins = self.inner.door.lock().await;
+        if let Some(active) = self.active() {
+            return Err(DataError(format!("job {} is active ({}): prune when it has ended", active.id, active.state)));
+        }
+        let data = &self.inner.ports.data;
+        let last = self.inner.ports.journal.last_committed().await.map_err(|e| DataError(e.to_string()))?;
+        let pinned: Vec<String> = last.and_then(|(_, record)| record.learned.generation).into_iter().collect();
+        data.tidy(&JobId("by hand".into()), &pinned).await?;
+        Ok(data.list().await?.len())
     }
 
     /// The newest release of the channel.

@@ -12,7 +12,7 @@ use crate::envfile;
 /// Looks at engine and `.env`. An error means that nothing could be seen, never that nothing is there.
 pub async fn observe(cx: &Context, record: &Record, plan: &Plan) -> Result<Seen, String> {
     let engine = &cx.ports.engine;
-    let pinned = plan.target.pinned();
+    let pinned = plan.target.handle();
     let (containers, old, new, env) = tokio::join!(
         of_service(cx, plan),
         engine.image(&plan.previous.image_id),
@@ -62,7 +62,7 @@ fn env_seen(now: &Option<Vec<u8>>, change: &EnvChange) -> Env {
     let value = now.as_deref().and_then(|bytes| envfile::get(bytes, &change.key));
     match value {
         v if v == change.value_before => Env::KeyBefore,
-        Some(v) if v == change.value_after => Env::KeyAfter,
+        v if v == change.value_after => Env::KeyAfter,
         _ => Env::Other,
     }
 }

@@ -18,19 +18,31 @@ pub struct Target {
     pub repository: String,
     /// Written to `.env`.
     pub image_tag: String,
+    /// Empty for an image that was made here and has none.
     pub digest: String,
+    /// The image's id, where it ran here before: then it is not pulled if it is at hand, and its signature
+    /// was a matter of that time.
+    pub known_image: Option<String>,
     pub estimated_downtime_seconds: Option<u64>,
 }
 
 impl Target {
     /// `registry/repository:tag`, what Compose must resolve to.
     pub fn reference(&self) -> String {
+        if self.registry.is_empty() {
+            return format!("{}:{}", self.repository, self.image_tag);
+        }
         format!("{}/{}:{}", self.registry, self.repository, self.image_tag)
     }
 
     /// `registry/repository@sha256:…`, what is pulled.
     pub fn pinned(&self) -> String {
         format!("{}/{}@{}", self.registry, self.repository, self.digest)
+    }
+
+    /// How the engine knows it: by the id it had here, or by its digest.
+    pub fn handle(&self) -> String {
+        self.known_image.clone().unwrap_or_else(|| self.pinned())
     }
 }
 
@@ -76,28 +88,34 @@ pub struct EnvChange {
     pub after: Option<Vec<u8>>,
     /// The key's value before; `None`: it was absent.
     pub value_before: Option<String>,
-    pub value_after: String,
+    /// `None`: the key is taken out.
+    pub value_after: Option<String>,
 }
 
-/// A one-shot container of the new image.
+/// A command that runs once, in a service's surroundings: a migration, a hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Migration {
+pub struct OneShot {
+    /// An image id; `None`: the new image, which is not at hand while planning.
+    pub image: Option<String>,
     /// Argument vector; no shell runs it.
     pub command: Vec<String>,
-    /// From the resolved new configuration.
-    pub service: MigrationService,
+    /// From the service's resolved configuration.
+    pub surroundings: Surroundings,
+    /// The service's recorded mounts.
+    pub mounts: Vec<Mount>,
 }
 
-impl Migration {
+impl OneShot {
     /// For people, quoted as a shell would need it.
     pub fn text(&self) -> String {
         shell_words::join(&self.command)
     }
 }
 
-/// What the migration takes over from the service's resolved new configuration (HAZARDS 21).
+/// What a one-shot container takes over from the service's resolved configuration: for a migration from
+/// the *new* one, because the container that runs has the old image's environment in its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MigrationService {
+pub struct Surroundings {
     pub entrypoint: Option<Vec<String>>,
     pub environment: BTreeMap<String, String>,
     pub user: Option<String>,
@@ -113,41 +131,78 @@ pub struct MigrationService {
 }
 
 /// What happens to the data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DataPlan {
-    /// The application has no writable mount.
-    None,
-    /// It is copied: these mounts.
-    Copied(Vec<Mount>),
-    /// There is writable data and it is not copied; a rollback after the new version has begun cannot
-    /// put it back (HAZARDS 5).
-    NotCopied { mounts: Vec<Mount>, why: String },
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataPlan {
+    /// These mounts are copied before anything may write to them.
+    pub copied: Vec<Mount>,
+    /// Writable, and not copied: a rollback after the new version has begun cannot put them back.
+    pub uncovered: Vec<Mount>,
+    /// Why not.
+    pub why: String,
 }
 
 impl DataPlan {
     pub fn is_copied(&self) -> bool {
-        matches!(self, Self::Copied(_))
+        !self.copied.is_empty()
+    }
+
+    /// The application has no data.
+    pub fn is_empty(&self) -> bool {
+        self.copied.is_empty() && self.uncovered.is_empty()
     }
 
     /// What a person must be told when the data cannot be put back.
     pub fn uncovered(&self) -> Option<String> {
-        let Self::NotCopied { mounts, why } = self else { return None };
-        let list: Vec<_> = mounts.iter().map(|m| m.destination.as_str()).collect();
-        Some(format!("{} ({why})", list.join(", ")))
+        let list: Vec<_> = self.uncovered.iter().map(|m| m.destination.as_str()).collect();
+        (!list.is_empty()).then(|| format!("{} ({})", list.join(", "), self.why))
     }
+}
+
+/// What the job does with the data, beyond keeping it safe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Another version shall run.
+    #[default]
+    Update,
+    /// A snapshot shall exist.
+    Snapshot,
+    /// This generation's data shall be there again; with another version, or with the one that runs.
+    Restore { generation: String },
+}
+
+/// Commands for data that lives elsewhere, a database in another container for example.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooks {
+    /// After the application was stopped, before its data is copied.
+    pub before_copy: Option<OneShot>,
+    /// After data was put back.
+    pub after_restore: Option<OneShot>,
+}
+
+/// A container that writes to the application's data too, and is stopped with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Companion {
+    pub container_id: String,
+    pub name: String,
+    pub restart_policy: RestartPolicy,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
+    pub purpose: Purpose,
+    /// The very container that runs stays: no other version is wanted.
+    pub stays: bool,
+    /// Copied without stopping the application: not consistent.
+    pub hot_only: bool,
+    pub hooks: Hooks,
+    pub companions: Vec<Companion>,
     pub target: Target,
     pub project: Project,
     pub previous: Previous,
     pub env: EnvChange,
-    pub migration: Option<Migration>,
+    pub migration: Option<OneShot>,
     pub data: DataPlan,
-    /// All mounts of the application, for the migration.
-    pub mounts: Vec<Mount>,
     /// The target is what runs already: nothing is changed, only proven.
     pub no_op: bool,
     /// The image was at hand before, so a rollback leaves it.
@@ -165,7 +220,15 @@ pub struct Plan {
 impl Plan {
     /// The application is stopped before the swap, because its data is copied or migrated.
     pub fn stops_first(&self) -> bool {
-        !self.no_op && (self.migration.is_some() || self.data.is_copied())
+        !self.no_op && !self.hot_only && (self.migration.is_some() || self.data.is_copied())
+    }
+
+    /// The generation whose data shall be there again.
+    pub fn restores(&self) -> Option<&str> {
+        match &self.purpose {
+            Purpose::Restore { generation } => Some(generation),
+            Purpose::Update | Purpose::Snapshot => None,
+        }
     }
 }
 
@@ -216,17 +279,11 @@ fn compare(path: &str, old: &Value, new: &Value, differs: &mut impl FnMut(&str, 
     }
 }
 
-/// Takes the migration's surroundings from the service's resolved new configuration.
+/// Takes a one-shot container's surroundings from the service's resolved configuration.
 ///
 /// A service that reads `.env` itself (`env_file: .env`) still shows the old version there, because
 /// nothing has been written yet: the version key is set to the new value.
-pub fn migration_service(
-    config: &Value,
-    service: &str,
-    networks: Vec<String>,
-    key: &str,
-    version: &str,
-) -> MigrationService {
+pub fn surroundings(config: &Value, service: &str, networks: Vec<String>, key: &str, version: &str) -> Surroundings {
     let s = &config["services"][service];
     let mut environment = string_map(&s["environment"]);
     if let Some(value) = environment.get_mut(key) {
@@ -236,7 +293,7 @@ pub fn migration_service(
         Some((path, options)) => (path.to_owned(), options.to_owned()),
         None => (t, String::new()),
     });
-    MigrationService {
+    Surroundings {
         entrypoint: s["entrypoint"].is_array().then(|| strings(&s["entrypoint"])),
         environment,
         user: text(&s["user"]),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use semver::Version;
+use serde::{Deserialize, Serialize};
 
 use super::job::{CopyProgress, Job, JobId};
 use super::record::Record;
@@ -67,6 +69,8 @@ pub trait Journal: Send + Sync {
     async fn count(&self) -> Result<usize, JournalError>;
     /// Why this digest is known to be bad.
     async fn known_bad(&self, digest: &str) -> Result<Option<String>, JournalError>;
+    /// The last update that was committed and not gone back from, with its record.
+    async fn last_committed(&self) -> Result<Option<(Job, Record)>, JournalError>;
     async fn highest_committed(&self) -> Result<Option<Version>, JournalError>;
     /// Appends a line to the job's whole log (best effort, bounded; never waits for the disk).
     fn log(&self, job: &JobId, line: &str);
@@ -77,6 +81,48 @@ pub trait Journal: Send + Sync {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct DataError(pub String);
+
+/// What a copy is of: enough to have the matching version again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyLabel {
+    pub job: JobId,
+    pub version: Option<String>,
+    /// The reference that the configuration resolved to.
+    pub image: String,
+    pub image_id: String,
+    /// `repository@sha256:…`
+    pub repo_digest: Option<String>,
+    /// The version key's value in `.env`; `None`: it was absent.
+    pub env_value: Option<String>,
+}
+
+/// A snapshot, as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotInfo {
+    pub id: String,
+    pub created_at: Timestamp,
+    /// The application was stopped while it was taken.
+    pub consistent: bool,
+    pub reason: String,
+    /// Bytes of all files, and how many of them it does not share with an earlier snapshot.
+    pub bytes: u64,
+    pub own_bytes: u64,
+    pub entries: u64,
+    /// `None`: taken by something else.
+    pub label: Option<CopyLabel>,
+}
+
+/// How far the present data is from a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Distance {
+    /// Files that were changed, made or removed since.
+    pub files: u64,
+    /// Bytes of those that are there now.
+    pub bytes: u64,
+}
+
+/// Where an export is written to; blocking.
+pub type ExportSink = Box<dyn std::io::Write + Send>;
 
 /// What a finished copy is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,25 +143,59 @@ pub trait DataStore: Send + Sync {
     /// Is there room, and can everything be read and kept? Without effects.
     async fn preflight(&self, mounts: &[Mount]) -> Result<(), DataError>;
     /// First pass, the application running.
-    async fn hot(&self, job: &JobId, mounts: &[Mount], report: CopyReport) -> Result<(), DataError>;
-    /// Second pass, the application stopped: strict, durable, complete.
-    async fn cold(&self, job: &JobId, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError>;
+    async fn hot(&self, label: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<(), DataError>;
+    /// Second pass, the application stopped: strict, durable, complete. Done twice it is the same one.
+    async fn cold(&self, label: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError>;
+    /// A snapshot without stopping anything: not consistent.
+    async fn running(&self, label: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError>;
     /// Keeps the present state as a generation of its own, restores `generation` in place and verifies
     /// it. Returns the id of what was kept. Done twice it ends in the same state.
     async fn restore(
         &self,
-        job: &JobId,
+        label: &CopyLabel,
         generation: &str,
         mounts: &[Mount],
         report: CopyReport,
     ) -> Result<String, DataError>;
-    /// Retention; unfinished copies of this job are dropped.
-    async fn tidy(&self, job: &JobId) -> Result<(), DataError>;
+    /// Restores `generation` in place and verifies it, keeping nothing.
+    async fn load(&self, generation: &str, mounts: &[Mount], report: CopyReport) -> Result<(), DataError>;
+    /// Retention, sparing `pinned`; unfinished copies are dropped.
+    async fn tidy(&self, job: &JobId, pinned: &[String]) -> Result<(), DataError>;
+    /// Newest first.
+    async fn list(&self) -> Result<Vec<SnapshotInfo>, DataError>;
+    /// Reads all of it and compares it with its manifest.
+    async fn verify(&self, generation: &str) -> Result<(), DataError>;
+    /// How far the present data is from it. Content is not read.
+    async fn distance(&self, generation: &str, mounts: &[Mount]) -> Result<Distance, DataError>;
+    /// Writes it as `tar.zst`.
+    async fn export(&self, generation: &str, sink: ExportSink) -> Result<(), DataError>;
+}
+
+/// A command of the operator's, in the surroundings of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookSetting {
+    pub service: String,
+    pub command: Vec<String>,
+}
+
+impl HookSetting {
+    /// As the setting has it.
+    pub fn text(&self) -> String {
+        format!("{}: {}", self.service, shell_words::join(&self.command))
+    }
 }
 
 /// Settings of the update that are plain values.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Paths in the application's container that are not copied.
+    pub snapshot_exclude: Vec<String>,
+    /// Services or containers that write to the same data and are stopped with the application.
+    pub stop_services: Vec<String>,
+    pub hook_before_copy: Option<HookSetting>,
+    pub hook_after_restore: Option<HookSetting>,
+    /// The id, or its beginning, of the container this process runs in.
+    pub own_container: Option<String>,
     pub app_name: String,
     pub app_container: String,
     pub app_service: Option<String>,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Request;
+use super::Order;
 use super::job::JobId;
 use super::plan::Plan;
 use super::transition::Effect;
@@ -33,7 +33,7 @@ pub struct Learned {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub job: JobId,
-    pub request: Request,
+    pub order: Order,
     pub plan: Option<Plan>,
     pub heading: Heading,
     /// Effects whose intent was recorded.
@@ -55,10 +55,10 @@ impl Record {
     /// A job that could not be recovered in so many lives needs a person.
     pub const MAX_LIVES: u32 = 5;
 
-    pub fn new(job: JobId, request: Request) -> Self {
+    pub fn new(job: JobId, order: Order) -> Self {
         Self {
             job,
-            request,
+            order,
             plan: None,
             heading: Heading::There,
             begun: Vec::new(),

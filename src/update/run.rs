@@ -13,11 +13,12 @@ use super::context::Context;
 use super::effects::{self, EffectError};
 use super::job::State;
 use super::observe::observe;
-use super::plan::Plan;
+use super::plan::{Plan, Purpose};
 use super::ports::{Entry, JournalError};
 use super::record::{Heading, Record};
 use super::survey::{self, Refused};
 use super::transition::{self, Action, Effect, Seen, Verdict};
+use super::{Order, Request};
 
 /// How long an engine that does not answer is waited for, before a person is called.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -51,9 +52,21 @@ pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
 /// Planning has no effects, so nothing is recorded before it.
 async fn plan(cx: &Context, record: &mut Record) -> Result<(), Refused> {
     enter(cx, State::Planning);
+    let plan = match &record.order {
+        Order::Update(request) => plan_update(cx, request).await?,
+        order => plan_by_hand(cx, order).await?,
+    };
+    plan.changes.iter().for_each(|change| cx.say(change));
+    plan.drift.iter().for_each(|line| cx.say(&format!("accepted drift: {line}")));
+    plan.warnings.iter().for_each(|warning| cx.warn(warning));
+    record.plan = Some(plan);
+    Ok(())
+}
+
+async fn plan_update(cx: &Context, request: &Request) -> Result<Plan, Refused> {
     let (ports, options) = (&cx.ports, &cx.options);
     let (candidate, deployment) =
-        tokio::join!(survey::candidate(ports, &record.request.target_tag), survey::deployment(ports, options));
+        tokio::join!(survey::candidate(ports, &request.target_tag), survey::deployment(ports, options));
     let candidate = candidate?;
     cx.change(|job| {
         job.target_version = Some(candidate.manifest.version.to_string());
@@ -66,13 +79,25 @@ async fn plan(cx: &Context, record: &mut Record) -> Result<(), Refused> {
         job.previous_image = Some(deployment.container.image_ref.clone());
         job.previous_version = deployment.version_text();
     });
-    let plan = survey::plan(ports, options, &record.request, &candidate, &deployment).await?;
     cx.say(&format!("manifest signed by {} ({})", candidate.verified.identity, candidate.verified.carrier));
-    plan.changes.iter().for_each(|change| cx.say(change));
-    plan.drift.iter().for_each(|line| cx.say(&format!("accepted drift: {line}")));
-    plan.warnings.iter().for_each(|warning| cx.warn(warning));
-    record.plan = Some(plan);
-    Ok(())
+    let (wish, refusals) = survey::wish::update(ports, options, request, &candidate, &deployment).await?;
+    survey::assemble::plan(ports, options, &deployment, wish, refusals).await
+}
+
+async fn plan_by_hand(cx: &Context, order: &Order) -> Result<Plan, Refused> {
+    let (ports, options) = (&cx.ports, &cx.options);
+    let deployment = survey::deployment(ports, options).await?;
+    let wish = survey::wish::by_hand(ports, order, &deployment).await?;
+    let target = &wish.target;
+    cx.change(|job| {
+        job.target_tag.clone_from(&target.tag);
+        job.target_version = Some(target.version.clone()).filter(|v| !v.is_empty());
+        job.target_image = Some(target.reference());
+        job.target_digest = Some(target.digest.clone()).filter(|d| !d.is_empty());
+        job.previous_image = Some(deployment.container.image_ref.clone());
+        job.previous_version = deployment.version_text();
+    });
+    survey::assemble::plan(ports, options, &deployment, wish, Vec::new()).await
 }
 
 /// What is seen; `None` when asked to stop meanwhile. An engine that is away is waited for, because it
@@ -216,8 +241,9 @@ async fn turn(cx: &Context, record: &mut Record, why: &str) {
 async fn end(cx: &Context, record: &Record, verdict: Verdict) {
     let now = cx.ports.clock.now();
     let plan = record.plan.as_ref();
-    let committed =
-        plan.filter(|p| verdict.state == State::Committed && !p.no_op).and_then(|p| p.target.version.parse().ok());
+    let committed = plan
+        .filter(|p| verdict.state == State::Committed && !p.no_op && p.purpose == Purpose::Update)
+        .and_then(|p| p.target.version.parse().ok());
     let bad_digest = plan.filter(|_| record.new_version_is_bad()).map(|p| p.target.digest.clone());
     // The public job ends only after the journal knows it: whoever sees the end may start the next.
     let mut ended = cx.book.get(&cx.job.0).map(|job| (*job).clone());

@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::job::State;
-use super::plan::Plan;
+use super::plan::{Plan, Purpose};
 use super::record::{Heading, Record};
 
 /// Something done to the world. Each is idempotent or looks before it acts.
@@ -30,12 +30,22 @@ pub enum Effect {
     /// Restart policy `no`, so that nothing revives the stopped application.
     Disarm,
     Stop,
+    /// The operator's command before the data is copied.
+    HookBefore,
     /// Second copy, the application stopped.
     ColdCopy,
+    /// A copy without stopping anything, as a snapshot of its own.
+    CopyRunning,
     Migrate,
+    /// An earlier generation's data.
+    LoadData,
+    /// The operator's command after data was put back.
+    HookAfter,
     WriteEnv,
     /// Compose makes the new container.
     Swap,
+    /// The very container that was stopped runs again, and so do its companions.
+    Resume,
     /// Does the new version work?
     Gate,
     /// Remove guards; retention of images.
@@ -44,6 +54,7 @@ pub enum Effect {
     /// Whatever of the new version runs is stopped: its container, its migration.
     HaltNew,
     RestoreData,
+    HookRestored,
     RestoreEnv,
     /// Tags mean again what they meant; the old image is at hand.
     RestoreTags,
@@ -63,9 +74,12 @@ impl Effect {
         match self {
             Effect::Pull => State::Pulling,
             Effect::Verify | Effect::Guard => State::Verifying,
-            Effect::HotCopy | Effect::Disarm | Effect::Stop | Effect::ColdCopy => State::Snapshotting,
-            Effect::Migrate => State::Migrating,
-            Effect::WriteEnv | Effect::Swap => State::Swapping,
+            Effect::HotCopy | Effect::Disarm | Effect::Stop | Effect::HookBefore | Effect::ColdCopy => {
+                State::Snapshotting
+            }
+            Effect::CopyRunning => State::Snapshotting,
+            Effect::Migrate | Effect::LoadData | Effect::HookAfter => State::Migrating,
+            Effect::WriteEnv | Effect::Swap | Effect::Resume => State::Swapping,
             Effect::Gate | Effect::Tidy => State::Healthchecking,
             _ => State::RollingBack,
         }
@@ -73,12 +87,15 @@ impl Effect {
 
     /// It changes what the application depends on. Before the first of these, the way back is empty.
     fn touches(self) -> bool {
-        matches!(self, Effect::Disarm | Effect::Stop | Effect::Migrate | Effect::WriteEnv | Effect::Swap)
+        matches!(
+            self,
+            Effect::Disarm | Effect::Stop | Effect::Migrate | Effect::LoadData | Effect::WriteEnv | Effect::Swap
+        )
     }
 
-    /// The new version may have written data once this has begun.
-    fn starts_new(self) -> bool {
-        matches!(self, Effect::Migrate | Effect::Swap)
+    /// The data may be other than it was once this has begun.
+    fn changes_data(self) -> bool {
+        matches!(self, Effect::Migrate | Effect::LoadData | Effect::HookAfter | Effect::Swap | Effect::Resume)
     }
 }
 
@@ -161,19 +178,27 @@ pub fn way_there(plan: &Plan) -> Vec<Effect> {
     if plan.no_op {
         return vec![Gate];
     }
+    if plan.hot_only {
+        return vec![CopyRunning, Tidy];
+    }
     let copied = plan.data.is_copied();
     let stops = plan.stops_first();
+    let (moves, restores) = (!plan.stays, plan.restores().is_some());
     [
-        (true, Pull),
-        (true, Verify),
-        (true, Guard),
+        (moves, Pull),
+        (moves, Verify),
+        (moves, Guard),
         (copied, HotCopy),
         (stops, Disarm),
         (stops, Stop),
+        (copied && plan.hooks.before_copy.is_some(), HookBefore),
         (copied, ColdCopy),
         (plan.migration.is_some(), Migrate),
-        (true, WriteEnv),
-        (true, Swap),
+        (restores, LoadData),
+        (restores && plan.hooks.after_restore.is_some(), HookAfter),
+        (moves, WriteEnv),
+        (moves, Swap),
+        (stops && (plan.stays || !plan.companions.is_empty()), Resume),
         (true, Gate),
         (true, Tidy),
     ]
@@ -187,16 +212,22 @@ pub fn way_back(record: &Record) -> Vec<Effect> {
     use Effect::*;
     let began = |e: Effect| record.has_begun(e);
     let touched = touched(record);
+    let changed = record.begun.iter().any(|e| e.changes_data());
+    let plan = record.plan.as_ref();
+    // Taking a snapshot changes nothing that could be put back.
+    let restores = record.has_done(ColdCopy) && changed && plan.is_some_and(|p| p.purpose != Purpose::Snapshot);
+    let hooked = plan.is_some_and(|p| p.hooks.after_restore.is_some());
     [
-        (began(Migrate) || began(Swap), HaltNew),
-        (record.has_done(ColdCopy) && (began(Migrate) || began(Swap)), RestoreData),
+        (changed || began(HookBefore), HaltNew),
+        (restores, RestoreData),
+        (restores && hooked, HookRestored),
         (began(WriteEnv), RestoreEnv),
         (began(Pull), RestoreTags),
         // Even where nothing of ours has stopped it: somebody else may have.
         (touched, StartOld),
         (began(Disarm), Rearm),
         (touched, Prove),
-        (began(Pull), Sweep),
+        (!record.begun.is_empty(), Sweep),
     ]
     .into_iter()
     .filter_map(|(wanted, effect)| wanted.then_some(effect))
@@ -224,7 +255,7 @@ fn next_there(record: &Record, plan: &Plan, seen: &Seen) -> Action {
     let Some(effect) = way_there(plan).into_iter().find(|e| !record.has_done(*e)) else {
         return committed_or_turn(plan, seen);
     };
-    if record.interrupted && !matches!(effect, Effect::Gate | Effect::Tidy) {
+    if record.interrupted && !matches!(effect, Effect::Resume | Effect::Gate | Effect::Tidy) {
         let when = effect.state();
         return Action::Turn(format!(
             "the updater was interrupted during {when} ({} of {} lives)",
@@ -233,7 +264,9 @@ fn next_there(record: &Record, plan: &Plan, seen: &Seen) -> Action {
         ));
     }
     let surprise = match effect {
-        Effect::Disarm | Effect::Stop | Effect::WriteEnv | Effect::Swap => surprise_before(record, effect, seen),
+        Effect::Disarm | Effect::Stop | Effect::LoadData | Effect::WriteEnv | Effect::Swap => {
+            surprise_before(record, plan, effect, seen)
+        }
         Effect::Gate => surprise_at_gate(record, plan, seen),
         _ => None,
     };
@@ -250,15 +283,19 @@ enum Surprise {
 }
 
 /// Just before the application is touched the world is still as planned, or we turn back.
-fn surprise_before(record: &Record, effect: Effect, seen: &Seen) -> Option<Surprise> {
+fn surprise_before(record: &Record, plan: &Plan, effect: Effect, seen: &Seen) -> Option<Surprise> {
     let stopped_by_us = record.has_done(Effect::Stop);
     let why = match (seen.app, seen.env) {
         (App::Untouched { running: true }, _) if stopped_by_us => {
             "somebody started the application while it was stopped for the update"
         }
         (App::Untouched { .. }, _) if !seen.old_image && !stopped_by_us => "the image that runs was removed meanwhile",
-        (App::Untouched { .. }, _) if !seen.new_image => "the image that was pulled was removed meanwhile",
+        (App::Untouched { .. }, _) if !seen.new_image && !plan.stays => {
+            "the image that was pulled was removed meanwhile"
+        }
         (App::Untouched { .. }, Env::Before) => return None,
+        // Without another version `.env` is nobody's business.
+        (App::Untouched { .. }, _) if plan.stays => return None,
         (App::Untouched { .. }, Env::After) if effect == Effect::Swap => return None,
         (App::Untouched { .. }, Env::KeyAfter) if effect == Effect::Swap => return None,
         (App::Untouched { .. }, _) => "somebody edited .env meanwhile",
@@ -274,6 +311,10 @@ fn surprise_before(record: &Record, effect: Effect, seen: &Seen) -> Option<Surpr
 fn surprise_at_gate(record: &Record, plan: &Plan, seen: &Seen) -> Option<Surprise> {
     if plan.no_op {
         return None;
+    }
+    if plan.stays {
+        let why = "somebody replaced the application's container before it was proven";
+        return (!matches!(seen.app, App::Untouched { .. })).then(|| Surprise::Turn(why.to_owned()));
     }
     if record.interrupted && seen.since_swap > UNATTENDED_RESTORE_SECONDS && plan.data.is_copied() {
         return Some(Surprise::Fail(format!(
@@ -299,10 +340,11 @@ fn surprise_at_gate(record: &Record, plan: &Plan, seen: &Seen) -> Option<Surpris
 fn committed_or_turn(plan: &Plan, seen: &Seen) -> Action {
     let runs = match seen.app {
         App::New { running, .. } => running,
-        App::Untouched { running } => plan.no_op && running,
-        _ => false,
+        App::Untouched { running } => (plan.no_op || plan.stays) && (running || !plan.previous.baseline.running),
+        _ => plan.hot_only,
     };
-    let selected = matches!(seen.env, Env::After | Env::KeyAfter) || (plan.no_op && seen.env == Env::Before);
+    let selected =
+        plan.stays || matches!(seen.env, Env::After | Env::KeyAfter) || (plan.no_op && seen.env == Env::Before);
     if runs && selected {
         return Action::End(Verdict { state: State::Committed, error: None });
     }
@@ -331,7 +373,7 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
         App::Untouched { running } | App::OldAnew { running } => running || !plan.previous.baseline.running,
         _ => false,
     };
-    if !runs_old || !matches!(seen.env, Env::Before | Env::KeyBefore) {
+    if !runs_old || !(plan.stays || matches!(seen.env, Env::Before | Env::KeyBefore)) {
         return failed(
             plan,
             &format!(
@@ -341,7 +383,7 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
         );
     }
     match plan.data.uncovered() {
-        Some(uncovered) if record.begun.iter().any(|e| e.starts_new()) => end(
+        Some(uncovered) if record.begun.iter().any(|e| e.changes_data()) => end(
             State::Failed,
             format!(
                 "{why}. The old version runs again, but its data was not restored: the new version may have changed {uncovered}. \

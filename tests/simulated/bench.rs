@@ -19,7 +19,7 @@ use processgit_updater::trust::{Trust, TrustError};
 use processgit_updater::update::job::{Job, JobId, State, Verified};
 use processgit_updater::update::ports::{Entry, Journal, JournalError, Options, Ports};
 use processgit_updater::update::record::Record;
-use processgit_updater::update::{Request, Updater};
+use processgit_updater::update::{Order, Request, Updater};
 use serde_json::{Value, json};
 
 pub const KEY: &str = "PROCESSGIT_VERSION";
@@ -149,6 +149,9 @@ impl Journal for Mortal {
     async fn known_bad(&self, digest: &str) -> Result<Option<String>, JournalError> {
         self.journal.known_bad(digest).await
     }
+    async fn last_committed(&self) -> Result<Option<(Job, Record)>, JournalError> {
+        self.journal.last_committed().await
+    }
     async fn highest_committed(&self) -> Result<Option<semver::Version>, JournalError> {
         self.journal.highest_committed().await
     }
@@ -199,17 +202,18 @@ impl Installation {
             compose: shared.clone(),
             probe: shared.clone(),
             env: shared.clone(),
-            data: if self.scene.snapshots {
-                shared
-            } else {
-                Arc::new(processgit_updater::snapshot::NoSnapshots::new(false))
-            },
+            data: if self.scene.snapshots { shared } else { Arc::new(processgit_updater::snapshot::NoSnapshots) },
             releases: self.releases.clone(),
             trust: Arc::new(SimulatedTrust::new(Arc::new(Trusting), world.clone())),
             journal: Arc::new(Mortal { journal: self.journal.clone(), world: world.clone() }),
             clock: self.clock.clone(),
         };
         let options = Options {
+            snapshot_exclude: vec![],
+            stop_services: vec![],
+            hook_before_copy: None,
+            hook_after_restore: None,
+            own_container: None,
             app_name: "processgit".into(),
             app_container: "processgit".into(),
             app_service: None,
@@ -247,7 +251,7 @@ pub fn request() -> Request {
 }
 
 pub async fn submit_and_wait(updater: &Updater, request: Request) -> Job {
-    let job = updater.submit(request).await.expect("accepted");
+    let job = updater.submit(Order::Update(request)).await.expect("accepted");
     wait(updater, &job.id.0).await
 }
 

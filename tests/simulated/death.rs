@@ -5,6 +5,8 @@ use std::sync::Arc;
 use processgit_updater::engine::simulated::{Fate, NoFaults};
 use processgit_updater::update::job::State;
 
+use processgit_updater::update::Order;
+
 use crate::bench::{At, Installation, assert_invariants, request, submit_and_wait, wait};
 use crate::faults::{calls_of, scenes};
 
@@ -12,7 +14,7 @@ use crate::faults::{calls_of, scenes};
 async fn live_until_death(installation: &Installation, faults: Arc<At>, begin: bool) -> bool {
     let (updater, world) = installation.process(faults).await;
     let id = if begin {
-        updater.submit(request()).await.expect("accepted").id.0
+        updater.submit(Order::Update(request())).await.expect("accepted").id.0
     } else {
         match updater.active() {
             Some(job) => job.id.0.clone(),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use processgit_updater::engine::simulated::{Behaviour, Fate};
 use processgit_updater::update::job::State;
 
+use processgit_updater::update::Order;
+
 use crate::bench::{At, Installation, Recorder, Scene, assert_invariants, occurrences, request, wait};
 
 /// The kinds of job.
@@ -41,7 +43,7 @@ async fn every_call_may_fail() {
                 let installation = Installation::new(scene.clone());
                 let (updater, world) = installation.process(At::nth(&call, nth, fate.clone())).await;
                 let _ = &world;
-                let Ok(job) = updater.submit(request()).await else { continue };
+                let Ok(job) = updater.submit(Order::Update(request())).await else { continue };
                 let job = wait(&updater, &job.id.0).await;
                 assert_invariants(&installation, &job, &context);
                 assert_ne!(job.state, State::Failed, "{context}: one fault is never fatal: {:?}", job.error);

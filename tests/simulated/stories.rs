@@ -6,6 +6,8 @@ use processgit_updater::engine::simulated::{Behaviour, NoFaults};
 use processgit_updater::update::job::State;
 use serde_json::json;
 
+use processgit_updater::update::Order;
+
 use crate::bench::{Installation, Scene, assert_invariants, request, submit_and_wait};
 
 struct Story {
@@ -179,7 +181,7 @@ async fn the_same_digest_again_changes_nothing() {
 async fn of_twenty_requests_at_once_one_is_accepted() {
     let installation = Installation::new(Scene::default());
     let (updater, _) = installation.process(Arc::new(NoFaults)).await;
-    let all = (0..20).map(|_| updater.submit(request()));
+    let all = (0..20).map(|_| updater.submit(Order::Update(request())));
     let accepted = futures_util::future::join_all(all).await.into_iter().filter(Result::is_ok).count();
     assert_eq!(accepted, 1);
 }

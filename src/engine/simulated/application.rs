@@ -9,13 +9,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{Behaviour, Simulated};
+use super::{Behaviour, Simulated, World};
 use crate::engine::{Container, Mount, RunState};
 use crate::health::{Answer, Probe};
 use crate::release::manifest::Manifest;
 use crate::trust::{Trust, TrustError};
 use crate::update::job::{CopyProgress, JobId, Verified};
-use crate::update::ports::{CopyReport, DataError, DataStore, EnvError, EnvStore, Generation};
+use crate::update::ports::{
+    CopyLabel, CopyReport, DataError, DataStore, Distance, EnvError, EnvStore, ExportSink, Generation, SnapshotInfo,
+};
 
 impl From<String> for EnvError {
     fn from(why: String) -> Self {
@@ -80,42 +82,105 @@ impl DataStore for Simulated {
         self.call("data.preflight", |_| Ok(())).await
     }
 
-    async fn hot(&self, _job: &JobId, _mounts: &[Mount], report: CopyReport) -> Result<(), DataError> {
+    async fn hot(&self, _label: &CopyLabel, _mounts: &[Mount], report: CopyReport) -> Result<(), DataError> {
         report(CopyProgress { files: 1, bytes: 1, rate: 1 });
         self.call("data.hot", |_| Ok(())).await
     }
 
-    async fn cold(&self, job: &JobId, _mounts: &[Mount], _report: CopyReport) -> Result<Generation, DataError> {
-        self.call("data.cold", |w| {
-            let id = format!("gen-{job}");
-            w.generations.insert(id.clone(), w.data.clone());
-            Ok(Generation { id, files: 1, bytes: 1 })
-        })
-        .await
+    async fn cold(&self, label: &CopyLabel, _mounts: &[Mount], _report: CopyReport) -> Result<Generation, DataError> {
+        let now = self.clock.now();
+        self.call("data.cold", |w| Ok(w.keep(&format!("gen-{}", label.job), label, now, true))).await
+    }
+
+    async fn running(
+        &self,
+        label: &CopyLabel,
+        _mounts: &[Mount],
+        _report: CopyReport,
+    ) -> Result<Generation, DataError> {
+        let now = self.clock.now();
+        self.call("data.running", |w| Ok(w.keep(&format!("hot-{}", label.job), label, now, false))).await
     }
 
     async fn restore(
         &self,
-        job: &JobId,
+        label: &CopyLabel,
         generation: &str,
         _mounts: &[Mount],
         _report: CopyReport,
     ) -> Result<String, DataError> {
+        let now = self.clock.now();
         self.call("data.restore", |w| {
-            let kept = format!("failed-{job}");
-            let data =
-                w.generations.get(generation).cloned().ok_or_else(|| format!("there is no snapshot {generation}"))?;
+            let kept = format!("failed-{}", label.job);
             // Restoring a second time must not overwrite what was kept with what was restored.
-            let present = w.data.clone();
-            w.generations.entry(kept.clone()).or_insert(present);
-            w.data = data;
+            if !w.generations.contains_key(&kept) {
+                w.keep(&kept, label, now, true);
+            }
+            w.load(generation)?;
             Ok(kept)
         })
         .await
     }
 
-    async fn tidy(&self, _job: &JobId) -> Result<(), DataError> {
+    async fn load(&self, generation: &str, _mounts: &[Mount], _report: CopyReport) -> Result<(), DataError> {
+        self.call("data.load", |w| w.load(generation)).await
+    }
+
+    async fn tidy(&self, _job: &JobId, _pinned: &[String]) -> Result<(), DataError> {
         self.call("data.tidy", |_| Ok(())).await
+    }
+
+    async fn list(&self) -> Result<Vec<SnapshotInfo>, DataError> {
+        self.call("data.list", |w| {
+            let mut list: Vec<SnapshotInfo> = w.generations.values().map(|(info, _)| info.clone()).collect();
+            list.sort_by_key(|info| std::cmp::Reverse(info.created_at));
+            Ok(list)
+        })
+        .await
+    }
+
+    async fn verify(&self, generation: &str) -> Result<(), DataError> {
+        self.call("data.verify", |w| w.generation(generation).map(|_| ())).await
+    }
+
+    async fn distance(&self, generation: &str, _mounts: &[Mount]) -> Result<Distance, DataError> {
+        self.call("data.distance", |w| {
+            let same = *w.generation(generation)? == w.data;
+            Ok(if same { Distance::default() } else { Distance { files: 1, bytes: 1 } })
+        })
+        .await
+    }
+
+    async fn export(&self, generation: &str, mut sink: ExportSink) -> Result<(), DataError> {
+        let data = self.call("data.export", |w| w.generation(generation).cloned()).await?;
+        sink.write_all(data.as_bytes()).map_err(|e| DataError(e.to_string()))
+    }
+}
+
+impl World {
+    fn keep(&mut self, id: &str, label: &CopyLabel, now: jiff::Timestamp, consistent: bool) -> Generation {
+        let bytes = self.data.len() as u64;
+        let info = SnapshotInfo {
+            id: id.to_owned(),
+            created_at: now,
+            consistent,
+            reason: "simulated".into(),
+            bytes,
+            own_bytes: bytes,
+            entries: 1,
+            label: Some(label.clone()),
+        };
+        self.generations.insert(id.to_owned(), (info, self.data.clone()));
+        Generation { id: id.to_owned(), files: 1, bytes }
+    }
+
+    fn generation(&self, id: &str) -> Result<&String, DataError> {
+        self.generations.get(id).map(|(_, data)| data).ok_or_else(|| DataError(format!("there is no snapshot {id:?}")))
+    }
+
+    fn load(&mut self, id: &str) -> Result<(), DataError> {
+        self.data = self.generation(id)?.clone();
+        Ok(())
     }
 }
 

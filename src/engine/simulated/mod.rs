@@ -19,6 +19,7 @@ use jiff::Timestamp;
 
 use super::{Container, EngineError, Healthcheck, Image, Mount, MountKind, RestartPolicy, RunState, label};
 use crate::clock::Clock;
+use crate::update::ports::SnapshotInfo;
 
 /// How an image's application behaves when it is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,7 +109,8 @@ pub struct World {
     pub env: Option<Vec<u8>>,
     /// What is in the application's volume.
     pub data: String,
-    pub generations: BTreeMap<String, String>,
+    /// Snapshots: what they are, and the data they hold.
+    pub generations: BTreeMap<String, (SnapshotInfo, String)>,
     /// How images that are pulled will behave, by digest.
     pub behaviours: BTreeMap<String, Behaviour>,
     /// The version that the next pull brings.

@@ -9,22 +9,52 @@ use crate::update::plan::Plan;
 /// With `restart: always` an engine or machine restart would start the old version on half-migrated
 /// data. Compose does not notice the change.
 pub async fn disarm(cx: &Context, plan: &Plan) -> Result {
-    Ok(cx.ports.engine.set_restart_policy(&plan.previous.container_id, &RestartPolicy::never()).await?)
+    for (id, ..) in stopped_together(plan) {
+        cx.ports.engine.set_restart_policy(id, &RestartPolicy::never()).await?;
+    }
+    Ok(())
 }
 
-/// The policy it had, if that very container still stands.
+/// The policies they had; the companions run again. Of the application's container only if that very one
+/// still stands.
 pub async fn rearm(cx: &Context, plan: &Plan) -> Result {
-    let id = &plan.previous.container_id;
-    match cx.ports.engine.container(id).await? {
-        Some(_) => Ok(cx.ports.engine.set_restart_policy(id, &plan.previous.restart_policy).await?),
-        None => Ok(()),
+    let engine = &cx.ports.engine;
+    for (id, name, policy) in stopped_together(plan) {
+        let is_companion = *id != plan.previous.container_id;
+        if engine.container(id).await?.is_none() {
+            continue;
+        }
+        engine.set_restart_policy(id, policy).await?;
+        if is_companion {
+            cx.say(&format!("starting {name}"));
+            engine.start(id).await?;
+        }
     }
+    Ok(())
+}
+
+/// What was stopped runs again, where no other version was wanted; and the companions in any case.
+pub async fn resume(cx: &Context, plan: &Plan) -> Result {
+    if plan.stays && plan.previous.baseline.running {
+        cx.say(&format!("starting {}", plan.previous.container_name));
+        cx.ports.engine.start(&plan.previous.container_id).await?;
+    }
+    rearm(cx, plan).await
+}
+
+/// The application's container, then its companions: id, name, restart policy.
+fn stopped_together(plan: &Plan) -> impl Iterator<Item = (&String, &String, &RestartPolicy)> {
+    let previous = &plan.previous;
+    let companions = plan.companions.iter().map(|c| (&c.container_id, &c.name, &c.restart_policy));
+    std::iter::once((&previous.container_id, &previous.container_name, &previous.restart_policy)).chain(companions)
 }
 
 /// Stops it gracefully and observes that it has exited.
 pub async fn stop(cx: &Context, plan: &Plan) -> Result {
-    cx.say(&format!("stopping {}", plan.previous.container_name));
-    cx.ports.engine.stop(&plan.previous.container_id, None).await?;
+    for (id, name, _) in stopped_together(plan) {
+        cx.say(&format!("stopping {name}"));
+        cx.ports.engine.stop(id, None).await?;
+    }
     require_stopped(cx, plan, "stopping it").await
 }
 

@@ -4,37 +4,72 @@ use super::app::require_stopped;
 use super::{EffectError, Result};
 use crate::engine::Mount;
 use crate::update::context::Context;
-use crate::update::plan::{DataPlan, Plan};
+use crate::update::plan::Plan;
+use crate::update::ports::{CopyLabel, Generation};
 use crate::update::record::Learned;
 
 fn mounts(plan: &Plan) -> &[Mount] {
-    match &plan.data {
-        DataPlan::Copied(mounts) => mounts,
-        DataPlan::None | DataPlan::NotCopied { .. } => &[],
+    &plan.data.copied
+}
+
+/// What the copy is of: enough to have the matching version again.
+fn label(cx: &Context, plan: &Plan) -> CopyLabel {
+    let previous = &plan.previous;
+    CopyLabel {
+        job: cx.job.clone(),
+        version: previous.version.clone(),
+        image: previous.image_ref.clone(),
+        image_id: previous.image_id.clone(),
+        repo_digest: previous.repo_digest.clone(),
+        env_value: plan.env.value_before.clone(),
     }
 }
 
+/// First pass: most of the work, while the application runs.
 pub async fn hot_copy(cx: &Context, plan: &Plan) -> Result {
     cx.say("copying the data while the application runs");
-    cx.ports.data.hot(&cx.job, mounts(plan), cx.copying()).await.map_err(EffectError::other)
+    cx.ports.data.hot(&label(cx, plan), mounts(plan), cx.copying()).await.map_err(EffectError::other)
 }
 
 /// What changed since the hot copy; complete and durable before anything else is done.
 pub async fn cold_copy(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
-    let generation = cx.ports.data.cold(&cx.job, mounts(plan), cx.copying()).await.map_err(EffectError::other)?;
+    let copied = cx.ports.data.cold(&label(cx, plan), mounts(plan), cx.copying()).await;
+    let generation = copied.map_err(EffectError::other)?;
     require_stopped(cx, plan, "copying its data").await?;
-    cx.say(&format!("snapshot {}: {} files, {} bytes", generation.id, generation.files, generation.bytes));
-    learned.generation = Some(generation.id);
+    taken(cx, generation, learned);
     Ok(())
 }
 
-/// Puts the data back as it was when the application stopped; what the new version wrote is kept.
+/// A snapshot of the running application: no moment at which it had exactly this data.
+pub async fn copy_running(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
+    let copied = cx.ports.data.running(&label(cx, plan), mounts(plan), cx.copying()).await;
+    taken(cx, copied.map_err(EffectError::other)?, learned);
+    Ok(())
+}
+
+fn taken(cx: &Context, generation: Generation, learned: &mut Learned) {
+    let Generation { id, files, bytes } = generation;
+    cx.say(&format!("snapshot {id}: {files} files, {bytes} bytes"));
+    cx.change(|job| job.snapshot = Some(id.clone()));
+    learned.generation = Some(id);
+}
+
+/// An earlier generation's data; what was there has just been copied.
+pub async fn load(cx: &Context, plan: &Plan) -> Result {
+    let Some(generation) = plan.restores() else { return Ok(()) };
+    cx.say(&format!("restoring the data of snapshot {generation}"));
+    cx.ports.data.load(generation, mounts(plan), cx.copying()).await.map_err(EffectError::other)?;
+    require_stopped(cx, plan, "restoring its data").await
+}
+
+/// Puts the data back as it was when the application stopped; what was written since is kept.
 pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let Some(generation) = learned.generation.clone() else { return Ok(()) };
     cx.say(&format!("restoring the data from snapshot {generation}"));
-    let kept =
-        cx.ports.data.restore(&cx.job, &generation, mounts(plan), cx.copying()).await.map_err(EffectError::other)?;
-    cx.say(&format!("what the new version wrote is kept as snapshot {kept}"));
+    let kept = cx.ports.data.restore(&label(cx, plan), &generation, mounts(plan), cx.copying()).await;
+    let kept = kept.map_err(EffectError::other)?;
+    cx.say(&format!("what was written since is kept as snapshot {kept}"));
+    cx.change(|job| job.failed_snapshot = Some(kept.clone()));
     learned.failed_generation = Some(kept);
     Ok(())
 }

@@ -7,26 +7,32 @@ use crate::update::context::Context;
 use crate::update::plan::Plan;
 use crate::update::record::Learned;
 
-/// Pulls exactly the digest and makes the tag that Compose will resolve to mean it.
+/// Pulls exactly the digest and makes the tag that Compose will resolve to mean it. An image that ran here
+/// before is taken as it is, if it is still at hand.
 pub async fn pull(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
-    let pinned = plan.target.pinned();
-    if cx.ports.engine.image(&pinned).await?.is_none() {
+    let (pinned, handle) = (plan.target.pinned(), plan.target.handle());
+    if cx.ports.engine.image(&handle).await?.is_some() {
+        cx.say(&format!("{handle} is at hand"));
+    } else if plan.target.digest.is_empty() {
+        return Err(EffectError::other(format!(
+            "image {handle} ({}) was removed, and it has no repository digest by which it could be pulled again",
+            plan.target.reference()
+        )));
+    } else {
         cx.say(&format!("pulling {pinned}"));
         let (layers, shown) = cx.layers();
         let pulled = cx.ports.engine.pull(&pinned, layers).await;
         let _ = shown.await;
         pulled?;
-    } else {
-        cx.say(&format!("{pinned} is at hand"));
     }
     let image = at_hand(cx, plan).await?;
+    cx.ports.engine.tag(&image.id, &plan.target.reference()).await?;
     learned.new_image_id = Some(image.id);
-    cx.ports.engine.tag(&pinned, &plan.target.reference()).await?;
     Ok(())
 }
 
 async fn at_hand(cx: &Context, plan: &Plan) -> Result<Image> {
-    let pinned = plan.target.pinned();
+    let pinned = plan.target.handle();
     let image = cx.ports.engine.image(&pinned).await?;
     image.ok_or_else(|| EngineError::NotFound(format!("image {pinned}, although it was just pulled,")).into())
 }
@@ -43,6 +49,10 @@ pub async fn verify(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
             target.pinned(),
             image.id
         )));
+    }
+    if target.known_image.is_some() {
+        cx.say("this image ran here before: its signature was demanded then");
+        return Ok(());
     }
     if !image.repo_digests.iter().any(|d| d.ends_with(&format!("@{}", target.digest))) {
         return Err(EffectError::other(format!(
@@ -162,6 +172,10 @@ async fn untag_unless_used(cx: &Context, reference: &str) -> Result {
 /// After a rollback: guards go, and the image that only this job wanted.
 pub async fn sweep(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     remove_ours(cx).await?;
+    cx.ports.data.tidy(&cx.job, &pinned_generations(cx).await).await.map_err(EffectError::other)?;
+    if plan.stays || plan.hot_only {
+        return Ok(());
+    }
     if plan.had_image || learned.new_image_id.as_ref() == Some(&plan.previous.image_id) {
         return Ok(());
     }
@@ -169,7 +183,7 @@ pub async fn sweep(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
         untag_unless_used(cx, &plan.target.reference()).await?;
     }
     untag_unless_used(cx, &plan.target.pinned()).await?;
-    cx.ports.data.tidy(&cx.job).await.map_err(EffectError::other)
+    Ok(())
 }
 
 /// A guard that cannot be removed is no reason to undo a healthy update, but worth some tries.
@@ -188,11 +202,19 @@ pub async fn tidy(cx: &Context, plan: &Plan) -> Result {
     if let Err(e) = removed {
         cx.warn(&format!("a container of this job could not be removed; it goes at the next start: {e}"));
     }
-    if let Err(e) = cx.ports.data.tidy(&cx.job).await {
+    if let Err(e) = cx.ports.data.tidy(&cx.job, &pinned_generations(cx).await).await {
         cx.warn(&format!("old snapshots could not be pruned: {e}"));
     }
-    retire_images(cx, plan).await;
+    if !plan.stays && !plan.hot_only {
+        retire_images(cx, plan).await;
+    }
     Ok(())
+}
+
+/// Snapshots that retention must leave: the one a rollback by hand would want.
+async fn pinned_generations(cx: &Context) -> Vec<String> {
+    let last = cx.ports.journal.last_committed().await.ok().flatten();
+    last.and_then(|(_, record)| record.learned.generation).into_iter().collect()
 }
 
 /// Every container that carries this job's label.

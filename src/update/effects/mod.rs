@@ -5,7 +5,7 @@ mod app;
 mod data;
 mod gate;
 mod image;
-mod migrate;
+mod oneshot;
 mod swap;
 
 pub use app::{is_half_swapped, of_service};
@@ -42,10 +42,15 @@ pub async fn perform(effect: Effect, cx: &Context, record: &Record, plan: &Plan,
         Effect::HotCopy => data::hot_copy(cx, plan).await,
         Effect::Disarm => app::disarm(cx, plan).await,
         Effect::Stop => app::stop(cx, plan).await,
+        Effect::HookBefore => oneshot::before_copy(cx, plan, learned).await,
         Effect::ColdCopy => data::cold_copy(cx, plan, learned).await,
-        Effect::Migrate => migrate::migrate(cx, plan, learned).await,
+        Effect::CopyRunning => data::copy_running(cx, plan, learned).await,
+        Effect::Migrate => oneshot::migrate(cx, plan, learned).await,
+        Effect::LoadData => data::load(cx, plan).await,
+        Effect::HookAfter | Effect::HookRestored => oneshot::after_restore(cx, plan, learned).await,
         Effect::WriteEnv => swap::write_env(cx, plan).await,
         Effect::Swap => swap::swap(cx, plan, learned).await,
+        Effect::Resume => app::resume(cx, plan).await,
         Effect::Gate => gate::gate(cx, plan, learned).await,
         Effect::Tidy => image::tidy(cx, plan).await,
 

@@ -12,7 +12,8 @@ use crate::update::transition::Effect;
 /// The version key, atomically and durably.
 pub async fn write_env(cx: &Context, plan: &Plan) -> Result {
     let change = &plan.env;
-    cx.say(&format!("{}: {}={}", cx.ports.env.path(), change.key, change.value_after));
+    let value = change.value_after.as_deref().unwrap_or("(absent)");
+    cx.say(&format!("{}: {}={value}", cx.ports.env.path(), change.key));
     cx.ports.env.write(change.after.as_deref()).await.map_err(EffectError::other)
 }
 

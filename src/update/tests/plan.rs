@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use crate::update::plan::{changes_beyond_version, followers, migration_service};
+use crate::update::plan::{changes_beyond_version, followers, surroundings};
 
 #[test]
 fn only_image_and_version_may_change() {
@@ -45,7 +45,7 @@ fn a_migration_gets_the_new_environment_and_nothing_that_routes() {
         "environment": {"PROCESSGIT_VERSION": "1.0", "DB": "db", "EMPTY": null},
         "entrypoint": ["/init", "--"], "extra_hosts": ["db=10.0.0.1"], "tmpfs": ["/tmp:size=1m", "/run"], "cap_drop": ["ALL"]
     }}});
-    let service = migration_service(&config, "app", vec!["net".into()], "PROCESSGIT_VERSION", "1.1");
+    let service = surroundings(&config, "app", vec!["net".into()], "PROCESSGIT_VERSION", "1.1");
     assert_eq!(service.environment.get("PROCESSGIT_VERSION").map(String::as_str), Some("1.1"));
     assert_eq!(service.environment.keys().collect::<Vec<_>>(), ["DB", "PROCESSGIT_VERSION"]);
     assert_eq!(service.user.as_deref(), Some("1000:1000"));

@@ -1,11 +1,13 @@
 use jiff::Timestamp;
 
 use crate::engine::{Healthcheck, Mount, MountKind, Project, RestartPolicy};
-use crate::update::Request;
 use crate::update::job::{JobId, State};
-use crate::update::plan::{Baseline, DataPlan, EnvChange, Migration, MigrationService, Plan, Previous, Target};
+use crate::update::plan::{
+    Baseline, DataPlan, EnvChange, Hooks, OneShot, Plan, Previous, Purpose, Surroundings, Target,
+};
 use crate::update::record::{Heading, Record};
 use crate::update::transition::{Action, App, Effect, Env, Seen, next, way_back, way_there};
+use crate::update::{Order, Request};
 
 fn plan() -> Plan {
     let data = Mount {
@@ -17,6 +19,11 @@ fn plan() -> Plan {
         subpath: String::new(),
     };
     Plan {
+        purpose: Purpose::Update,
+        stays: false,
+        hot_only: false,
+        hooks: Hooks::default(),
+        companions: vec![],
         target: Target {
             tag: "v2".into(),
             version: "2.0.0".into(),
@@ -24,6 +31,7 @@ fn plan() -> Plan {
             repository: "a".into(),
             image_tag: "2".into(),
             digest: "sha256:2".into(),
+            known_image: None,
             estimated_downtime_seconds: None,
         },
         project: Project {
@@ -50,11 +58,15 @@ fn plan() -> Plan {
             before: None,
             after: None,
             value_before: Some("1".into()),
-            value_after: "2".into(),
+            value_after: Some("2".into()),
         },
-        migration: Some(Migration { command: vec!["m".into()], service: MigrationService::default() }),
-        data: DataPlan::Copied(vec![data]),
-        mounts: vec![],
+        migration: Some(OneShot {
+            image: None,
+            command: vec!["m".into()],
+            surroundings: Surroundings::default(),
+            mounts: vec![],
+        }),
+        data: DataPlan { copied: vec![data], uncovered: vec![], why: String::new() },
         no_op: false,
         had_image: false,
         tag_meant: None,
@@ -66,8 +78,8 @@ fn plan() -> Plan {
 }
 
 fn record() -> Record {
-    let request = Request { target_tag: "v2".into(), allow_downgrade: false, accept_drift: false, retry: false };
-    Record { plan: Some(plan()), ..Record::new(JobId("job_1".into()), request) }
+    let request = Request { target_tag: "v2".into(), ..Request::default() };
+    Record { plan: Some(plan()), ..Record::new(JobId("job_1".into()), Order::Update(request)) }
 }
 
 /// Everything up to, not including, `effect` is done.
@@ -91,7 +103,7 @@ const NEW: App = App::New { running: true, ours: true };
 fn the_way_there_follows_the_plan() {
     use Effect::*;
     let full = plan();
-    let no_data = Plan { data: DataPlan::None, ..plan() };
+    let no_data = Plan { data: DataPlan::default(), ..plan() };
     let plain = Plan { migration: None, ..no_data.clone() };
     for (name, plan, expected) in [
         (
@@ -188,7 +200,7 @@ fn old_data_is_not_restored_unattended_after_an_hour() {
     let Action::End(verdict) = next(&record, &late) else { panic!("an end") };
     assert_eq!(verdict.state, State::Failed);
     assert!(verdict.error.unwrap().contains("the updater was away for 60 minutes after the swap"));
-    record.plan = Some(Plan { data: DataPlan::None, ..plan() });
+    record.plan = Some(Plan { data: DataPlan::default(), ..plan() });
     assert_eq!(next(&record, &late), Action::Do(Effect::Gate), "without data there is nothing to lose");
 }
 
@@ -202,11 +214,8 @@ fn verdicts_need_an_observation() {
     back.done.extend(way_back(&back));
     back.begun.clone_from(&back.done);
     let uncovered = |mut record: Record| {
-        let mounts = match plan().data {
-            DataPlan::Copied(mounts) => mounts,
-            _ => vec![],
-        };
-        record.plan = Some(Plan { data: DataPlan::NotCopied { mounts, why: "off".into() }, ..plan() });
+        let data = DataPlan { copied: vec![], uncovered: plan().data.copied, why: "off".into() };
+        record.plan = Some(Plan { data, ..plan() });
         record
     };
     let old = App::OldAnew { running: true };

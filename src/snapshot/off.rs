@@ -1,0 +1,59 @@
+//! No data is copied.
+
+use async_trait::async_trait;
+
+use crate::engine::Mount;
+use crate::update::job::JobId;
+use crate::update::ports::{
+    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, SnapshotInfo,
+};
+
+/// The operator has turned snapshots off: the Plan says so, and a rollback that would need one ends
+/// `failed`.
+pub struct NoSnapshots;
+
+const WHY: &str = "PROCESSGIT_UPDATER_SNAPSHOT is off";
+
+fn refuse<T>() -> Result<T, DataError> {
+    Err(DataError(WHY.to_owned()))
+}
+
+#[async_trait]
+impl DataStore for NoSnapshots {
+    fn off(&self) -> Option<String> {
+        Some(WHY.to_owned())
+    }
+    async fn preflight(&self, _: &[Mount]) -> Result<(), DataError> {
+        Ok(())
+    }
+    async fn hot(&self, _: &CopyLabel, _: &[Mount], _: CopyReport) -> Result<(), DataError> {
+        refuse()
+    }
+    async fn cold(&self, _: &CopyLabel, _: &[Mount], _: CopyReport) -> Result<Generation, DataError> {
+        refuse()
+    }
+    async fn running(&self, _: &CopyLabel, _: &[Mount], _: CopyReport) -> Result<Generation, DataError> {
+        refuse()
+    }
+    async fn restore(&self, _: &CopyLabel, _: &str, _: &[Mount], _: CopyReport) -> Result<String, DataError> {
+        refuse()
+    }
+    async fn load(&self, _: &str, _: &[Mount], _: CopyReport) -> Result<(), DataError> {
+        refuse()
+    }
+    async fn tidy(&self, _: &JobId, _: &[String]) -> Result<(), DataError> {
+        Ok(())
+    }
+    async fn list(&self) -> Result<Vec<SnapshotInfo>, DataError> {
+        refuse()
+    }
+    async fn verify(&self, _: &str) -> Result<(), DataError> {
+        refuse()
+    }
+    async fn distance(&self, _: &str, _: &[Mount]) -> Result<Distance, DataError> {
+        refuse()
+    }
+    async fn export(&self, _: &str, _: ExportSink) -> Result<(), DataError> {
+        refuse()
+    }
+}

@@ -1,0 +1,90 @@
+//! One-shot containers in the application's surroundings: the migration of the new image, the operator's
+//! hooks.
+
+use super::app::require_stopped;
+use super::{EffectError, Result};
+use crate::engine::{ContainerSpec, label};
+use crate::update::context::Context;
+use crate::update::plan::{OneShot, Plan};
+use crate::update::record::Learned;
+
+/// The migration, in a container of the new image.
+pub async fn migrate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
+    let Some(migration) = &plan.migration else { return Ok(()) };
+    run(cx, "migration", migration, learned).await?;
+    require_stopped(cx, plan, "the migration").await
+}
+
+/// The operator's command after the application was stopped and before its data is copied.
+pub async fn before_copy(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
+    let Some(hook) = &plan.hooks.before_copy else { return Ok(()) };
+    run(cx, "hook", hook, learned).await?;
+    require_stopped(cx, plan, "the hook before the copy").await
+}
+
+/// The operator's command after data was put back.
+pub async fn after_restore(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
+    let Some(hook) = &plan.hooks.after_restore else { return Ok(()) };
+    run(cx, "hook", hook, learned).await
+}
+
+/// Runs it to its end, streams what it prints, and demands exit code 0 within the deadline.
+async fn run(cx: &Context, role: &str, what: &OneShot, learned: &Learned) -> Result {
+    let text = what.text();
+    cx.say(&format!("{role}: {text}"));
+    let engine = &cx.ports.engine;
+    let spec = specification(cx, role, what, learned);
+    // A half-made one of the same name can only be a leftover of this job.
+    engine.remove(&spec.name).await?;
+    let id = engine.create(&spec).await?;
+    engine.start(&id).await?;
+
+    let (lines, said) = cx.lines("");
+    let (stream, container) = (cx.ports.engine.clone(), id.clone());
+    let follow = tokio::spawn(async move { stream.logs(&container, lines).await });
+    let limit = cx.options.migration_timeout;
+    let ended = tokio::time::timeout(limit, engine.wait(&id)).await;
+    if ended.is_err() {
+        engine.remove(&id).await?;
+    }
+    let _ = follow.await;
+    let _ = said.await;
+    match ended {
+        Err(_) => {
+            return Err(EffectError::other(format!(
+                "the {role} was killed: it had not ended within {limit:?} (PROCESSGIT_UPDATER_MIGRATION_TIMEOUT)"
+            )));
+        }
+        Ok(Err(e)) => return Err(e.into()),
+        Ok(Ok(0)) => {}
+        Ok(Ok(code)) => return Err(EffectError::other(format!("the {role} failed: {text:?} exited with code {code}"))),
+    }
+    Ok(engine.remove(&id).await?)
+}
+
+/// It takes no name, alias, port, restart policy or Compose label of the application: nothing may route
+/// traffic to it or take it for the service.
+fn specification(cx: &Context, role: &str, what: &OneShot, learned: &Learned) -> ContainerSpec {
+    let around = &what.surroundings;
+    let labels = [(label::JOB, cx.job.0.as_str()), (label::ROLE, role)];
+    ContainerSpec {
+        name: format!("processgit-updater-{role}-{}", cx.job.0.trim_start_matches("job_")),
+        image: what.image.clone().or_else(|| learned.new_image_id.clone()).unwrap_or_default(),
+        entrypoint: around.entrypoint.clone(),
+        command: Some(what.command.clone()),
+        env: around.environment.iter().map(|(key, value)| format!("{key}={value}")).collect(),
+        user: around.user.clone(),
+        working_dir: around.working_dir.clone(),
+        labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        mounts: what.mounts.clone(),
+        networks: around.networks.clone(),
+        extra_hosts: around.extra_hosts.clone(),
+        cap_add: around.cap_add.clone(),
+        cap_drop: around.cap_drop.clone(),
+        security_opt: around.security_opt.clone(),
+        privileged: around.privileged,
+        tmpfs: around.tmpfs.clone(),
+        read_only: around.read_only,
+        stop_grace_seconds: None,
+    }
+}

@@ -1,0 +1,224 @@
+//! The Plan, or every reason why there is none.
+
+use serde_json::Value;
+
+use super::compose::{self, Resolved};
+use super::wish::Wish;
+use super::{Deployment, Refused, data, is_alive};
+use crate::engine::{Container, Healthcheck, MountKind};
+use crate::envfile;
+use crate::health::Answer;
+use crate::update::plan::{self, Baseline, DataPlan, EnvChange, Hooks, OneShot, Plan, Previous, Purpose};
+use crate::update::ports::{Options, Ports};
+
+/// The baseline is asked once; a hanging application must not hold the planning up.
+const BASELINE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+/// The manifest's own estimate extends the gate to this at most.
+const LONGEST_GATE_SECONDS: u64 = 3600;
+
+/// Makes the Plan for the wish. `refusals` are those that are known already: all are told at once.
+pub async fn plan(
+    ports: &Ports,
+    options: &Options,
+    deployment: &Deployment,
+    wish: Wish,
+    mut refusals: Vec<String>,
+) -> Result<Plan, Refused> {
+    let resolved = compose::resolve(ports, deployment, &wish).await?;
+    let siblings = compose::siblings(ports, deployment).await?;
+    let drift = compose::drift(&resolved, deployment);
+    // Without another version nothing is made anew, so nothing can differ from what is made.
+    if !wish.stays {
+        refusals.extend(compose::resolution_refusals(&resolved, deployment, &wish));
+        refusals.extend(compose::drift_refusal(&drift, &wish, deployment));
+        refusals.extend(compose::sibling_refusals(&siblings, deployment));
+    }
+    if !refusals.is_empty() {
+        return Err(Refused(refusals));
+    }
+    let data = data::data_plan(ports, options, &deployment.container.mounts).await?;
+    if data.copied.is_empty() && wish.purpose != Purpose::Update {
+        return Err(Refused::because("the application has no data to copy: no writable mount, or all are left out"));
+    }
+    assemble(ports, options, deployment, wish, resolved, siblings, data, drift).await
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn assemble(
+    ports: &Ports,
+    options: &Options,
+    deployment: &Deployment,
+    wish: Wish,
+    resolved: Resolved,
+    siblings: Vec<Container>,
+    data: DataPlan,
+    drift: Vec<String>,
+) -> Result<Plan, Refused> {
+    let (container, project, target) = (&deployment.container, &deployment.project, &wish.target);
+    let held = |reference: String| async move { ports.engine.image(&reference).await.map_err(Refused::because) };
+    let (handle, tagged) = tokio::try_join!(held(target.handle()), held(target.reference()))?;
+    let old_image = resolved.old["services"][project.service.as_str()]["image"].as_str();
+    let previous = previous(ports, deployment, old_image.unwrap_or(&container.image_ref)).await;
+    let no_op = !wish.stays
+        && wish.purpose == Purpose::Update
+        && handle.as_ref().is_some_and(|i| i.id == container.image_id)
+        && container.image_ref == target.reference()
+        && deployment.env_value == wish.env_value
+        && container.is_running();
+    let migration = migration(&wish, &resolved.new, deployment)?.filter(|_| !no_op);
+    let companions =
+        if no_op || wish.hot_only { Vec::new() } else { data::companions(ports, options, deployment, &data).await? };
+    let hooks = if data.copied.is_empty() || wish.hot_only {
+        Hooks::default()
+    } else {
+        data::hooks(options, &resolved.old, &siblings, deployment)?
+    };
+    let mut plan = Plan {
+        changes: Vec::new(),
+        warnings: Vec::new(),
+        health_timeout_seconds: target.estimated_downtime_seconds.unwrap_or(0).min(LONGEST_GATE_SECONDS),
+        had_image: handle.is_some(),
+        tag_meant: tagged.map(|i| i.id),
+        env: env_change(deployment, &project.version_key, &wish)?,
+        project: project.clone(),
+        purpose: wish.purpose,
+        stays: wish.stays,
+        hot_only: wish.hot_only,
+        target: wish.target,
+        previous,
+        migration,
+        hooks,
+        companions,
+        data,
+        no_op,
+        drift,
+    };
+    plan.changes = changes(&plan, deployment);
+    plan.warnings = warnings(&plan, options, deployment, &resolved);
+    Ok(plan)
+}
+
+async fn previous(ports: &Ports, deployment: &Deployment, old_image: &str) -> Previous {
+    let c = &deployment.container;
+    let answered_ok = matches!(ports.probe.ask(c, BASELINE_TIMEOUT).await, Answer::Http { status: 200, .. });
+    Previous {
+        container_id: c.id.clone(),
+        container_name: c.name.clone(),
+        image_id: c.image_id.clone(),
+        image_ref: old_image.to_owned(),
+        repo_digest: deployment.image.repo_digests.first().cloned(),
+        version: deployment.running_version.as_ref().map(ToString::to_string),
+        restart_policy: c.restart_policy.clone(),
+        started_at: c.started_at,
+        baseline: Baseline { running: is_alive(c), answered_ok, healthcheck: c.healthcheck },
+    }
+}
+
+fn env_change(deployment: &Deployment, key: &str, wish: &Wish) -> Result<EnvChange, Refused> {
+    let before = deployment.env.clone();
+    let bytes = before.as_deref().unwrap_or_default();
+    let after = match &wish.env_value {
+        Some(value) => envfile::set(bytes, key, value).map(|edited| edited.bytes),
+        // As if from a file without the key.
+        None => envfile::set_back(bytes, b"", key),
+    };
+    Ok(EnvChange {
+        key: key.to_owned(),
+        after: Some(after.map_err(Refused::because)?),
+        before,
+        value_before: deployment.env_value.clone(),
+        value_after: wish.env_value.clone(),
+    })
+}
+
+fn migration(wish: &Wish, new: &Value, deployment: &Deployment) -> Result<Option<OneShot>, Refused> {
+    let Some(command) = wish.migration.clone() else { return Ok(None) };
+    let container = &deployment.container;
+    if let Some(odd) = container.mounts.iter().find(|m| m.kind == MountKind::Other) {
+        return Err(Refused::because(format!(
+            "the mount {} is of a kind that a migration's container cannot be given",
+            odd.destination
+        )));
+    }
+    let (project, networks) = (&deployment.project, data::networks(container));
+    let surroundings =
+        plan::surroundings(new, &project.service, networks, &project.version_key, &wish.target.image_tag);
+    let mounts = container.mounts.iter().filter(|m| !data::is_socket(m)).cloned().collect();
+    Ok(Some(OneShot { image: None, command, surroundings, mounts }))
+}
+
+fn changes(plan: &Plan, deployment: &Deployment) -> Vec<String> {
+    let target = &plan.target;
+    if plan.no_op {
+        return vec![format!("nothing: {} runs already, by this very digest", target.reference())];
+    }
+    let mut changes = Vec::new();
+    if !plan.stays {
+        let digest = if target.digest.is_empty() { &plan.previous.image_id } else { &target.digest };
+        changes.push(format!("image: {} -> {} ({digest})", deployment.container.image_ref, target.reference()));
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "(absent)".into());
+        let env = &plan.env;
+        changes.push(format!("{}: {} -> {}", env.key, shown(&env.value_before), shown(&env.value_after)));
+    }
+    if plan.data.is_copied() {
+        let list: Vec<_> = plan.data.copied.iter().map(|m| m.destination.as_str()).collect();
+        changes.push(format!("snapshot: of {}", list.join(", ")));
+    }
+    changes.extend(plan.migration.as_ref().map(|m| format!("migration: {}", m.text())));
+    changes.extend(plan.restores().map(|generation| format!("data: of snapshot {generation}")));
+    if !plan.companions.is_empty() {
+        let list: Vec<_> = plan.companions.iter().map(|c| c.name.as_str()).collect();
+        changes.push(format!("stopped with it: {}", list.join(", ")));
+    }
+    changes
+}
+
+fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &Resolved) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(uncovered) = plan.data.uncovered() {
+        let what =
+            if plan.migration.is_some() { "the migration or the new version has" } else { "the new version has" };
+        warnings.push(format!(
+            "this data is NOT copied: {uncovered}. A rollback after {what} begun cannot put it back and ends `failed`"
+        ));
+    }
+    if plan.hot_only {
+        warnings.push("the application is not stopped while it is copied: the snapshot is not consistent".into());
+    }
+    let followers = plan::followers(&resolved.old, &resolved.new, &plan.project.service);
+    if !plan.stays && !followers.is_empty() {
+        warnings.push(format!(
+            "these services follow {} too and are made anew by your next `docker compose up`, not by this update: {}",
+            plan.env.key,
+            followers.join(", ")
+        ));
+    }
+    if plan.drift.is_empty() && !resolved.dry_run.unchanged {
+        warnings.push(format!(
+            "Compose would not leave the application as it is even without this update, although nothing material differs; it says: {}",
+            resolved.dry_run.actions.join(", ")
+        ));
+    }
+    warnings.extend(health_warnings(plan, options, deployment));
+    warnings
+}
+
+fn health_warnings(plan: &Plan, options: &Options, deployment: &Deployment) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let c = &deployment.container;
+    if c.healthcheck != Healthcheck::None && c.healthcheck_seconds >= options.health.timeout.as_secs() {
+        warnings.push(format!(
+            "the container's HEALTHCHECK says nothing for its first {} s, but the gate ends after {:?}: set PROCESSGIT_UPDATER_HEALTH_TIMEOUT higher, or give the HEALTHCHECK a start_interval",
+            c.healthcheck_seconds, options.health.timeout
+        ));
+    }
+    let baseline = &plan.previous.baseline;
+    if !baseline.is_well() {
+        let answers = if baseline.answered_ok { "answers 200" } else { "does not answer 200" };
+        let state = format!("{:?}", c.state).to_lowercase();
+        warnings.push(format!(
+            "the application is not well now ({state}, health URL {answers}): a rollback can only bring that back"
+        ));
+    }
+    warnings
+}

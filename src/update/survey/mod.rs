@@ -1,0 +1,156 @@
+//! Looks at the release and at the deployment, and makes the Plan. No effects: whatever is wrong is found
+//! here, before anything is touched, and all of it is told at once.
+//!
+//! | file | holds |
+//! |---|---|
+//! | this one    | what is found: a genuine release, the deployment |
+//! | [`wish`]    | what is wanted: another version, a snapshot, earlier data |
+//! | [`compose`] | does the wish change what it names, and nothing else? |
+//! | [`data`]    | which data is copied, who else writes to it, the operator's hooks |
+//! | [`assemble`]| the Plan |
+
+pub mod assemble;
+mod compose;
+mod data;
+pub mod wish;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::job::Verified;
+use super::policy;
+use super::ports::{Options, Ports};
+use crate::engine::{Container, EngineInfo, Image, Project, RunState, label};
+use crate::envfile;
+use crate::release::manifest::{MANIFEST_CAP, Manifest};
+use crate::release::{Asset, Release};
+use crate::trust::{CARRIER_CAP, TrustError};
+
+/// The asset that is the manifest.
+pub const MANIFEST: &str = "release.json";
+
+/// The update is refused; each line says what was found and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct Refused(pub Vec<String>);
+
+impl Refused {
+    fn because(why: impl std::fmt::Display) -> Self {
+        Self(vec![why.to_string()])
+    }
+}
+
+/// A release whose manifest is genuine.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    pub release: Release,
+    pub manifest: Manifest,
+    pub verified: Verified,
+}
+
+/// What runs, and how it was made.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    pub engine: EngineInfo,
+    pub container: Container,
+    pub image: Image,
+    pub project: Project,
+    pub env: Option<Vec<u8>>,
+    /// The key's value in `.env`.
+    pub env_value: Option<String>,
+    pub running_version: Option<semver::Version>,
+}
+
+impl Deployment {
+    /// For people: the version where it is known, else the words of `.env`.
+    pub fn version_text(&self) -> Option<String> {
+        self.running_version.as_ref().map(ToString::to_string).or_else(|| self.env_value.clone())
+    }
+}
+
+/// Fetches the release, has its manifest judged, and only then reads what it says.
+pub async fn candidate(ports: &Ports, tag: &str) -> Result<Candidate, Refused> {
+    let release = ports.releases.by_tag(tag).await.map_err(Refused::because)?;
+    let Some(asset) = release.assets.iter().find(|a| a.name == MANIFEST) else {
+        return Err(Refused::because(format!(
+            "release {tag} has no asset {MANIFEST}: it was not published for this updater"
+        )));
+    };
+    let manifest = fetch(ports, asset, MANIFEST_CAP).await?;
+    let carriers = carriers(ports, &release).await?;
+    let verified = ports.trust.manifest(&manifest, &carriers).await.map_err(|e| match e {
+        TrustError::Refused(why) => Refused::because(format!("the manifest of {tag} is not trusted: {why}")),
+        TrustError::Unavailable(why) => Refused::because(format!("the manifest of {tag} cannot be verified: {why}")),
+    })?;
+    let manifest =
+        Manifest::parse(&manifest).map_err(|e| Refused::because(format!("the manifest of {tag} is refused: {e}")))?;
+    let signing = &manifest.signing;
+    ports
+        .trust
+        .agrees(&signing.method, &signing.issuer)
+        .map_err(|e| Refused::because(format!("the manifest of {tag} is refused: {e}")))?;
+    Ok(Candidate { release, manifest, verified })
+}
+
+async fn carriers(ports: &Ports, release: &Release) -> Result<BTreeMap<String, Bytes>, Refused> {
+    let wanted = release.assets.iter().filter(|a| ports.trust.carriers().contains(&a.name.as_str()));
+    let fetched =
+        wanted.map(|asset| async { Ok::<_, Refused>((asset.name.clone(), fetch(ports, asset, CARRIER_CAP).await?)) });
+    futures_util::future::try_join_all(fetched).await.map(|list| list.into_iter().collect())
+}
+
+async fn fetch(ports: &Ports, asset: &Asset, cap: usize) -> Result<Bytes, Refused> {
+    let fetched = ports.releases.fetch(asset, cap).await;
+    fetched.map_err(|e| Refused::because(format!("{} cannot be fetched: {e}", asset.name)))
+}
+
+/// Looks at the application's container and how Compose made it.
+pub async fn deployment(ports: &Ports, options: &Options) -> Result<Deployment, Refused> {
+    let name = &options.app_container;
+    let (engine, container) = tokio::join!(ports.engine.info(), ports.engine.container(name));
+    let engine = engine.map_err(Refused::because)?;
+    let container = container.map_err(Refused::because)?.ok_or_else(|| {
+        Refused::because(format!(
+            "there is no container {name:?} (PROCESSGIT_UPDATER_APP_CONTAINER): start the application with `docker compose up -d`, or name its container"
+        ))
+    })?;
+    let project = project(&container, options)?;
+    let image = ports.engine.image(&container.image_id).await.map_err(Refused::because)?.ok_or_else(|| {
+        Refused::because(format!("the image that {name} runs ({}) was removed from the engine; there would be no way back: `docker compose up -d` first", container.image_id))
+    })?;
+    ports.env.preflight(&project_env(&project)).await.map_err(Refused::because)?;
+    let env = ports.env.read().await.map_err(Refused::because)?;
+    let env_value = env.as_deref().and_then(|bytes| envfile::get(bytes, &options.version_key));
+    let label = image.labels.get("org.opencontainers.image.version").map(String::as_str);
+    let running_version = policy::running_version(env_value.as_deref(), label);
+    Ok(Deployment { engine, container, image, project, env, env_value, running_version })
+}
+
+/// The environment files that Compose reads for this project.
+fn project_env(project: &Project) -> Vec<String> {
+    if project.env_files.is_empty() { vec![format!("{}/.env", project.working_dir)] } else { project.env_files.clone() }
+}
+
+fn project(container: &Container, options: &Options) -> Result<Project, Refused> {
+    let need = |name: &str| {
+        container.label(name).map(str::to_owned).ok_or_else(|| {
+            Refused::because(format!("container {} has no label {name}: it was not made by Docker Compose, and only Compose can make it anew", container.name))
+        })
+    };
+    let list = |text: &str| text.split(',').filter(|f| !f.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let service = options.app_service.clone().or_else(|| container.label(label::SERVICE).map(str::to_owned));
+    Ok(Project {
+        name: need(label::PROJECT)?,
+        service: service.unwrap_or_else(|| container.name.clone()),
+        working_dir: need(label::WORKING_DIR)?,
+        config_files: list(&need(label::CONFIG_FILES)?),
+        env_files: container.label(label::ENVIRONMENT_FILE).map(list).unwrap_or_default(),
+        version_key: options.version_key.clone(),
+    })
+}
+
+/// It runs, or its restart policy is at work.
+pub fn is_alive(container: &Container) -> bool {
+    matches!(container.state, RunState::Running | RunState::Restarting | RunState::Paused)
+}

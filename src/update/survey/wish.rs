@@ -1,0 +1,220 @@
+//! What is wanted, in terms of the Plan: the order, the release or snapshot it names, and what runs.
+
+use super::{Candidate, Deployment, Refused};
+use crate::release::manifest::Manifest;
+use crate::release::reference;
+use crate::update::plan::{Purpose, Target};
+use crate::update::policy;
+use crate::update::ports::{CopyLabel, Options, Ports};
+use crate::update::record::Record;
+use crate::update::{Order, Request};
+
+/// What the Plan is made from, beside what runs.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    pub purpose: Purpose,
+    /// No other version is wanted.
+    pub stays: bool,
+    pub hot_only: bool,
+    pub target: Target,
+    /// The version key's value afterwards; `None`: absent.
+    pub env_value: Option<String>,
+    pub migration: Option<Vec<String>>,
+    pub accept_drift: bool,
+}
+
+/// Another version: the release must be allowed to replace what runs. All refusals at once.
+pub async fn update(
+    ports: &Ports,
+    options: &Options,
+    request: &Request,
+    candidate: &Candidate,
+    deployment: &Deployment,
+) -> Result<(Wish, Vec<String>), Refused> {
+    let manifest = &candidate.manifest;
+    let refusals = judge(ports, options, request, manifest, deployment).await?;
+    let migration = manifest.migration.command.clone().filter(|_| manifest.migration.required);
+    let wish = Wish {
+        purpose: Purpose::Update,
+        stays: false,
+        hot_only: false,
+        target: target(manifest),
+        env_value: Some(manifest.image.tag.clone()),
+        migration,
+        accept_drift: request.accept_drift,
+    };
+    Ok((wish, refusals))
+}
+
+async fn judge(
+    ports: &Ports,
+    options: &Options,
+    request: &Request,
+    manifest: &Manifest,
+    deployment: &Deployment,
+) -> Result<Vec<String>, Refused> {
+    let highest = ports.journal.highest_committed().await.map_err(Refused::because)?;
+    let known_bad = ports.journal.known_bad(&manifest.image.digest).await.map_err(Refused::because)?;
+    let facts = policy::Facts {
+        app_name: &options.app_name,
+        asked_tag: &request.target_tag,
+        running: deployment.running_version.as_ref(),
+        running_as: deployment.env_value.as_deref().unwrap_or_default(),
+        platform: &deployment.engine.platform,
+        highest_committed: highest.as_ref(),
+        known_bad: known_bad.as_deref(),
+        allow_downgrade: request.allow_downgrade,
+        retry: request.retry,
+    };
+    Ok(policy::judge(manifest, &facts).iter().map(ToString::to_string).collect())
+}
+
+fn target(manifest: &Manifest) -> Target {
+    Target {
+        tag: manifest.tag.clone(),
+        version: manifest.version.to_string(),
+        registry: manifest.image.registry.clone(),
+        repository: manifest.image.repository.clone(),
+        image_tag: manifest.image.tag.clone(),
+        digest: manifest.image.digest.clone(),
+        known_image: None,
+        estimated_downtime_seconds: manifest.migration.estimated_downtime_seconds,
+    }
+}
+
+/// What an order by hand wants: a snapshot, earlier data, the version before.
+pub async fn by_hand(ports: &Ports, order: &Order, deployment: &Deployment) -> Result<Wish, Refused> {
+    if let Some(why) = ports.data.off()
+        && !matches!(order, Order::Rollback { with_data: false, .. })
+    {
+        return Err(Refused::because(format!("no data is copied here: {why}")));
+    }
+    match order {
+        Order::Update(_) => Err(Refused::because("an update is wanted by its release")),
+        Order::Snapshot { hot } => Ok(Wish { hot_only: *hot, ..staying(Purpose::Snapshot, deployment) }),
+        Order::Restore { snapshot, accept_drift } => restore(ports, snapshot, *accept_drift, deployment).await,
+        Order::Rollback { with_data, accept_drift } => rollback(ports, *with_data, *accept_drift, deployment).await,
+    }
+}
+
+/// The version that runs goes on running.
+fn staying(purpose: Purpose, deployment: &Deployment) -> Wish {
+    let label = of_running(deployment);
+    Wish {
+        purpose,
+        stays: true,
+        hot_only: false,
+        target: known(&label, &deployment.container.image_ref),
+        env_value: label.env_value,
+        migration: None,
+        accept_drift: false,
+    }
+}
+
+fn of_running(deployment: &Deployment) -> CopyLabel {
+    CopyLabel {
+        job: crate::update::job::JobId(String::new()),
+        version: deployment.version_text(),
+        image: deployment.container.image_ref.clone(),
+        image_id: deployment.container.image_id.clone(),
+        repo_digest: deployment.image.repo_digests.first().cloned(),
+        env_value: deployment.env_value.clone(),
+    }
+}
+
+async fn restore(ports: &Ports, id: &str, accept_drift: bool, deployment: &Deployment) -> Result<Wish, Refused> {
+    let snapshots = ports.data.list().await.map_err(Refused::because)?;
+    let Some(snapshot) = snapshots.iter().find(|s| s.id == id) else {
+        let known: Vec<_> = snapshots.iter().map(|s| s.id.as_str()).collect();
+        return Err(Refused::because(format!("there is no snapshot {id:?}; there are: {}", known.join(", "))));
+    };
+    let purpose = Purpose::Restore { generation: id.to_owned() };
+    match &snapshot.label {
+        Some(label) if label.image_id != deployment.container.image_id => moving(purpose, label, accept_drift),
+        // The version that wrote it runs, or nobody knows which one wrote it.
+        _ => Ok(staying(purpose, deployment)),
+    }
+}
+
+async fn rollback(
+    ports: &Ports,
+    with_data: bool,
+    accept_drift: bool,
+    deployment: &Deployment,
+) -> Result<Wish, Refused> {
+    let last = ports.journal.last_committed().await.map_err(Refused::because)?;
+    let Some((job, Record { plan: Some(plan), learned, .. })) = last else {
+        return Err(Refused::because(
+            "there is nothing to go back to: no update has been committed here since the last rollback",
+        ));
+    };
+    if deployment.container.image_ref != plan.target.reference() {
+        return Err(Refused::because(format!(
+            "the last committed update ({}) installed {}, but {} runs: somebody has changed the version since, and going back is a matter of judgement; `snapshot restore` brings data back",
+            job.id,
+            plan.target.reference(),
+            deployment.container.image_ref
+        )));
+    }
+    let previous = &plan.previous;
+    let label = CopyLabel {
+        job: job.id,
+        version: previous.version.clone(),
+        image: previous.image_ref.clone(),
+        image_id: previous.image_id.clone(),
+        repo_digest: previous.repo_digest.clone(),
+        env_value: plan.env.value_before.clone(),
+    };
+    let purpose = match (with_data, learned.generation) {
+        (false, _) => Purpose::Update,
+        (true, Some(generation)) => Purpose::Restore { generation },
+        (true, None) if plan.data.is_empty() => Purpose::Update,
+        (true, None) => {
+            return Err(Refused::because(
+                "the last update took no snapshot, so its data cannot be had again: go back without the data, if the old version can read what the new one wrote",
+            ));
+        }
+    };
+    moving(purpose, &label, accept_drift)
+}
+
+/// Another version, one that ran here before.
+fn moving(purpose: Purpose, label: &CopyLabel, accept_drift: bool) -> Result<Wish, Refused> {
+    if label.image.contains('@') {
+        return Err(Refused::because(format!(
+            "{} names a digest, which no version key selects: go back by hand",
+            label.image
+        )));
+    }
+    Ok(Wish {
+        purpose,
+        stays: false,
+        hot_only: false,
+        target: known(label, &label.image),
+        env_value: label.env_value.clone(),
+        migration: None,
+        accept_drift,
+    })
+}
+
+/// An image that ran here, by the reference it was run under.
+fn known(label: &CopyLabel, image: &str) -> Target {
+    let tag = reference::version_of(image).unwrap_or_default();
+    let path = image.split('@').next().unwrap_or_default();
+    let path = path.strip_suffix(&format!(":{tag}")).unwrap_or(path);
+    let (registry, repository) = match path.split_once('/') {
+        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (host, rest),
+        _ => ("", path),
+    };
+    let digest = label.repo_digest.as_deref().and_then(|d| d.split_once('@')).map(|(_, digest)| digest.to_owned());
+    Target {
+        tag: label.version.clone().unwrap_or_else(|| tag.to_owned()),
+        version: label.version.clone().unwrap_or_default(),
+        registry: registry.to_owned(),
+        repository: repository.to_owned(),
+        image_tag: tag.to_owned(),
+        digest: digest.unwrap_or_default(),
+        known_image: Some(label.image_id.clone()),
+        estimated_downtime_seconds: None,
+    }
+}
