@@ -4,6 +4,9 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{CliError, Outcome, block_on, complain, say};
 use crate::daemon;
@@ -99,9 +102,10 @@ pub fn serve(args: ServeArgs) -> Outcome {
 /// One JSON object a line. Dependencies speak only of trouble, whatever the level: some of them would log
 /// headers.
 fn log_to_stdout(settings: &Settings) {
-    let level = if settings.debug { "debug" } else { "info" };
-    let filter = tracing_subscriber::EnvFilter::new(format!("warn,processgit_updater={level}"));
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stdout).init();
+    let level = if settings.debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    let filter = Targets::new().with_default(LevelFilter::WARN).with_target("processgit_updater", level);
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stdout);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
 /// `env get`, `env set`
