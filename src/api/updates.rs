@@ -20,11 +20,11 @@ use super::router::App;
 use crate::update::Request;
 use crate::update::job::{Job, JobId};
 
-/// The largest body of `POST /update`, in bytes (CONTRACT §2).
+/// The largest body of `POST /update`, in bytes.
 pub const BODY_CAP: usize = 16 * 1024;
 /// The most of a log in one answer, in bytes.
 pub const LOG_CHUNK: usize = 512 * 1024;
-/// How many jobs `/history` shows (CONTRACT §2).
+/// How many jobs `/history` shows.
 const HISTORY: usize = 50;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,7 +99,7 @@ fn parse(body: &[u8]) -> Result<Request, ApiError> {
     })
 }
 
-/// `[A-Za-z0-9][A-Za-z0-9._+-]{0,127}` (CONTRACT §2): a tag becomes part of addresses and file names.
+/// `[A-Za-z0-9][A-Za-z0-9._+-]{0,127}`: a tag becomes part of addresses and file names.
 pub fn valid_tag(tag: &str) -> Result<(), ApiError> {
     if tag.is_empty() {
         return Err(ApiError::BadRequest("target_tag is missing or empty: name a release, as v0.1.2".into()));

@@ -89,7 +89,10 @@ pub fn serve(args: ServeArgs) -> Outcome {
     log_to_stdout(&settings);
     // An update waits more than it computes.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    match runtime.block_on(daemon::serve(settings)) {
+    let served = runtime.block_on(daemon::serve(settings));
+    // Whatever still blocks a thread is a job's, and the next start takes the job up.
+    runtime.shutdown_background();
+    match served {
         Ok(()) => Ok(0),
         Err(error) => {
             tracing::error!("{error}");

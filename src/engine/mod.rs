@@ -218,8 +218,8 @@ impl Container {
 }
 
 /// A container of ours: guards, migrations, data work. It carries no label of Compose's, no alias, no
-/// name, port or restart policy of the application (HAZARDS 24: mounts only by `Mounts`, which refuse
-/// a missing source).
+/// name, port or restart policy of the application. Mounts are made only by `Mounts`, which refuses a
+/// missing source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     pub name: String,

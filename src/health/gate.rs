@@ -33,7 +33,7 @@ pub struct Candidate {
     pub version: Option<String>,
 }
 
-/// How much is asked. The way back asks for what was so before, not more (HAZARDS 4).
+/// How much is asked. The way back asks for what was so before, not more.
 #[derive(Debug, Clone, Copy)]
 pub struct Demands {
     pub running: bool,

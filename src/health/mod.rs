@@ -18,7 +18,7 @@ pub enum Answer {
     Silent(String),
 }
 
-/// Asks the application. No redirects, no proxy of the environment (HAZARDS 7).
+/// Asks the application. No redirects, no proxy of the environment.
 #[async_trait]
 pub trait Probe: Send + Sync {
     /// One `GET`; never longer than `timeout`. Where the URL's host is the container's own name, the

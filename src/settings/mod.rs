@@ -67,7 +67,7 @@ pub struct Snapshot {
     pub keep: u32,
 }
 
-/// Everything `serve` is told. CONTRACT: a flag beats the environment, every secret also comes from
+/// Everything `serve` is told. A flag beats the environment, every secret also comes from
 /// `<NAME>_FILE`.
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -1,7 +1,7 @@
 //! Drift: what differs between the files and the container that runs. Pure.
 //!
 //! Compared is what `compose up` would change and a person would notice; names of environment variables
-//! and labels are shown, never their values (HAZARDS 22).
+//! and labels are shown, never their values.
 
 use std::collections::{BTreeMap, BTreeSet};
 

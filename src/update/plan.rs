@@ -233,7 +233,7 @@ impl Plan {
 }
 
 /// Service names whose resolved configuration differs between two versions, `service` itself left out:
-/// they follow the same version key and are recreated by the operator's next `up` (HAZARDS 22).
+/// they follow the same version key and are recreated by the operator's next `up`.
 pub fn followers(old: &Value, new: &Value, service: &str) -> Vec<String> {
     let Some(services) = old["services"].as_object() else { return Vec::new() };
     services

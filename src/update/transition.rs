@@ -168,7 +168,7 @@ pub enum Action {
     End(Verdict),
 }
 
-/// How long after the swap an unattended rollback may still put old data back (HAZARDS 6): later, what
+/// How long after the swap an unattended rollback may still put old data back: later, what
 /// people have written since would be lost.
 pub const UNATTENDED_RESTORE_SECONDS: i64 = 3600;
 
