@@ -11,6 +11,8 @@ mod again;
 mod case;
 #[path = "real/commits.rs"]
 mod commits;
+#[path = "real/data.rs"]
+mod data;
 #[path = "real/death.rs"]
 mod death;
 #[path = "real/drift.rs"]

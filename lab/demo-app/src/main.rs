@@ -13,7 +13,7 @@
 //! | `PORT` | `3000` | |
 //! | `VERSION_PATH` | `/api/v1/version` | where it says so; `/data` shows its data |
 //! | `DATA_DIR` | none | keeps a counter of starts and a schema version there |
-//! | `SCHEMA` | `1` | the schema this version knows; it refuses to start on a newer one |
+//! | `SCHEMA` | `1` | the schema this version knows; it brings older data to it at its start, and refuses to start on newer |
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -197,13 +197,15 @@ fn known_schema() -> u64 {
     variable("SCHEMA", "1").parse().unwrap_or_else(|_| die("SCHEMA is no number"))
 }
 
-/// Counts this start, and refuses data of a newer version: that is how a rollback without its data shows.
+/// Counts this start, brings the data to its own schema, and refuses data of a newer version: that is how
+/// a rollback without its data shows.
 fn open_data(dir: &Path) {
     fs::create_dir_all(dir).unwrap_or_else(|e| die(&format!("cannot make {}: {e}", dir.display())));
     let (schema, known) = (read_number(&dir.join("schema")), known_schema());
     if schema > known {
         die(&format!("the data has schema {schema}, this version knows {known}"));
     }
+    write_number(&dir.join("schema"), known);
     let counter = dir.join("counter");
     write_number(&counter, read_number(&counter) + 1);
 }
