@@ -79,6 +79,7 @@ engine_down() {
 
 # Static, so that it runs in an image FROM scratch.
 build_app() {
+    cd "$(dirname "${BASH_SOURCE[0]}")/.."
     local target
     target=$(rustc -vV | sed -n 's/^host: //p')
     RUSTFLAGS="-C target-feature=+crt-static" \

@@ -76,9 +76,12 @@ fn remove_runs(engine: &Engine, chosen: impl Fn(&str) -> bool) {
     let mine = |thing: &Value| owner(thing).is_some_and(&chosen);
     end_processes(&chosen);
     let containers = [LABEL, PROJECT].map(|label| engine.containers(label)).concat();
-    for container in containers.iter().filter(|c| mine(c)) {
-        engine.remove("containers", container["Id"].as_str().unwrap_or_default());
-    }
+    // Each takes the engine a third of a second, whether alone or together with others.
+    std::thread::scope(|scope| {
+        for container in containers.iter().filter(|c| mine(c)) {
+            scope.spawn(|| engine.remove("containers", container["Id"].as_str().unwrap_or_default()));
+        }
+    });
     for network in engine.networks(PROJECT).iter().filter(|n| mine(n)) {
         engine.remove("networks", network["Id"].as_str().unwrap_or_default());
     }

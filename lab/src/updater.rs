@@ -181,12 +181,23 @@ impl Updater {
         self.log_text().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Resident memory.
-    pub fn memory_kib(&self) -> u64 {
+    /// Memory in use: all that is resident, and of it what is no part of a file (the program itself is
+    /// one, and its pages can be had again).
+    pub fn memory(&self) -> Memory {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+        };
+        Memory { resident_kib: kib("VmRSS:"), anonymous_kib: kib("RssAnon:") }
     }
+}
+
+/// What the kernel says of a process.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    pub resident_kib: u64,
+    pub anonymous_kib: u64,
 }
 
 impl Drop for Updater {

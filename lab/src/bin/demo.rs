@@ -7,6 +7,7 @@
 //! ```
 
 use std::fs;
+use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 use std::process::exit;
 
@@ -59,7 +60,12 @@ fn main() {
 }
 
 fn title(text: &str) {
-    println!("\n\x1b[1m▌ {text}\x1b[0m");
+    println!("\n{}", styled("1", &format!("▌ {text}")));
+}
+
+/// Bold or coloured on a terminal, plain elsewhere.
+fn styled(style: &str, text: &str) -> String {
+    if stdout().is_terminal() { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 fn say(text: &str) {
@@ -81,7 +87,7 @@ fn show(app: &Deployment) {
 
 /// Runs a command of the product, as one would type it.
 fn run(updater: &Updater, arguments: &[&str], expected: i32) {
-    println!("\x1b[36m  $ processgit-updater {}\x1b[0m", arguments.join(" "));
+    println!("{}", styled("36", &format!("  $ processgit-updater {}", arguments.join(" "))));
     let status = updater.command().args(arguments).status().expect("the updater's own program");
     assert_eq!(status.code(), Some(expected), "not what was to be shown; the updater's log:\n{}", updater.log_text());
 }
