@@ -14,6 +14,7 @@ use crate::engine::simulated::{NoFaults, Seed, Simulated, SimulatedTrust};
 use crate::envfile::{self, DeployedEnv};
 use crate::health::gate::GateSettings;
 use crate::health::http::HttpProbe;
+use crate::https::{Authorities, AuthoritiesError};
 use crate::release::github::GithubReleases;
 use crate::settings::Settings;
 use crate::snapshot::NoSnapshots;
@@ -36,6 +37,8 @@ pub enum ServeError {
     #[error(transparent)]
     Trust(#[from] JudgeError),
     #[error(transparent)]
+    Authorities(#[from] AuthoritiesError),
+    #[error(transparent)]
     Engine(#[from] crate::engine::docker::AddressError),
     #[error(transparent)]
     Journal(#[from] crate::update::ports::JournalError),
@@ -50,7 +53,7 @@ pub enum ServeError {
 impl ServeError {
     /// Exit code 2 instead of 1: the operator has to change a setting.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Trust(JudgeError::Policy(_)) | Self::Engine(_))
+        matches!(self, Self::Trust(JudgeError::Policy(_)) | Self::Authorities(_) | Self::Engine(_))
     }
 }
 
@@ -62,21 +65,27 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let state_dir = settings.state_dir.clone();
     let opened = tokio::task::spawn_blocking(move || Store::open(&state_dir)).await;
     let store = opened.map_err(|e| ServeError::Io { what: "the journal", source: std::io::Error::other(e) })??;
-    let judge: Arc<dyn Trust> = Arc::new(Judge::from_settings(&settings.signing).await?);
+    let ca_file = settings.ca_file.clone();
+    let authorities = tokio::task::spawn_blocking(move || Authorities::load(ca_file.as_deref())).await;
+    let authorities =
+        authorities.map_err(|e| ServeError::Io { what: "the CA certificates", source: std::io::Error::other(e) })??;
+    let judge = Judge::from_settings(&settings.signing, &authorities).await?;
     tracing::info!(trust = judge.describe(), stub = settings.stub, repo = %settings.repo, "starting");
     let listener = Listener::bind(&settings.listen)?;
-    let ports = ports(&settings, store, judge)?;
+    let ports = ports(&settings, store, Arc::new(judge.clone()), &authorities)?;
     let updater = Updater::start(ports, options(&settings)).await?;
 
     let shutdown = CancellationToken::new();
     let router = api::router(Arc::new(updater.clone()), settings.token.clone());
     tracing::info!(version = api::VERSION, address = listener.address(), "listening");
     let serving = tokio::spawn(api::serve(listener, router, shutdown.clone()));
+    let stop = shutdown.clone();
+    let refreshing = tokio::spawn(async move { judge.keep_root_fresh(stop).await });
     wait_for_signal().await?;
     tracing::info!("stopping");
     updater.stop(GRACE).await;
     shutdown.cancel();
-    let _ = serving.await;
+    let _ = tokio::join!(serving, refreshing);
     Ok(())
 }
 
@@ -115,10 +124,15 @@ fn options(settings: &Settings) -> Options {
     }
 }
 
-fn ports(settings: &Settings, store: Store, judge: Arc<dyn Trust>) -> Result<Ports, ServeError> {
+fn ports(
+    settings: &Settings,
+    store: Store,
+    judge: Arc<dyn Trust>,
+    authorities: &Authorities,
+) -> Result<Ports, ServeError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (api, repo, token) = (settings.github_api.clone(), settings.repo.clone(), settings.github_token.clone());
-    let releases = Arc::new(GithubReleases::new(api, repo, token)?);
+    let releases = Arc::new(GithubReleases::new(api, repo, token, authorities)?);
     let journal = Arc::new(store);
     if settings.stub {
         let world = Simulated::new(seed(settings), clock.clone(), Arc::new(NoFaults));
@@ -139,7 +153,7 @@ fn ports(settings: &Settings, store: Store, judge: Arc<dyn Trust>) -> Result<Por
     Ok(Ports {
         engine: Arc::new(DockerEngine::from_environment()?),
         compose: Arc::new(ComposeCli::from_environment()),
-        probe: Arc::new(HttpProbe::new(settings.health.url.clone())),
+        probe: Arc::new(HttpProbe::new(settings.health.url.clone(), authorities.clone())),
         env: Arc::new(DeployedEnv::new(settings.env_file.clone())),
         data: Arc::new(NoSnapshots),
         releases,

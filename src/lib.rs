@@ -13,6 +13,8 @@
 //! | [`health`]   | does the application work? |
 //! | [`snapshot`] | copies of the data, exact restore |
 //! | [`envfile`]  | the `.env` editor |
+//! | [`https`]    | HTTP clients: whom they believe, made when first used |
+//! | [`registry`] | reading signatures from registries |
 //! | [`store`]    | the journal on disk |
 //! | [`settings`] | environment and flags, validated, all faults at once |
 //! | [`api`]      | the HTTP contract |
@@ -26,6 +28,7 @@ pub mod daemon;
 pub mod engine;
 pub mod envfile;
 pub mod health;
+pub mod https;
 pub mod registry;
 pub mod release;
 pub mod settings;

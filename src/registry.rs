@@ -3,7 +3,6 @@
 //! host.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use tokio::sync::Mutex;
 use url::{Host, Url};
 
 use crate::engine::credentials::{self, Credential};
+use crate::https::{Authorities, LazyClient, Ready};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,16 +76,16 @@ pub struct Manifest {
 #[derive(Debug, Clone)]
 pub struct Client {
     /// Honours the proxy variables, as Docker does.
-    http: reqwest::Client,
+    http: LazyClient,
     /// For loopback registries: no proxy could reach them.
-    direct: reqwest::Client,
+    direct: LazyClient,
     docker_config: Option<PathBuf>,
 }
 
 /// One repository in one registry, with the authorization it granted us.
 #[derive(Debug)]
 pub struct Repository {
-    http: reqwest::Client,
+    http: LazyClient,
     /// `https://host/v2/name/`
     base: Url,
     registry: String,
@@ -102,20 +102,17 @@ struct Answer {
 }
 
 impl Client {
-    /// # Errors
-    /// When the TLS of this machine cannot be set up.
-    pub fn new() -> Result<Self> {
-        let build = |builder: reqwest::ClientBuilder| {
-            builder
+    /// A client that believes the system's CA certificates and these.
+    pub fn new(authorities: &Authorities) -> Self {
+        fn configured() -> reqwest::ClientBuilder {
+            reqwest::Client::builder()
                 .user_agent(concat!("processgit-updater/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(TOTAL_TIMEOUT)
                 .redirect(reqwest::redirect::Policy::custom(redirect))
-                .build()
-                .map_err(|error| RegistryError::Unavailable(format!("the HTTP client cannot be set up: {error}")))
-        };
-        let direct = build(reqwest::Client::builder().no_proxy())?;
-        Ok(Self { http: build(reqwest::Client::builder())?, direct, docker_config: None })
+        }
+        let direct = LazyClient::new(authorities, || configured().no_proxy());
+        Self { http: LazyClient::new(authorities, configured), direct, docker_config: None }
     }
 
     /// Takes credentials from this file instead of Docker's own `config.json`.
@@ -218,6 +215,7 @@ impl Repository {
     }
 
     async fn get(&self, url: &Url, accept: &str, cap: usize) -> Result<Answer> {
+        let ready = self.http().await?;
         let mut response = self.send(url, accept).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             let granted = self.authorize(response.headers()).await?;
@@ -227,16 +225,21 @@ impl Repository {
         let status = response.status();
         let media_type = header(response.headers(), CONTENT_TYPE.as_str());
         let next = next_page(url, &header(response.headers(), LINK.as_str()));
-        let body = if status.is_success() { read(response, url, cap).await? } else { Bytes::new() };
+        let body = if status.is_success() { read(response, url, ready, cap).await? } else { Bytes::new() };
         Ok(Answer { status, media_type, next, body })
     }
 
     async fn send(&self, url: &Url, accept: &str) -> Result<Response> {
-        let mut request = self.http.get(url.clone()).header(ACCEPT, accept);
+        let ready = self.http().await?;
+        let mut request = ready.client.get(url.clone()).header(ACCEPT, accept);
         if let Some(authorization) = &*self.authorization.lock().await {
             request = request.header(AUTHORIZATION, authorization);
         }
-        request.send().await.map_err(|error| unreachable(url, error))
+        request.send().await.map_err(|error| unreachable(url, ready, error))
+    }
+
+    async fn http(&self) -> Result<&Ready> {
+        self.http.get().await.map_err(RegistryError::Unavailable)
     }
 
     /// Answers the registry's challenge: a header that will be accepted, with luck.
@@ -279,8 +282,9 @@ impl Repository {
             "" => format!("repository:{}:pull", self.name),
             scope => scope.to_owned(),
         };
+        let ready = self.http().await?;
         let request = match &credential {
-            Some(Credential::IdentityToken(refresh)) => self.http.post(realm.clone()).body(form(&[
+            Some(Credential::IdentityToken(refresh)) => ready.client.post(realm.clone()).body(form(&[
                 ("grant_type", "refresh_token"),
                 ("service", bearer.get("service")),
                 ("scope", &scope),
@@ -291,14 +295,14 @@ impl Repository {
                 realm.query_pairs_mut().append_pair("service", bearer.get("service")).append_pair("scope", &scope);
                 match login {
                     Some(Credential::Login { username, password }) => {
-                        self.http.get(realm.clone()).basic_auth(username, Some(password.expose_secret()))
+                        ready.client.get(realm.clone()).basic_auth(username, Some(password.expose_secret()))
                     }
-                    _ => self.http.get(realm.clone()),
+                    _ => ready.client.get(realm.clone()),
                 }
             }
         };
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let response = request.send().await.map_err(|error| unreachable(&realm, error))?;
+        let response = request.send().await.map_err(|error| unreachable(&realm, ready, error))?;
         if !response.status().is_success() {
             let text = format!("{} gives no token for {scope}: {}", origin(&realm), response.status());
             return Err(if response.status().is_client_error() {
@@ -307,7 +311,7 @@ impl Repository {
                 RegistryError::Unavailable(text)
             });
         }
-        let body = read(response, &realm, TOKEN_CAP).await?;
+        let body = read(response, &realm, ready, TOKEN_CAP).await?;
         let granted: Token = serde_json::from_slice(&body).map_err(|error| bad_realm(&format!("answers {error}")))?;
         let token = granted.token.or(granted.access_token).ok_or_else(|| bad_realm("answers without a token"))?;
         secret_header(&format!("Bearer {}", token.expose_secret()))
@@ -420,9 +424,9 @@ fn redirect(attempt: reqwest::redirect::Attempt) -> reqwest::redirect::Action {
     attempt.follow()
 }
 
-async fn read(mut response: Response, url: &Url, cap: usize) -> Result<Bytes> {
+async fn read(mut response: Response, url: &Url, ready: &Ready, cap: usize) -> Result<Bytes> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(url, error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(url, ready, error))? {
         if body.len() + chunk.len() > cap {
             let text = format!("{}{} is larger than the {cap} bytes that are read", origin(url), url.path());
             return Err(RegistryError::Corrupt(text));
@@ -439,16 +443,8 @@ fn next_page(url: &Url, link: &str) -> Option<Url> {
     url.join(target).ok().filter(|next| next.origin() == url.origin())
 }
 
-fn unreachable(url: &Url, error: reqwest::Error) -> RegistryError {
-    // The innermost cause says it ("connection refused"); addresses may carry signed queries.
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    RegistryError::Unavailable(format!("{} is unreachable: {text}", origin(url)))
+fn unreachable(url: &Url, ready: &Ready, error: reqwest::Error) -> RegistryError {
+    RegistryError::Unavailable(format!("{} is unreachable: {}", origin(url), ready.explain(&error.without_url())))
 }
 
 fn origin(url: &Url) -> String {

@@ -13,7 +13,7 @@ use predicates::str::contains;
 use processgit_updater::api::VERSION;
 use processgit_updater::release::{Channel, SourceError};
 use processgit_updater::settings::Listen;
-use processgit_updater::update::job::{Job, State};
+use processgit_updater::update::job::{Job, State, Verified};
 use processgit_updater::update::{Check, CheckRequest, Request, SubmitError};
 use serde_json::Value;
 use support::{JOB, Script, Server, TOKEN, ended, job, release};
@@ -229,6 +229,42 @@ fn history() {
     }
 }
 
+fn verified() -> Vec<Verified> {
+    let one = |subject: &str, carrier: &str| Verified {
+        subject: subject.into(),
+        carrier: carrier.into(),
+        identity: "https://git.example/release.yml".into(),
+        issuer: Some("https://issuer.example".into()),
+        log_index: Some(7),
+        integrated_time: Some(support::at(-60)),
+    };
+    vec![one("manifest", "release.json.sigstore.json"), one("image", "referrers")]
+}
+
+/// Whose signatures a job trusted: told at its end, while it runs, and ever after.
+#[test]
+fn what_was_verified() {
+    let facts = "by https://git.example/release.yml (issuer https://issuer.example, log entry 7, signed 2026-01-02 \
+                 03:03:05Z, found in ";
+    let lines = [format!("manifest {facts}release.json.sigstore.json)"), format!("image {facts}referrers)")];
+    let shown = |before: &str| contains(format!("{before}{}\n{before}{}\n", lines[0], lines[1]));
+    let mut running = job("v0.1.2", &[(State::Pulling, "")]);
+    running.verified = verified();
+    for (end, code) in [(State::Committed, 0), (State::RolledBack, 3)] {
+        let server = Server::start(frames(vec![ended(running.clone(), end, Some("no route"))]));
+        asking(&server, "update v0.1.2").assert().code(code).stdout(shown("verified: "));
+        asking(&server, &format!("history {JOB}")).assert().code(0).stdout(shown("  - "));
+        let json: Job = serde_json::from_str(&stdout(&mut asking(&server, &format!("history {JOB} --json")))).unwrap();
+        assert_eq!(json.verified, verified());
+        asking(&server, "history job_ffffffffffffffff").assert().code(1).stderr(contains("job_ffffffffffffffff"));
+    }
+    let server = Server::start(Script { active: Mutex::new(Some(Arc::new(running))), ..Script::default() });
+    asking(&server, "status").assert().code(0).stdout(shown("  - ").and(contains("trust    keyless")));
+    let check = Check { verified: verified(), trust: "keyless, a root of 2026-10-23".into(), ..Check::default() };
+    let server = Server::start(Script { check, ..Script::default() });
+    asking(&server, "check").assert().stdout(shown("  - ").and(contains("trust    keyless, a root of 2026-10-23")));
+}
+
 #[test]
 fn check() {
     let ready = Check { release: Some(release("v0.1.2")), allowed: true, ..Check::default() };
@@ -345,6 +381,22 @@ fn settings_at_fault_are_told_at_once() {
                     .and(contains("error: PROCESSGIT_UPDATER_LISTEN=\"nonsense\""))
                     .and(contains("error: PROCESSGIT_UPDATER_STUB=\"maybe\"")),
             );
+    }
+}
+
+#[test]
+fn a_file_that_settings_name_is_at_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    for variable in ["CA_FILE", "SIGNING_KEY", "TRUSTED_ROOT"] {
+        bare("serve")
+            .env("PROCESSGIT_UPDATER_TOKEN", TOKEN)
+            .env("PROCESSGIT_UPDATER_LISTEN", "127.0.0.1:0")
+            .env("PROCESSGIT_UPDATER_STATE_DIR", folder.path())
+            .env(format!("PROCESSGIT_UPDATER_{variable}"), "/no/such/file.pem")
+            .assert()
+            .code(2)
+            .stderr(contains(format!("error: PROCESSGIT_UPDATER_{variable}=")).and(contains("/no/such/file.pem")))
+            .stderr(contains("cannot be read"));
     }
 }
 

@@ -16,20 +16,13 @@ pub struct App {
     pub keeper: Keeper,
     /// When this process began to answer.
     pub started_at: Timestamp,
-    /// Asked once: neither changes while the process lives, and `/status` is asked often.
+    /// Asked once: it does not change while the process lives, and `/status` is asked often.
     pub stub: bool,
-    pub trust: String,
 }
 
 /// The HTTP contract over `face`, for clients that know `token`. Panics in handlers become a 500.
 pub fn router(face: Arc<dyn Face>, token: SecretString) -> Router {
-    let app = Arc::new(App {
-        keeper: Keeper::new(&token),
-        started_at: Timestamp::now(),
-        stub: face.stub(),
-        trust: face.trust(),
-        face,
-    });
+    let app = Arc::new(App { keeper: Keeper::new(&token), started_at: Timestamp::now(), stub: face.stub(), face });
     let public =
         Router::new().route("/healthz", get(status::healthz)).method_not_allowed_fallback(errors::unknown_method);
     let private = Router::new()

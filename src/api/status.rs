@@ -30,7 +30,7 @@ struct Status<'a> {
     active_job: Option<&'a Job>,
     recent_jobs_count: usize,
     stub: bool,
-    trust: &'a str,
+    trust: String,
     started_at: Timestamp,
 }
 
@@ -44,7 +44,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
             active_job: jobs.first().map(Arc::as_ref),
             recent_jobs_count: count,
             stub: app.stub,
-            trust: &app.trust,
+            trust: app.face.trust(),
             started_at: app.started_at,
         })
     })

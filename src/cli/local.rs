@@ -8,11 +8,14 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::{CliError, Outcome, block_on, complain, say};
+use super::text::clean;
+use super::{CliError, Outcome, block_on, complain, say, show};
 use crate::daemon;
 use crate::envfile;
+use crate::https::Authorities;
 use crate::release::manifest::Manifest;
 use crate::settings::{ServeArgs, Settings, Signing, default, name};
+use crate::trust::Trust as _;
 use crate::trust::judge::Judge;
 
 /// The exit code of a faulty configuration.
@@ -75,6 +78,9 @@ pub struct VerifyArgs {
     /// trusted_root.json of a private Sigstore
     #[arg(long, env = name::TRUSTED_ROOT, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
+    /// CA certificates in PEM, believed beside the system's; needed only where a log must be asked
+    #[arg(long, env = name::CA_FILE, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 /// `serve`: every fault of the settings is a line on stderr.
@@ -146,14 +152,17 @@ pub fn manifest(command: ManifestCommand) -> Outcome {
         }
     };
     block_on(async move {
-        let judge = Judge::from_settings(&signing).await.map_err(|e| CliError::Failed(e.to_string()))?;
+        let authorities = Authorities::load(args.ca_file.as_deref()).map_err(|e| CliError::Failed(e.to_string()))?;
+        let judge = Judge::from_settings(&signing, &authorities).await.map_err(|e| CliError::Failed(e.to_string()))?;
+        let policy = judge.describe();
         let mut trusted = true;
         for file in &args.files {
             match judge_file(&judge, file).await {
-                Ok(text) => say(format!("{}: {text}\n", file.display()))?,
+                Ok(text) => say(format!("{}: {text}  judged by {policy}\n", file.display()))?,
                 Err(why) => {
                     trusted = false;
-                    writeln!(std::io::stderr(), "error: {}: not trusted: {why}", file.display())?;
+                    let (file, why) = (file.display(), clean(&why));
+                    writeln!(std::io::stderr(), "error: {file}: not trusted: {why}\n  judged by {policy}")?;
                     0
                 }
             };
@@ -162,20 +171,16 @@ pub fn manifest(command: ManifestCommand) -> Outcome {
     })
 }
 
+/// Why the file is trusted, or why not.
 async fn judge_file(judge: &Judge, file: &std::path::Path) -> Result<String, String> {
-    use crate::trust::Trust;
     let verified = judge.verify_file(file).await.map_err(|e| e.to_string())?;
     let bytes = tokio::fs::read(file).await.map_err(|e| e.to_string())?;
     let manifest = Manifest::parse(&bytes).map_err(|e| e.to_string())?;
     judge.agrees(&manifest.signing.method, &manifest.signing.issuer).map_err(|e| e.to_string())?;
-    let issuer = verified.issuer.map(|i| format!(", issuer {i}")).unwrap_or_default();
-    Ok(format!(
-        "trusted\n  {} {} -> {}@{}\n  signed by {}{issuer}\n  found in {}",
-        manifest.name,
-        manifest.tag,
-        manifest.image_reference(),
-        manifest.image.digest,
-        verified.identity,
-        verified.carrier
-    ))
+    let (name, tag, digest) = (&manifest.name, &manifest.tag, &manifest.image.digest);
+    let mut text = format!("trusted\n  {name} {tag} -> {}@{digest}\n", manifest.image_reference());
+    for line in show::genuine(&[verified]) {
+        text.push_str(&format!("  {}\n", clean(&line)));
+    }
+    Ok(text)
 }

@@ -75,7 +75,7 @@ enum Command {
     ///
     /// Interrupting it (Ctrl-C) stops the following, not the job.
     Update(remote::UpdateArgs),
-    /// The last jobs, newest first
+    /// The last jobs, newest first; or one of them in full
     History(remote::HistoryArgs),
     /// Read or set a variable of the .env file
     #[command(subcommand)]
@@ -189,6 +189,8 @@ mod tests {
             ("update --token secret", false),
             ("history -n 3", true),
             ("history -n 0", false),
+            ("history job_00000000000000a1 --json", true),
+            ("history job_00000000000000a1 -n 3", false),
             ("history -n many", false),
             ("env get PROCESSGIT_VERSION", true),
             ("env get", false),

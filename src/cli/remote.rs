@@ -89,8 +89,10 @@ pub struct UpdateArgs {
 pub struct HistoryArgs {
     #[command(flatten)]
     access: Access,
+    /// Only this one, in full: what it did, and whose signatures it trusted
+    job: Option<String>,
     /// How many jobs
-    #[arg(short, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(short, value_name = "N", default_value = "50", conflicts_with = "job", value_parser = clap::value_parser!(u16).range(1..))]
     number: u16,
     /// Print JSON
     #[arg(long)]
@@ -141,6 +143,11 @@ pub async fn check(args: CheckArgs) -> Outcome {
 /// `history`
 pub async fn history(args: HistoryArgs) -> Outcome {
     let client = args.access.client()?;
+    if let Some(id) = args.job {
+        let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
+        let answer = client.get(&format!("/update/{id}")).await?;
+        return if args.json { as_it_is(answer) } else { say(show::job(&client.understood(&answer)?)) };
+    }
     let answer = client.get("/history").await?;
     let number = usize::from(args.number);
     if args.json {
@@ -188,6 +195,9 @@ pub async fn update(args: UpdateArgs) -> Outcome {
     let Some(job) = followed(&client, &job.id, args.json).await? else { return Ok(INTERRUPTED) };
     if args.json {
         say(format!("{}\n", json!(job)))?;
+    }
+    if !args.json {
+        say(show::trusted(&job))?;
     }
     match show::verdict(&job) {
         Ok(_) if args.json => {}

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::client::Status;
 use super::text::{between, clean, duration, moment, table};
 use crate::update::Check;
-use crate::update::job::{Job, State, Verified};
+use crate::update::job::{Job, State, Step, Verified};
 
 /// How the updater is.
 pub fn status(status: &Status, url: &str, now: Timestamp) -> String {
@@ -23,7 +23,11 @@ pub fn status(status: &Status, url: &str, now: Timestamp) -> String {
     }
     rows.push(row("jobs", status.recent_jobs_count.to_string()));
     rows.push(row("active", status.active_job.as_ref().map_or("none".into(), |job| active(job, now))));
-    table(&rows)
+    let mut shown = table(&rows);
+    if let Some(job) = &status.active_job {
+        list(&mut shown, "verified", &genuine(&job.verified));
+    }
+    shown
 }
 
 fn active(job: &Job, now: Timestamp) -> String {
@@ -50,6 +54,39 @@ pub fn history(jobs: &[Job]) -> String {
     table(&std::iter::once(head).chain(jobs.iter().map(line)).collect::<Vec<_>>())
 }
 
+/// One job in full.
+pub fn job(job: &Job) -> String {
+    let mut rows = vec![
+        row("job", job.id.to_string()),
+        row("release", job.target_tag.clone()),
+        row("state", format!("{}{}", job.state, if job.stub { " (simulated)" } else { "" })),
+        row("started", moment(job.started_at)),
+    ];
+    if let Some(end) = job.completed_at {
+        rows.push(row("took", duration(between(job.started_at, end))));
+    }
+    let before = named(job.previous_version.as_deref(), job.previous_image.as_deref());
+    for (name, value) in [
+        ("from", Some(before).filter(|_| job.previous_version.is_some() || job.previous_image.is_some())),
+        ("image", job.target_image.clone()),
+        ("digest", job.target_digest.clone()),
+        ("error", job.error.clone()),
+    ] {
+        rows.extend(value.map(|value| row(name, value)));
+    }
+    let mut shown = table(&rows);
+    let step = |step: &Step| {
+        let took = step.completed_at.map_or("-".into(), |end| duration(between(step.started_at, end)));
+        let error = step.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+        format!("{} {took}{error}", step.state)
+    };
+    let steps: Vec<String> = job.steps.iter().filter(|step| !step.state.is_end()).map(step).collect();
+    list(&mut shown, "verified", &genuine(&job.verified));
+    list(&mut shown, "warnings", &job.warnings);
+    list(&mut shown, "steps", &steps);
+    shown
+}
+
 /// What an update would do.
 pub fn check(check: &Check) -> String {
     let mut rows = vec![row("running", named(check.running_version.as_deref(), check.running_image.as_deref()))];
@@ -70,10 +107,12 @@ pub fn check(check: &Check) -> String {
     if let Some(seconds) = check.estimated_downtime_seconds {
         rows.push(row("downtime", format!("about {}", duration(std::time::Duration::from_secs(seconds)))));
     }
+    if !check.trust.is_empty() {
+        rows.push(row("trust", check.trust.clone()));
+    }
     let mut shown = table(&rows);
-    let verified: Vec<String> = check.verified.iter().map(genuine).collect();
     for (title, lines) in [
-        ("verified", &verified),
+        ("verified", &genuine(&check.verified)),
         ("changes", &check.changes),
         ("drift", &check.drift),
         ("warnings", &check.warnings),
@@ -114,9 +153,24 @@ fn list(shown: &mut String, title: &str, lines: &[String]) {
     }
 }
 
-fn genuine(verified: &Verified) -> String {
-    let log = verified.log_index.map(|index| format!(", log entry {index}")).unwrap_or_default();
-    format!("{} by {} ({}{log})", verified.subject, verified.identity, verified.carrier)
+/// What was verified, a line each: whose signature it is, who vouched, when and where.
+pub fn genuine(verified: &[Verified]) -> Vec<String> {
+    let line = |one: &Verified| {
+        let facts = [
+            one.issuer.as_ref().map(|issuer| format!("issuer {issuer}")),
+            one.log_index.map(|index| format!("log entry {index}")),
+            one.integrated_time.map(|at| format!("signed {}", moment(at))),
+            Some(format!("found in {}", one.carrier)),
+        ];
+        let facts: Vec<String> = facts.into_iter().flatten().collect();
+        format!("{} by {} ({})", one.subject, one.identity, facts.join(", "))
+    };
+    verified.iter().map(line).collect()
+}
+
+/// The part of a job's end that says why it was trusted; empty when nothing was verified.
+pub fn trusted(job: &Job) -> String {
+    genuine(&job.verified).iter().fold(String::new(), |text, line| format!("{text}verified: {}\n", clean(line)))
 }
 
 /// How a job ended: the success, or the text of the error.
@@ -198,6 +252,63 @@ mod tests {
         assert_eq!(history(&[]), "no job yet\n");
     }
 
+    fn verified(subject: &str, keyless: bool) -> Verified {
+        Verified {
+            subject: subject.into(),
+            carrier: if keyless { "release.json.sigstore.json" } else { "tag sha256-00.sig" }.into(),
+            identity: if keyless { "https://git.example/release.yml" } else { "key sha256:00ff" }.into(),
+            issuer: keyless.then(|| "https://issuer.example".into()),
+            log_index: keyless.then_some(7),
+            integrated_time: keyless.then(|| at(-60)),
+        }
+    }
+
+    #[test]
+    fn one_job() {
+        let mut shown = job("v0.1.2", Some(State::RolledBack));
+        shown.steps[0].error = Some("no \u{1b}[31mroute".into());
+        shown.error = shown.steps[0].error.clone();
+        shown.previous_version = Some("0.1.1".into());
+        shown.target_image = Some("ghcr.io/o/app:0.1.2".into());
+        shown.verified = vec![verified("manifest", true), verified("image", false)];
+        shown.warnings = vec!["the data is not copied".into()];
+        insta::assert_snapshot!(super::job(&shown), @r"
+        job      job_00000000000000a1
+        release  v0.1.2
+        state    rolled_back
+        started  2026-01-02 03:04:05Z
+        took     1 min 15 s
+        from     0.1.1
+        image    ghcr.io/o/app:0.1.2
+        error    no �[31mroute
+
+        verified
+          - manifest by https://git.example/release.yml (issuer https://issuer.example, log entry 7, signed 2026-01-02 03:03:05Z, found in release.json.sigstore.json)
+          - image by key sha256:00ff (found in tag sha256-00.sig)
+
+        warnings
+          - the data is not copied
+
+        steps
+          - pulling 1 min 13 s: no �[31mroute
+        ");
+        assert_eq!(
+            trusted(&shown),
+            "verified: manifest by https://git.example/release.yml (issuer https://issuer.example, log entry 7, \
+             signed 2026-01-02 03:03:05Z, found in release.json.sigstore.json)\n\
+             verified: image by key sha256:00ff (found in tag sha256-00.sig)\n"
+        );
+        insta::assert_snapshot!(super::job(&job("v0.1.3", None)), @r"
+        job      job_00000000000000a1
+        release  v0.1.3
+        state    pulling
+        started  2026-01-02 03:04:05Z
+
+        steps
+          - pulling -
+        ");
+    }
+
     #[test]
     fn a_full_check() {
         let full = Check {
@@ -221,14 +332,8 @@ mod tests {
             migration: Some("app migrate".into()),
             estimated_downtime_seconds: Some(90),
             breaking_changes: vec!["the old API is gone".into()],
-            verified: vec![Verified {
-                subject: "manifest".into(),
-                carrier: "release.json.sigstore.json".into(),
-                identity: "https://git.example/release.yml".into(),
-                issuer: None,
-                log_index: Some(7),
-                integrated_time: None,
-            }],
+            verified: vec![verified("manifest", true)],
+            trust: "keyless, the built-in public Sigstore root of 2026-10-23".into(),
             ..Check::default()
         };
         insta::assert_snapshot!(check(&full), @r"
@@ -239,9 +344,10 @@ mod tests {
         migration  app migrate
         digest     sha256:abcd
         downtime   about 1 min 30 s
+        trust      keyless, the built-in public Sigstore root of 2026-10-23
 
         verified
-          - manifest by https://git.example/release.yml (release.json.sigstore.json, log entry 7)
+          - manifest by https://git.example/release.yml (issuer https://issuer.example, log entry 7, signed 2026-01-02 03:03:05Z, found in release.json.sigstore.json)
 
         changes
           - image ghcr.io/o/app:0.1.1 → ghcr.io/o/app:0.1.2

@@ -12,6 +12,7 @@ use url::{Host, Url};
 
 use super::{Answer, Probe};
 use crate::engine::{Container, label};
+use crate::https::Authorities;
 
 /// The most of a health answer that is read, bytes.
 const BODY_CAP: usize = 64 * 1024;
@@ -19,13 +20,14 @@ const BODY_CAP: usize = 64 * 1024;
 /// Asks the configured URL.
 pub struct HttpProbe {
     url: Url,
+    authorities: Authorities,
     /// The client for the addresses asked last: building one costs milliseconds.
     client: Mutex<Option<(Vec<SocketAddr>, Client)>>,
 }
 
 impl HttpProbe {
-    pub fn new(url: Url) -> Self {
-        Self { url, client: Mutex::new(None) }
+    pub fn new(url: Url, authorities: Authorities) -> Self {
+        Self { url, authorities, client: Mutex::new(None) }
     }
 
     /// The container's own addresses, where the URL names the container or its service: on a shared
@@ -48,16 +50,24 @@ impl HttpProbe {
         {
             return Ok(client.clone());
         }
-        let client = build(self.url.host_str().unwrap_or_default(), &addresses)?;
+        let client = self.build(&addresses)?;
         *cached = Some((addresses, client.clone()));
         Ok(client)
     }
-}
 
-fn build(host: &str, addresses: &[SocketAddr]) -> Result<Client, reqwest::Error> {
-    // No connection is kept: one that an old container left behind proves nothing about the new one.
-    let builder = ClientBuilder::new().no_proxy().redirect(Policy::none()).pool_max_idle_per_host(0);
-    if addresses.is_empty() { builder.build() } else { builder.resolve_to_addrs(host, addresses).build() }
+    fn build(&self, addresses: &[SocketAddr]) -> Result<Client, reqwest::Error> {
+        // No connection is kept: one that an old container left behind proves nothing about the new one.
+        let builder = ClientBuilder::new().no_proxy().redirect(Policy::none()).pool_max_idle_per_host(0);
+        // Reading CA certificates takes milliseconds of downtime; plain http needs none.
+        let builder = match self.url.scheme() {
+            "http" => builder.tls_certs_only(Vec::new()),
+            _ => self.authorities.added_to(builder),
+        };
+        match (addresses, self.url.host_str()) {
+            ([_, ..], Some(host)) => builder.resolve_to_addrs(host, addresses).build(),
+            _ => builder.build(),
+        }
+    }
 }
 
 #[async_trait]

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{Asset, Channel, Release, ReleaseSource, SourceError};
+use crate::https::Authorities;
 use crate::settings::Repo;
 use crate::settings::name::{GITHUB_API, GITHUB_TOKEN, REPO};
 use cache::Slot;
@@ -89,14 +90,25 @@ struct Page {
 }
 
 impl GithubReleases {
-    /// Reads the system's CA certificates. Fails on a token that no HTTP header can carry.
-    pub fn new(api: Url, repo: Repo, token: Option<SecretString>) -> Result<Self, SourceError> {
-        Self::with_limits(api, repo, token, Limits::default())
+    /// Fails on a token that no HTTP header can carry.
+    pub fn new(
+        api: Url,
+        repo: Repo,
+        token: Option<SecretString>,
+        authorities: &Authorities,
+    ) -> Result<Self, SourceError> {
+        Self::with_limits(api, repo, token, authorities, Limits::default())
     }
 
     /// As [`GithubReleases::new`], with other limits.
-    pub fn with_limits(api: Url, repo: Repo, token: Option<SecretString>, limits: Limits) -> Result<Self, SourceError> {
-        let http = Http::new(&api, token.as_ref(), &limits)?;
+    pub fn with_limits(
+        api: Url,
+        repo: Repo,
+        token: Option<SecretString>,
+        authorities: &Authorities,
+        limits: Limits,
+    ) -> Result<Self, SourceError> {
+        let http = Http::new(&api, token.as_ref(), authorities, &limits)?;
         let (list, tags, has_token) = (Slot::default(), Mutex::default(), token.is_some());
         Ok(Self { http, api, repo, limits, has_token, list, tags })
     }

@@ -28,11 +28,13 @@ pub mod name {
     pub const SIGNING_ISSUER: &str = "PROCESSGIT_UPDATER_SIGNING_ISSUER";
     pub const SIGNING_IDENTITY_REGEX: &str = "PROCESSGIT_UPDATER_SIGNING_IDENTITY_REGEX";
     pub const TRUSTED_ROOT: &str = "PROCESSGIT_UPDATER_TRUSTED_ROOT";
+    pub const TRUSTED_ROOT_REFRESH: &str = "PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH";
     pub const VERIFY_IMAGE: &str = "PROCESSGIT_UPDATER_VERIFY_IMAGE";
     pub const SNAPSHOT: &str = "PROCESSGIT_UPDATER_SNAPSHOT";
     pub const SNAPSHOT_DIR: &str = "PROCESSGIT_UPDATER_SNAPSHOT_DIR";
     pub const SNAPSHOT_KEEP: &str = "PROCESSGIT_UPDATER_SNAPSHOT_KEEP";
     pub const MIGRATION_TIMEOUT: &str = "PROCESSGIT_UPDATER_MIGRATION_TIMEOUT";
+    pub const CA_FILE: &str = "PROCESSGIT_UPDATER_CA_FILE";
     pub const STUB: &str = "PROCESSGIT_UPDATER_STUB";
     pub const DEBUG: &str = "PROCESSGIT_UPDATER_DEBUG";
 }
@@ -53,6 +55,7 @@ pub mod default {
     pub const HEALTH_INTERVAL: &str = "3s";
     pub const HEALTH_STABLE: &str = "3s";
     pub const SIGNING_ISSUER: &str = "https://token.actions.githubusercontent.com";
+    pub const TRUSTED_ROOT_REFRESH: &str = "false";
     pub const VERIFY_IMAGE: &str = "true";
     pub const SNAPSHOT: &str = "on";
     pub const SNAPSHOT_KEEP: &str = "5";
@@ -134,6 +137,11 @@ pub struct ServeArgs {
     /// `trusted_root.json` of a private Sigstore [default: the public Sigstore root, built in]
     #[arg(long, env = name::TRUSTED_ROOT, value_name = "FILE")]
     pub(super) trusted_root: Option<OsString>,
+    /// Fetch the public Sigstore root anew, now and every day, over TUF; the newest one at hand is used
+    /// meanwhile and whenever that fails
+    #[arg(long, env = name::TRUSTED_ROOT_REFRESH, value_name = "BOOL", default_value = default::TRUSTED_ROOT_REFRESH,
+          num_args = 0..=1, default_missing_value = "true")]
+    pub(super) trusted_root_refresh: OsString,
     /// Also demand a signature on the image itself
     #[arg(long, env = name::VERIFY_IMAGE, value_name = "BOOL", default_value = default::VERIFY_IMAGE,
           num_args = 0..=1, default_missing_value = "true")]
@@ -151,6 +159,10 @@ pub struct ServeArgs {
     /// How long a migration may take
     #[arg(long, env = name::MIGRATION_TIMEOUT, value_name = "DURATION", default_value = default::MIGRATION_TIMEOUT)]
     pub(super) migration_timeout: OsString,
+    /// CA certificates in PEM, believed beside the system's: for a registry, a release server or a Sigstore
+    /// with certificates of one's own
+    #[arg(long, env = name::CA_FILE, value_name = "FILE")]
+    pub(super) ca_file: Option<OsString>,
     /// Simulate every Docker operation; each job and `/status` then say `"stub": true`
     #[arg(long, env = name::STUB, value_name = "BOOL", default_value = default::STUB,
           num_args = 0..=1, default_missing_value = "true")]

@@ -57,6 +57,8 @@ pub struct Signing {
     /// As configured; it is always anchored when used.
     pub identity_regex: String,
     pub trusted_root: Option<PathBuf>,
+    /// Where the public Sigstore root is kept that is refreshed by TUF; `None`: it is not refreshed.
+    pub refreshed_root: Option<PathBuf>,
     pub verify_image: bool,
 }
 
@@ -89,6 +91,8 @@ pub struct Settings {
     pub snapshot: Snapshot,
     /// Ours: how long a migration may take (`PROCESSGIT_UPDATER_MIGRATION_TIMEOUT`, default 30m).
     pub migration_timeout: Duration,
+    /// Ours: CA certificates in PEM, believed beside the system's (`PROCESSGIT_UPDATER_CA_FILE`).
+    pub ca_file: Option<PathBuf>,
     pub stub: bool,
     pub debug: bool,
 }
@@ -113,7 +117,7 @@ impl Signing {
             }
             None => value::default_identity(&repo),
         };
-        Ok(Self { key, issuer, identity_regex, trusted_root, verify_image: true })
+        Ok(Self { key, issuer, identity_regex, trusted_root, refreshed_root: None, verify_image: true })
     }
 }
 

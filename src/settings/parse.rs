@@ -109,6 +109,13 @@ impl Reader<'_> {
         let issuer = self.one(name::SIGNING_ISSUER, args.signing_issuer, default::SIGNING_ISSUER, value::issuer);
         let identity = self.maybe(name::SIGNING_IDENTITY_REGEX, args.signing_identity_regex, value::regex);
         let trusted_root = self.maybe_path(name::TRUSTED_ROOT, args.trusted_root);
+        let refresh = self.one(
+            name::TRUSTED_ROOT_REFRESH,
+            args.trusted_root_refresh,
+            default::TRUSTED_ROOT_REFRESH,
+            value::boolean,
+        );
+        self.refresh_of_one_root(refresh, trusted_root.as_ref());
         let verify_image = self.one(name::VERIFY_IMAGE, args.verify_image, default::VERIFY_IMAGE, value::boolean);
         let snapshot = self.one(name::SNAPSHOT, args.snapshot, default::SNAPSHOT, value::boolean);
         let snapshot_dir = self.maybe_path(name::SNAPSHOT_DIR, args.snapshot_dir);
@@ -116,6 +123,7 @@ impl Reader<'_> {
             .one(name::SNAPSHOT_KEEP, args.snapshot_keep, default::SNAPSHOT_KEEP, |t| value::number_within(t, 1, 1000));
         let migration_timeout =
             self.span(name::MIGRATION_TIMEOUT, args.migration_timeout, default::MIGRATION_TIMEOUT, (SECOND, 7 * DAY));
+        let ca_file = self.maybe_path(name::CA_FILE, args.ca_file);
         let stub = self.one(name::STUB, args.stub, default::STUB, value::boolean);
         let debug = self.one(name::DEBUG, args.debug, default::DEBUG, value::boolean);
 
@@ -143,6 +151,7 @@ impl Reader<'_> {
                 issuer: issuer?,
                 identity_regex: identity?.unwrap_or_else(|| value::default_identity(&repo)),
                 trusted_root: trusted_root?,
+                refreshed_root: refresh?.then(|| state_dir.join("trusted-root")),
                 verify_image: verify_image?,
             },
             snapshot: Snapshot {
@@ -151,6 +160,7 @@ impl Reader<'_> {
                 keep: snapshot_keep?,
             },
             migration_timeout: migration_timeout?,
+            ca_file: ca_file?,
             stub: stub?,
             debug: debug?,
             state_dir,
@@ -236,6 +246,15 @@ impl Reader<'_> {
                 duration::show(timeout)
             );
             self.fault::<()>(name::HEALTH_STABLE, Some(duration::show(stable)), accepted);
+        }
+    }
+
+    /// Only the public root is published to be refreshed; a file is used as it is.
+    fn refresh_of_one_root(&mut self, refresh: Option<bool>, root: Option<&Option<PathBuf>>) {
+        if let (Some(true), Some(Some(root))) = (refresh, root) {
+            let accepted =
+                format!("false is accepted together with {}={:?}, which is used as it is", name::TRUSTED_ROOT, root);
+            self.fault::<()>(name::TRUSTED_ROOT_REFRESH, Some("true".to_owned()), accepted);
         }
     }
 

@@ -66,6 +66,7 @@ fn nothing_but_a_token_gives_the_documented_defaults() {
     assert_eq!((s.snapshot.on, s.snapshot.keep), (true, 5));
     assert_eq!(s.snapshot.dir, PathBuf::from("/var/lib/processgit-updater/snapshots"));
     assert_eq!(s.migration_timeout, seconds(1800));
+    assert_eq!((s.signing.refreshed_root, s.ca_file), (None, None));
     assert_eq!((s.stub, s.debug), (true, false));
 }
 
@@ -81,8 +82,8 @@ fn every_variable_of_the_contract_is_a_flag_of_its_name() {
     }
     let contract = "TOKEN TOKEN_FILE LISTEN STATE_DIR REPO GITHUB_API GITHUB_TOKEN GITHUB_TOKEN_FILE APP_NAME \
          APP_CONTAINER APP_SERVICE VERSION_KEY COMPOSE_FILE ENV_FILE HEALTH_URL HEALTH_TIMEOUT HEALTH_INTERVAL \
-         HEALTH_STABLE HEALTH_VERSION SIGNING_KEY SIGNING_ISSUER SIGNING_IDENTITY_REGEX TRUSTED_ROOT VERIFY_IMAGE \
-         SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP MIGRATION_TIMEOUT STUB DEBUG";
+         HEALTH_STABLE HEALTH_VERSION SIGNING_KEY SIGNING_ISSUER SIGNING_IDENTITY_REGEX TRUSTED_ROOT TRUSTED_ROOT_REFRESH VERIFY_IMAGE \
+         SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP MIGRATION_TIMEOUT CA_FILE STUB DEBUG";
     assert_eq!(found, contract.split_whitespace().collect::<Vec<_>>());
 }
 
@@ -322,4 +323,16 @@ fn a_secret_file_is_read_from_disk_up_to_its_cap() {
     assert_eq!(judge().unwrap().token.expose_secret(), "secret");
     std::fs::write(&path, "x".repeat(65 * 1024)).unwrap();
     assert!(faults(judge())[0].ends_with("(it is larger than 65536 bytes)"));
+}
+
+#[test]
+fn only_the_public_root_is_refreshed() {
+    let kept = with("--trusted-root-refresh", "yes").unwrap().signing.refreshed_root;
+    assert_eq!(kept, Some(PathBuf::from("/var/lib/processgit-updater/trusted-root")));
+    assert_eq!(with("--trusted-root-refresh", "no").unwrap().signing.refreshed_root, None);
+    assert_eq!(
+        faults(judge(["--token=t", "--trusted-root=/r.json", "--trusted-root-refresh"])),
+        ["PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH=\"true\": false is accepted together with \
+          PROCESSGIT_UPDATER_TRUSTED_ROOT=\"/r.json\", which is used as it is"]
+    );
 }

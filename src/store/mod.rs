@@ -10,6 +10,8 @@ mod import;
 mod lock;
 pub mod logs;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use sigstore_verify::types::{Bundle, DerCertificate, Sha256Hash, SignatureBytes, SignatureContent};
+use tokio_util::sync::CancellationToken;
 
 use super::carrier::{self, Carrier};
 use super::image::{self, Signature};
@@ -14,9 +15,11 @@ use super::key::Subject;
 use super::keyless::{self, Proven};
 use super::payload;
 use super::policy::{Policy, PolicyError};
+use super::refresh::{PERIOD, RETRY, Refresh, RefreshError};
 use super::rekor::Rekor;
 use super::root::Root;
 use super::{BUNDLES, CARRIER_CAP, CARRIERS, CRT, SIG, Trust, TrustError, refused};
+use crate::https::Authorities;
 use crate::registry::{self, RegistryError, is_digest};
 use crate::settings::Signing;
 use crate::update::job::Verified;
@@ -29,15 +32,17 @@ const MANIFEST_CAP: u64 = 1024 * 1024;
 /// Judges by the operator's settings. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Judge {
-    rules: Arc<Rules>,
+    /// Replaced as a whole when the root is refreshed; whoever judges keeps what it began with.
+    rules: Arc<RwLock<Arc<Rules>>>,
     registry: registry::Client,
     rekor: Rekor,
+    refresh: Option<Refresh>,
 }
 
 /// Policy and root: everything that decides, and nothing that does I/O.
 #[derive(Debug)]
 struct Rules {
-    policy: Policy,
+    policy: Arc<Policy>,
     root: Root,
 }
 
@@ -47,9 +52,8 @@ pub enum JudgeError {
     /// A setting makes no policy.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// The machine lacks something, like certificates for TLS.
-    #[error("{0}")]
-    Machine(String),
+    #[error("the judge could not be made: {0}")]
+    Panicked(String),
 }
 
 /// What came of looking at one carrier.
@@ -68,20 +72,81 @@ struct Unlogged {
 }
 
 impl Judge {
-    /// Builds the judge that the settings ask for; reads the key and the trusted root.
+    /// Builds the judge that the settings ask for; reads the key and the trusted root. Where the root is
+    /// to be refreshed, it begins with the newest one at hand; see [`Judge::keep_root_fresh`].
     ///
     /// # Errors
     /// A setting that makes no policy is named, with what would be accepted.
-    pub async fn from_settings(signing: &Signing) -> Result<Self, JudgeError> {
-        let signing = signing.clone();
+    pub async fn from_settings(signing: &Signing, authorities: &Authorities) -> Result<Self, JudgeError> {
+        let wanted = signing.clone();
         let rules = tokio::task::spawn_blocking(move || {
-            let root = Root::load(signing.trusted_root.as_deref())?;
-            Ok::<_, PolicyError>(Rules { policy: Policy::from_settings(&signing)?, root })
+            let root = Root::load(wanted.trusted_root.as_deref())?;
+            Ok::<_, PolicyError>(Rules { policy: Arc::new(Policy::from_settings(&wanted)?), root })
         });
-        let rules = rules.await.map_err(|panicked| JudgeError::Machine(panicked.to_string()))??;
-        let registry = registry::Client::new().map_err(|error| JudgeError::Machine(error.to_string()))?;
-        let rekor = Rekor::new().map_err(|error| JudgeError::Machine(error.to_string()))?;
-        Ok(Self { rules: Arc::new(rules), registry, rekor })
+        let rules = rules.await.map_err(|panicked| JudgeError::Panicked(panicked.to_string()))??;
+        let judge = Self {
+            rules: Arc::new(RwLock::new(Arc::new(rules))),
+            registry: registry::Client::new(authorities),
+            rekor: Rekor::new(authorities),
+            refresh: None,
+        };
+        match &signing.refreshed_root {
+            Some(folder) => Ok(judge.with_refresh(Refresh::public(folder.clone(), authorities)).await),
+            None => Ok(judge),
+        }
+    }
+
+    /// Takes its root from `refresh`: at once what an earlier one left, if that is newer than what is here.
+    #[must_use]
+    pub async fn with_refresh(mut self, refresh: Refresh) -> Self {
+        match refresh.kept().await {
+            Ok(Some(kept)) if kept.since() > self.rules().root.since() => self.take(kept),
+            Ok(_) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
+        self.refresh = Some(refresh);
+        self
+    }
+
+    /// Refreshes the root once, if the settings ask for it. What is here stays when that fails.
+    ///
+    /// # Errors
+    /// See [`Refresh::fetch`].
+    pub async fn refresh_root(&self, stop: &CancellationToken) -> Result<(), RefreshError> {
+        if let Some(refresh) = &self.refresh {
+            self.take(refresh.fetch(stop).await?);
+        }
+        Ok(())
+    }
+
+    /// Refreshes the root now and daily, if the settings ask for it, until `stop`. Nobody waits for it.
+    pub async fn keep_root_fresh(&self, stop: CancellationToken) {
+        while self.refresh.is_some() && !stop.is_cancelled() {
+            let pause = match self.refresh_root(&stop).await {
+                Ok(()) => {
+                    tracing::info!(root = self.rules().root.source(), "the Sigstore root is current");
+                    PERIOD
+                }
+                Err(_) if stop.is_cancelled() => return,
+                Err(error) => {
+                    tracing::warn!(root = self.rules().root.source(), "{error}; the root at hand stays in use");
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn take(&self, root: Root) {
+        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        *rules = Arc::new(Rules { policy: rules.policy.clone(), root });
     }
 
     /// Judges a manifest on disk by the carriers beside it: for `dist/release.json` that is
@@ -102,17 +167,18 @@ impl Judge {
         digest: Sha256Hash,
     ) -> Result<Verified, TrustError> {
         let signature = signature.map_err(from_registry)?;
-        let rules = self.rules.clone();
+        let rules = self.rules();
         blocking(move || rules.image(&signature, digest).map_err(|error| prefix(&signature.place, error))).await
     }
 
     async fn look_up(&self, manifest: &Bytes, found: Unlogged) -> Result<Verified, TrustError> {
         let Unlogged { carrier, signature, certificates } = found;
         let leaf = certificates.first().ok_or_else(|| refused(format!("{CRT} holds no certificate")))?;
-        let logs: Vec<String> = self.rules.root.logs().map(str::to_owned).collect();
+        let rules = self.rules();
+        let logs: Vec<String> = rules.root.logs().map(str::to_owned).collect();
         let entry = self.rekor.find(&logs, manifest, &signature, leaf).await.map_err(|error| prefix(carrier, error))?;
         let bundle = carrier::assemble(signature, certificates, entry);
-        let (rules, manifest) = (self.rules.clone(), manifest.clone());
+        let manifest = manifest.clone();
         let judged = blocking(move || rules.bundle("manifest", carrier, &bundle, Subject::Blob(&manifest))).await;
         judged.map_err(|error| prefix(carrier, error))
     }
@@ -125,7 +191,7 @@ impl Trust for Judge {
     }
 
     async fn manifest(&self, manifest: &Bytes, carriers: &BTreeMap<String, Bytes>) -> Result<Verified, TrustError> {
-        let (rules, bytes, found) = (self.rules.clone(), manifest.clone(), carriers.clone());
+        let (rules, bytes, found) = (self.rules(), manifest.clone(), carriers.clone());
         let findings = blocking(move || rules.manifest(&bytes, &found)).await?;
         let mut first = None;
         let mut foreign = Vec::new();
@@ -182,7 +248,7 @@ impl Trust for Judge {
     }
 
     fn agrees(&self, method: &str, issuer: &str) -> Result<(), TrustError> {
-        match &self.rules.policy {
+        match &*self.rules().policy {
             Policy::Key(_) => Ok(()),
             Policy::Keyless { .. } if method != METHOD => {
                 Err(refused(format!("the manifest says it is signed by {method:?}, we verify {METHOD:?}")))
@@ -195,14 +261,12 @@ impl Trust for Judge {
     }
 
     fn describe(&self) -> String {
-        match &self.rules.policy {
+        let rules = self.rules();
+        match &*rules.policy {
             Policy::Key(key) => key.name().to_owned(),
             Policy::Keyless { issuer, identity } => {
-                format!(
-                    "keyless, issuer {issuer}, identity all of {}, {}",
-                    identity.configured(),
-                    self.rules.root.source()
-                )
+                let (identity, root) = (identity.configured(), rules.root.source());
+                format!("keyless, issuer {issuer}, identity all of {identity}, {root}")
             }
         }
     }
@@ -244,7 +308,7 @@ impl Rules {
             Carrier::Bundle(bundle) => bundle.signing_certificate().is_some(),
             Carrier::Bare { certificates, .. } => !certificates.is_empty(),
         };
-        match (&self.policy, carrier) {
+        match (&*self.policy, carrier) {
             (Policy::Key(_), _) if by_certificate => {
                 Ok(Finding::Foreign(format!("{name} was signed with a certificate")))
             }
@@ -282,7 +346,7 @@ impl Rules {
                 Ok(verified)
             }
             image::Content::SimpleSigning { payload, annotations } => {
-                let verified = match (&self.policy, carrier::annotations(annotations).map_err(refused)?) {
+                let verified = match (&*self.policy, carrier::annotations(annotations).map_err(refused)?) {
                     (_, Carrier::Bundle(bundle)) => self.bundle("image", place, &bundle, Subject::Blob(payload))?,
                     (Policy::Key(key), Carrier::Bare { signature, .. }) => {
                         key.check_detached(payload, &signature)?;
@@ -306,7 +370,7 @@ impl Rules {
         if matches!((&bundle.content, about), (SignatureContent::DsseEnvelope(_), Subject::Blob(_))) {
             return Err(refused(payload::NO_ATTESTATION));
         }
-        match &self.policy {
+        match &*self.policy {
             Policy::Key(key) => {
                 key.check_bundle(bundle, about, &self.root)?;
                 Ok(by_key(subject, name, key.name()))

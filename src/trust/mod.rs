@@ -7,6 +7,7 @@
 //! | [`key`]     | signatures made with the pinned key |
 //! | [`keyless`] | signatures made with a certificate of a moment, and the proof of that moment |
 //! | [`root`]    | the Sigstore (public or private) that keyless signatures are checked against |
+//! | [`refresh`] | keeps the public Sigstore's root current, where the operator wants it |
 //! | [`carrier`] | the file formats that carry a manifest's signature (pure) |
 //! | [`payload`] | what a signature on an image says, bound to the digest (pure) |
 //! | [`image`]   | finds the signatures of an image in its registry |
@@ -19,6 +20,7 @@ pub mod key;
 pub mod keyless;
 pub mod payload;
 pub mod policy;
+pub mod refresh;
 pub mod rekor;
 pub mod root;
 
@@ -72,6 +74,7 @@ pub trait Trust: Send + Sync {
     /// the operator mean different things. With a pinned key nothing is compared: manifests say
     /// `cosign-keyless`, the only method their schema knows, and the key has decided already.
     fn agrees(&self, method: &str, issuer: &str) -> Result<(), TrustError>;
-    /// One line for `status` and the log: by which policy is judged.
+    /// One line for `status`, `check` and the log: by which policy is judged, and with the Sigstore root of
+    /// which day. Changes when the root is refreshed.
     fn describe(&self) -> String;
 }

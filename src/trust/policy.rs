@@ -133,6 +133,7 @@ mod tests {
             issuer: "https://issuer.example".into(),
             identity_regex: "^https://example/.*$".into(),
             trusted_root: None,
+            refreshed_root: None,
             verify_image: true,
         }
     }

@@ -2,7 +2,6 @@
 //! without one (`.sig` and `.crt` alone). The answer proves nothing until it is checked like any other.
 
 use std::collections::HashMap;
-use std::error::Error as _;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -13,6 +12,7 @@ use sigstore_verify::types::{DerCertificate, SignatureBytes, TransparencyLogEntr
 use url::Url;
 
 use super::{CARRIER_CAP, TrustError, carrier, refused};
+use crate::https::{Authorities, LazyClient};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -21,19 +21,17 @@ const MISSING: &str = "a signature and its certificate alone do not prove when i
 
 /// Talks to transparency logs.
 #[derive(Debug, Clone)]
-pub struct Rekor(reqwest::Client);
+pub struct Rekor(LazyClient);
 
 impl Rekor {
-    /// # Errors
-    /// When the TLS of this machine cannot be set up.
-    pub fn new() -> Result<Self, TrustError> {
-        reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TOTAL_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map(Self)
-            .map_err(|error| TrustError::Unavailable(format!("the HTTP client cannot be set up: {error}")))
+    /// Believes the system's CA certificates and these.
+    pub fn new(authorities: &Authorities) -> Self {
+        Self(LazyClient::new(authorities, || {
+            reqwest::Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(TOTAL_TIMEOUT)
+                .redirect(reqwest::redirect::Policy::none())
+        }))
     }
 
     /// The entry of exactly this signature, from the first of `logs` (base URLs) that has it.
@@ -59,25 +57,26 @@ impl Rekor {
                 "data": {"hash": {"algorithm": "sha256", "value": sha256(data).to_hex()}},
             },
         }]});
-        let mut silent = None;
+        let mut silent = Vec::new();
         for log in logs {
             match self.ask(log, &query).await {
                 Ok(Some(entry)) => return carrier::log_entry(&entry).map_err(|why| refused(format!("{log} {why}"))),
                 Ok(None) => {}
-                Err(why) => silent = Some(why),
+                Err(why) => silent.push(why),
             }
         }
-        match silent {
-            Some(why) => Err(TrustError::Unavailable(format!("{MISSING}, and the log could not be asked: {why}"))),
-            None => Err(refused(format!("{MISSING}, and no entry for it is in {}", logs.join(", ")))),
+        if silent.is_empty() {
+            return Err(refused(format!("{MISSING}, and no entry for it is in {}", logs.join(", "))));
         }
+        Err(TrustError::Unavailable(format!("{MISSING}, and the log could not be asked: {}", silent.join("; "))))
     }
 
     async fn ask(&self, log: &str, query: &serde_json::Value) -> Result<Option<LogEntry>, String> {
         let url = Url::parse(&format!("{}/api/v1/log/entries/retrieve", log.trim_end_matches('/')))
             .map_err(|error| format!("{log} is no address: {error}"))?;
-        let request = self.0.post(url).json(query).send();
-        let mut response = request.await.map_err(|error| format!("{log}: {}", innermost(error)))?;
+        let ready = self.0.get().await?;
+        let failed = |error: reqwest::Error| format!("{log}: {}", ready.explain(&error.without_url()));
+        let mut response = ready.client.post(url).json(query).send().await.map_err(failed)?;
         let status = response.status();
         // A v2 log has no such question and answers 404 or 405.
         if status.is_client_error() && status != reqwest::StatusCode::TOO_MANY_REQUESTS {
@@ -87,7 +86,7 @@ impl Rekor {
             return Err(format!("{log} answers {status}"));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| format!("{log}: {}", innermost(error)))? {
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > CARRIER_CAP {
                 return Err(format!("{log} answers more than {CARRIER_CAP} bytes"));
             }
@@ -102,17 +101,6 @@ fn first_entry(body: &[u8]) -> Result<Option<LogEntry>, String> {
     let found: Vec<HashMap<String, LogEntry>> =
         serde_json::from_slice(body).map_err(|error| format!("no log entries: {error}"))?;
     Ok(found.into_iter().flat_map(HashMap::into_values).next())
-}
-
-fn innermost(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = inner.to_string();
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -11,12 +11,17 @@ use sigstore_verify::types::LogId;
 use super::policy::{PolicyError, read_text};
 
 const SETTING: &str = "PROCESSGIT_UPDATER_TRUSTED_ROOT";
+const BUILT_IN: &str = "the built-in public Sigstore root";
+
+/// When the built-in root was published: sigstore-trust-root 0.15.1 on crates.io (`pubtime` of its index).
+const BUILT_IN_SINCE: Timestamp = Timestamp::constant(1_792_742_354, 0);
 
 /// Certificate authorities, logs and timestamp authorities, ready to check with.
 pub struct Root {
     pub(super) verifier: Verifier,
     trusted: TrustedRoot,
     source: String,
+    since: Option<Timestamp>,
 }
 
 impl Root {
@@ -25,20 +30,26 @@ impl Root {
     /// # Errors
     /// A file that is unreadable, no trusted root, or one that no keyless signature could ever satisfy.
     pub fn load(file: Option<&Path>) -> Result<Self, PolicyError> {
-        let (json, source) = match file {
-            None => (SIGSTORE_PRODUCTION_TRUSTED_ROOT.to_owned(), "the built-in public Sigstore root".to_owned()),
+        let (json, name, since) = match file {
+            None => (SIGSTORE_PRODUCTION_TRUSTED_ROOT.to_owned(), BUILT_IN.to_owned(), Some(BUILT_IN_SINCE)),
             Some(path) => {
                 let json = read_text(path).map_err(|why| {
                     error(file, format!("{why}; expected a Sigstore trusted_root.json, or nothing for the public one"))
                 })?;
-                (json, format!("the trusted root {}", path.display()))
+                (json, format!("the trusted root {}", path.display()), modified(path))
             }
         };
-        Self::from_json(&json, source).map_err(|problem| error(file, problem))
+        let trusted =
+            TrustedRoot::from_json(&json).map_err(|e| error(file, format!("is no trusted_root.json: {e}")))?;
+        Self::new(trusted, &name, since).map_err(|problem| error(file, problem))
     }
 
-    fn from_json(json: &str, source: String) -> Result<Self, String> {
-        let trusted = TrustedRoot::from_json(json).map_err(|error| format!("is no trusted_root.json: {error}"))?;
+    /// The public root as a refresh brought it at `since`.
+    pub(super) fn refreshed(trusted: TrustedRoot, since: Timestamp) -> Result<Self, String> {
+        Self::new(trusted, "the refreshed public Sigstore root", Some(since))
+    }
+
+    fn new(trusted: TrustedRoot, name: &str, since: Option<Timestamp>) -> Result<Self, String> {
         for (part, count) in [
             ("certificateAuthorities", trusted.certificate_authorities.len()),
             ("tlogs", trusted.tlogs.len()),
@@ -49,7 +60,16 @@ impl Root {
             }
         }
         let verifier = Verifier::new(&trusted).map_err(|error| format!("cannot be used: {error}"))?;
-        Ok(Self { verifier, trusted, source })
+        let source = match since {
+            Some(since) => format!("{name} of {}", since.strftime("%Y-%m-%d")),
+            None => name.to_owned(),
+        };
+        Ok(Self { verifier, trusted, source, since })
+    }
+
+    /// Since when it is as it is: published, last changed, or refreshed.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.since
     }
 
     /// The base URLs of the transparency logs.
@@ -62,7 +82,7 @@ impl Root {
         self.trusted.tlogs.iter().any(|log| log.log_id == *id)
     }
 
-    /// Which root it is, for messages.
+    /// Which root it is, and of which day.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -94,6 +114,10 @@ impl std::fmt::Debug for Root {
     }
 }
 
+fn modified(file: &Path) -> Option<Timestamp> {
+    Timestamp::try_from(std::fs::metadata(file).ok()?.modified().ok()?).ok()
+}
+
 fn error(file: Option<&Path>, problem: String) -> PolicyError {
     PolicyError { setting: SETTING, value: file.map(|f| f.display().to_string()).unwrap_or_default(), problem }
 }
@@ -107,6 +131,10 @@ mod tests {
         let root = Root::load(None).unwrap();
         assert!(root.logs().any(|log| log == "https://rekor.sigstore.dev"));
         assert_eq!(root.ended("2026-11-01T00:00:00Z".parse().unwrap()), None);
+        assert_eq!(root.source(), "the built-in public Sigstore root of 2026-10-23");
+        // Another version brings another root: its date belongs here, and in BUILT_IN_SINCE.
+        let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
+        assert!(lock.contains("name = \"sigstore-trust-root\"\nversion = \"0.15.1\""));
     }
 
     #[test]
@@ -134,7 +162,8 @@ mod tests {
             log["publicKey"]["validFor"] =
                 serde_json::json!({"start": "2021-01-12T11:53:27Z", "end": "2031-01-01T00:00:00Z"});
         }
-        let aged = Root::from_json(&json.to_string(), "the test root".into()).unwrap();
+        let trusted = TrustedRoot::from_json(&json.to_string()).unwrap();
+        let aged = Root::new(trusted, "the test root", None).unwrap();
         assert_eq!(aged.ended("2030-01-01T00:00:00Z".parse().unwrap()), None);
         let said = aged.ended("2032-01-01T00:00:00Z".parse().unwrap()).unwrap();
         assert!(said.contains("transparency log") && said.contains(SETTING), "{said}");

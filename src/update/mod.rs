@@ -154,6 +154,9 @@ pub struct Check {
     pub breaking_changes: Vec<String>,
     pub deprecations: Vec<String>,
     pub verified: Vec<job::Verified>,
+    /// By which policy signatures were judged, one line.
+    #[serde(default)]
+    pub trust: String,
 }
 
 /// The public face of the domain, shared by every route.
@@ -307,7 +310,7 @@ impl Updater {
 
     /// What an update would do, without any effect.
     pub async fn check(&self, request: CheckRequest) -> Check {
-        let mut check = Check::default();
+        let mut check = Check { trust: self.trust(), ..Check::default() };
         if let Err(refused) = self.look_at(request, &mut check).await {
             check.refusal = Some(refused.to_string());
         }

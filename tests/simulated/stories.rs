@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use processgit_updater::engine::simulated::{Behaviour, NoFaults};
+use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults};
 use processgit_updater::update::job::State;
+use processgit_updater::update::{Order, Request};
 use serde_json::json;
 
-use processgit_updater::update::Order;
-
-use crate::bench::{Installation, Scene, assert_invariants, request, submit_and_wait};
+use crate::bench::{At, Installation, Scene, assert_invariants, request, submit_and_wait};
 
 struct Story {
     name: &'static str,
@@ -163,6 +162,51 @@ async fn a_digest_that_was_rolled_back_is_refused_until_asked_for_again() {
     assert_eq!(refused.steps.len(), 2);
     let tried = submit_and_wait(&updater, request()).await;
     assert!(tried.steps.iter().any(|s| s.state == Healthchecking), "asked for again, it is tried");
+}
+
+/// A network failure says nothing about an image; a container of it that failed does.
+#[tokio::test(start_paused = true)]
+async fn only_a_digest_that_was_started_is_known_to_be_bad() {
+    let migration = Scene { migration: Some("migrate"), ..Scene::default() };
+    for (name, scene, failing, known_bad) in [
+        ("pull", Scene::default(), Some("engine.pull"), false),
+        ("swap before anything was made", Scene::default(), Some("compose.up/create"), false),
+        ("migration", Scene { behaviour: Behaviour::MigrationFails, ..migration }, None, true),
+        ("gate", Scene { behaviour: Behaviour::Answers500, ..Scene::default() }, None, true),
+    ] {
+        let installation = Installation::new(scene);
+        let faults: Arc<dyn Faults> = match failing {
+            Some(call) => At::nth(call, 1, Fate::Fail("no route to host".into())),
+            None => Arc::new(NoFaults),
+        };
+        let job = installation.update(faults).await;
+        assert_eq!(job.state, RolledBack, "{name}: {:?}", job.error);
+        let again = Request { retry: false, ..request() };
+        let (updater, _) = installation.process(Arc::new(NoFaults)).await;
+        let told = submit_and_wait(&updater, again).await.error.unwrap_or_default();
+        assert_eq!(told.contains("was started before and rolled back"), known_bad, "{name}: {told}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_release_than_was_ever_committed_is_a_replay() {
+    for (committed, allow_downgrade, end) in [
+        ("1.0.5", false, Committed),
+        ("1.1.0", false, Committed),
+        ("1.5.0", false, RolledBack),
+        ("1.5.0", true, Committed),
+    ] {
+        let installation = Installation::new(Scene::default());
+        installation.committed_before(committed).await;
+        let (updater, _) = installation.process(Arc::new(NoFaults)).await;
+        let job = submit_and_wait(&updater, Request { allow_downgrade, ..request() }).await;
+        assert_eq!(job.state, end, "{committed} {allow_downgrade}: {:?}", job.error);
+        if end == RolledBack {
+            let error = job.error.unwrap();
+            assert!(error.contains("version 1.1.0 is older than 1.5.0, which was committed here before"), "{error}");
+            assert_eq!(job.steps.iter().map(|s| s.state).collect::<Vec<_>>(), UNTOUCHED);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! A pinned key: what cosign and openssl sign with it is accepted, everything else is refused.
 
 use bytes::Bytes;
+use processgit_updater::https::Authorities;
 use processgit_updater::settings::Signing;
 use processgit_updater::trust::Trust;
 use processgit_updater::trust::judge::Judge;
@@ -322,9 +323,10 @@ async fn logged_key_signatures() {
         issuer: String::new(),
         identity_regex: String::new(),
         trusted_root: Some(write_root(&sigstore, folder.path())),
+        refreshed_root: None,
         verify_image: true,
     };
-    let judge = Judge::from_settings(&signing).await.unwrap();
+    let judge = Judge::from_settings(&signing, &Authorities::default()).await.unwrap();
 
     let sig = key.sign(RELEASE).unwrap();
     let record = |data: &[u8], sig: &[u8]| {

@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use processgit_updater::https::Authorities;
 use processgit_updater::settings::Signing;
 use processgit_updater::trust::judge::Judge;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -127,9 +131,10 @@ pub async fn pinned(key: PathBuf) -> Judge {
         issuer: String::new(),
         identity_regex: String::new(),
         trusted_root: None,
+        refreshed_root: None,
         verify_image: false,
     };
-    Judge::from_settings(&signing).await.unwrap()
+    Judge::from_settings(&signing, &Authorities::default()).await.unwrap()
 }
 
 /// docker-registry on a loopback port of its own choice, gone with this value.
@@ -308,9 +313,64 @@ struct Reply {
     challenge: Option<String>,
 }
 
+/// A certificate authority for servers that nobody else knows.
+pub struct Ca {
+    key: rcgen::KeyPair,
+    params: rcgen::CertificateParams,
+}
+
+impl Ca {
+    pub fn new() -> Self {
+        let mut params = rcgen::CertificateParams::new([]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        // A name of its own: two of one name would be told apart by a signature only.
+        params.distinguished_name.push(rcgen::DnType::CommonName, sha256(&key.serialize_der()));
+        Self { key, params }
+    }
+
+    pub fn pem(&self) -> String {
+        self.params.self_signed(&self.key).unwrap().pem()
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let issuer = rcgen::Issuer::from_params(&self.params, &self.key);
+        let leaf = rcgen::CertificateParams::new(["0.0.0.0".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let secret = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = ServerConfig::builder().with_no_client_auth();
+        TlsAcceptor::from(Arc::new(config.with_single_cert(vec![leaf.der().clone()], secret).unwrap()))
+    }
+}
+
+struct TlsListener {
+    tcp: tokio::net::TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.tcp.accept().await.unwrap();
+            // Clients that do not believe us break off here.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.tcp.local_addr()
+    }
+}
+
 /// A server that answers what it was told, by path, and 404 to everything else.
 pub struct Stub {
     pub address: String,
+    scheme: &'static str,
     replies: Arc<Mutex<BTreeMap<String, Reply>>>,
     /// Every request: path with query, and the Authorization header.
     pub asked: Arc<Mutex<Vec<(String, String)>>>,
@@ -320,6 +380,22 @@ impl Stub {
     pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
+        Self::on(listener, address, "http")
+    }
+
+    /// Behind a certificate by `ca`, at an address that is this machine's and no loopback address to us:
+    /// loopback registries are asked over plain http.
+    pub async fn over_tls(ca: &Ca) -> Self {
+        let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("0.0.0.0:{}", tcp.local_addr().unwrap().port());
+        Self::on(TlsListener { tcp, acceptor: ca.acceptor() }, address, "https")
+    }
+
+    fn on<L>(listener: L, address: String, scheme: &'static str) -> Self
+    where
+        L: axum::serve::Listener,
+        L::Addr: std::fmt::Debug,
+    {
         let replies: Arc<Mutex<BTreeMap<String, Reply>>> = Arc::default();
         let asked: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
         let (told, seen) = (replies.clone(), asked.clone());
@@ -338,11 +414,11 @@ impl Stub {
             }
         });
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { address, replies, asked }
+        Self { address, scheme, replies, asked }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     fn put(&self, path: &str, reply: Reply) {

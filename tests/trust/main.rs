@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod authorities;
 mod forgery;
 mod key;
 mod keyless;
 mod keyless_image;
 mod lab;
 mod mutation;
+mod refresh;
 mod registry;
 mod signed;
 mod sigstore;

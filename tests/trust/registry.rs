@@ -1,5 +1,6 @@
 //! The registry client against a registry that answers whatever a row wants.
 
+use processgit_updater::https::Authorities;
 use processgit_updater::registry::{Client, RegistryError};
 use serde_json::json;
 
@@ -21,12 +22,12 @@ fn client(address: &str, auth: serde_json::Value) -> (Client, tempfile::TempDir)
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.json");
     std::fs::write(&file, json!({"auths": {address: auth}}).to_string()).unwrap();
-    (Client::new().unwrap().with_docker_config(file), folder)
+    (Client::new(&Authorities::default()).with_docker_config(file), folder)
 }
 
 #[test]
 fn names_that_no_registry_has_are_refused() {
-    let client = Client::new().unwrap();
+    let client = Client::new(&Authorities::default());
     for (registry, repository, accepted) in [
         ("ghcr.io", "owner/app", true),
         ("docker.io", "busybox", true),
@@ -53,7 +54,7 @@ fn names_that_no_registry_has_are_refused() {
 #[tokio::test]
 async fn content_is_capped_and_hashed_again() {
     let stub = Stub::start().await;
-    let repository = Client::new().unwrap().repository(&stub.address, "a/b").unwrap();
+    let repository = Client::new(&Authorities::default()).repository(&stub.address, "a/b").unwrap();
     let manifest = json!({"layers": [{"mediaType": BUNDLE, "digest": DIGEST}]}).to_string();
     let named = sha256(manifest.as_bytes());
     stub.answer("/v2/a/b/manifests/tag", MANIFEST, manifest.clone());
@@ -119,7 +120,7 @@ async fn a_missing_referrers_api_is_no_error() {
         (503, "text/plain", String::new(), "unavailable"),
     ];
     let stub = Stub::start().await;
-    let repository = Client::new().unwrap().repository(&stub.address, "a/b").unwrap();
+    let repository = Client::new(&Authorities::default()).repository(&stub.address, "a/b").unwrap();
     let path = format!("/v2/a/b/referrers/{DIGEST}");
     for (status, kind_of, body, expected) in table {
         stub.reply(&path, status, &[("content-type", kind_of)], &body);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use processgit_updater::https::Authorities;
 use processgit_updater::settings::Signing;
 use processgit_updater::trust::judge::Judge;
 use serde_json::{Value, json};
@@ -19,9 +20,10 @@ pub async fn judge(root: &Path) -> Judge {
         issuer: ISSUER.into(),
         identity_regex: IDENTITY.into(),
         trusted_root: Some(root.to_owned()),
+        refreshed_root: None,
         verify_image: true,
     };
-    Judge::from_settings(&signing).await.unwrap()
+    Judge::from_settings(&signing, &Authorities::default()).await.unwrap()
 }
 
 /// The genuine signature of a file, in every form it is published in.

@@ -1,7 +1,6 @@
 //! One careful GET: credentials for the API's own host only, redirects by hand and without them, sizes
 //! and times capped, broken connections tried again.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use url::{Host, Url};
 
 use super::Limits;
+use crate::https::{Authorities, LazyClient, cause};
 use crate::release::SourceError;
 use crate::settings::name::{GITHUB_API, GITHUB_TOKEN};
 
@@ -23,8 +23,6 @@ use crate::settings::name::{GITHUB_API, GITHUB_TOKEN};
 const REDIRECTS: usize = 5;
 /// Tries after the first one, on broken connections and 5xx.
 const RETRIES: u32 = 2;
-
-const NO_ROOTS: &str = "; this system has no CA certificates, so no https server can be trusted: install them";
 
 /// What to get, and how much of it.
 pub(super) struct Get {
@@ -64,36 +62,33 @@ impl Failure {
 }
 
 pub(super) struct Http {
-    client: Client,
+    client: LazyClient,
     api: Url,
     authorization: Option<HeaderValue>,
-    /// What is put behind the reason why a host is unreachable.
-    hint: &'static str,
     pause: Duration,
 }
 
 impl Http {
-    pub fn new(api: &Url, token: Option<&SecretString>, limits: &Limits) -> Result<Self, SourceError> {
-        let builder = || {
+    pub fn new(
+        api: &Url,
+        token: Option<&SecretString>,
+        authorities: &Authorities,
+        limits: &Limits,
+    ) -> Result<Self, SourceError> {
+        let connect = limits.connect;
+        let client = LazyClient::new(authorities, move || {
             Client::builder()
                 // GitHub refuses clients without a name.
                 .user_agent(concat!("processgit-updater/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false)
-                .connect_timeout(limits.connect)
-        };
-        // Without CA certificates on the system there is no client at all. An API on plain http needs
-        // none, so then there is one that trusts nobody, and says why.
-        let (client, hint) = match builder().build() {
-            Ok(client) => (Ok(client), ""),
-            Err(_) => (builder().tls_certs_only(Vec::new()).build(), NO_ROOTS),
-        };
-        let client = client.map_err(|e| SourceError::Unavailable(format!("no HTTP client: {}", root_cause(&e))))?;
+                .connect_timeout(connect)
+        });
         let authorization = match token {
             Some(token) => Some(bearer(token)?),
             None => None,
         };
-        Ok(Self { client, api: api.clone(), authorization, hint, pause: limits.pause })
+        Ok(Self { client, api: api.clone(), authorization, pause: limits.pause })
     }
 
     /// Gets it before the deadline, however often it is tried.
@@ -146,14 +141,15 @@ impl Http {
     }
 
     async fn sent(&self, url: &Url, get: &Get, authorization: Option<&HeaderValue>) -> Result<Response, Failure> {
-        let mut request = self.client.get(url.clone()).header(ACCEPT, get.accept);
+        let ready = self.client.get().await.map_err(Failure::unavailable)?;
+        let mut request = ready.client.get(url.clone()).header(ACCEPT, get.accept);
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
         if let Some(etag) = &get.etag {
             request = request.header(IF_NONE_MATCH, etag);
         }
-        let unreachable = |e| Failure::Again(format!("{} is unreachable: {}{}", shown(url), root_cause(&e), self.hint));
+        let unreachable = |e| Failure::Again(format!("{} is unreachable: {}", shown(url), ready.explain(&e)));
         request.send().await.map_err(unreachable)
     }
 
@@ -216,8 +212,8 @@ async fn body(cap: usize, url: &Url, mut response: Response) -> Result<Bytes, Fa
     let mut bytes = BytesMut::new();
     loop {
         let chunk = response.chunk().await;
-        let chunk = chunk
-            .map_err(|e| Failure::Again(format!("the answer of {} breaks off: {}", shown(url), root_cause(&e))))?;
+        let chunk =
+            chunk.map_err(|e| Failure::Again(format!("the answer of {} breaks off: {}", shown(url), cause(&e))))?;
         let Some(chunk) = chunk else { return Ok(bytes.freeze()) };
         if bytes.len() + chunk.len() > cap {
             return Err(too_large((bytes.len() + chunk.len()) as u64));
@@ -289,15 +285,6 @@ pub(super) fn shown(url: &Url) -> String {
     url.set_query(None);
     url.set_fragment(None);
     url.to_string()
-}
-
-/// The innermost reason; the outer ones only repeat the address.
-fn root_cause(error: &reqwest::Error) -> String {
-    let Some(mut cause) = error.source() else { return error.to_string() };
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::https::Authorities;
 
 /// What the server was asked: path with query, and headers.
 #[derive(Clone)]
@@ -79,7 +80,14 @@ impl Upstream {
             pause: Duration::from_millis(1),
             ..Limits::default()
         };
-        GithubReleases::with_limits(self.base.clone(), repo, token.map(SecretString::from), limits).unwrap()
+        GithubReleases::with_limits(
+            self.base.clone(),
+            repo,
+            token.map(SecretString::from),
+            &Authorities::default(),
+            limits,
+        )
+        .unwrap()
     }
 
     /// The base as it stands in messages.
@@ -554,7 +562,7 @@ async fn an_asset_has_its_cap() {
 async fn an_asset_at_no_decent_address_is_refused() {
     let repo = Repo { owner: "o".into(), name: "n".into() };
     let api = Url::parse("https://api.example").unwrap();
-    let source = GithubReleases::new(api, repo, None).unwrap();
+    let source = GithubReleases::new(api, repo, None, &Authorities::default()).unwrap();
     let table = [
         ("file:///etc/passwd", "release.json has the address \"file:///etc/passwd\", which is none"),
         ("release.json", "release.json has the address \"release.json\", which is none"),

@@ -62,6 +62,21 @@ fn every_refusal_says_what_was_found_and_what_was_expected() {
                 "version 1.2.0 is older than 1.3.0, which was committed here before; a request with \"allow_downgrade\": true installs it all the same",
             ],
         ),
+        ("what was committed once", plain(), Facts { highest_committed: Some(&v120), ..base.clone() }, &[]),
+        ("another build of it", plain(), Facts { highest_committed: Some(&build), ..base.clone() }, &[]),
+        ("newer than was ever committed", plain(), Facts { highest_committed: Some(&v110), ..base.clone() }, &[]),
+        (
+            "older than what was committed once, allowed",
+            plain(),
+            Facts { highest_committed: Some(&v130), allow_downgrade: true, ..base.clone() },
+            &[],
+        ),
+        (
+            "older than what was committed once, asked for again",
+            plain(),
+            Facts { highest_committed: Some(&v130), retry: true, ..base.clone() },
+            &["version 1.2.0 is older than 1.3.0, which was committed here before"],
+        ),
         (
             "unknown what runs",
             plain(),
@@ -103,6 +118,12 @@ fn every_refusal_says_what_was_found_and_what_was_expected() {
             &["was started before and rolled back: it crashed. `processgit-updater update v1.2.0 --retry`"],
         ),
         ("known to be bad, again", plain(), Facts { known_bad: Some("it crashed"), retry: true, ..base.clone() }, &[]),
+        (
+            "known to be bad, a downgrade is allowed",
+            plain(),
+            Facts { known_bad: Some("it crashed"), allow_downgrade: true, ..base.clone() },
+            &["was started before and rolled back: it crashed"],
+        ),
         (
             "everything at once",
             plain(),
