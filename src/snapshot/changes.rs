@@ -37,7 +37,7 @@ pub(super) fn count(
 ) -> Result<(), Error> {
     let mut walk = Walk::open(source, true)?;
     let mut copier = Copier::default();
-    while !(first_only && !changes.is_none()) {
+    while !first_only || changes.is_none() {
         let stat = match walk.step()? {
             Step::Entry(stat) => stat,
             Step::Leave => continue,

@@ -212,7 +212,8 @@ mod tests {
     #[test]
     fn content_and_holes_arrive() {
         let mib = 1u64 << 20;
-        let cases: [(&str, u64, &[(u64, usize)]); 7] = [
+        type Case<'a> = (&'a str, u64, &'a [(u64, usize)]);
+        let cases: [Case<'_>; 7] = [
             ("empty", 0, &[]),
             ("small", 10, &[(0, 10)]),
             ("longer than the buffer", 3 * mib + 1, &[(0, 3 * (1 << 20) + 1)]),

@@ -35,6 +35,10 @@ pub(super) fn differences(
     } else if stat.is_file() {
         differing_file(walk, stat, recorded, copier, meter, &mut found)?;
     } else if let Some(node) = walk.open_node()? {
+        if !beneath::stat_of(node.as_fd()).context("look at", walk.site())?.is_still(stat) {
+            found.push("being replaced".to_owned());
+            return Ok(found);
+        }
         let now = read_special(&node, stat, walk.path()).context("read", walk.site())?;
         differing_xattrs(&now.xattrs, recorded, &mut found);
         if now.kind != recorded.kind {
@@ -109,7 +113,8 @@ fn differing_file(
     let Kind::File { hash, extents: recorded_extents } = &recorded.kind else { return Ok(()) };
     let Some(file) = walk.open_file()? else { return Ok(()) };
     if !beneath::stat_of(file.as_fd()).context("look at", walk.site())?.is_still(stat) {
-        return Err(walk.changed());
+        found.push("being written to".to_owned());
+        return Ok(());
     }
     let xattrs = attributes::xattrs(Inode::Open(file.as_fd())).context("read the xattrs of", walk.site())?;
     differing_xattrs(&xattrs, recorded, found);

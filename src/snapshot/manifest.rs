@@ -459,7 +459,8 @@ mod tests {
             prop_assert_eq!(settled_before(&path).unwrap(), Time { secs, nanos });
             prop_assert_eq!(reader.entries, list.len() as u64);
             for entry in &list {
-                prop_assert_eq!(reader.take().unwrap().as_ref(), Some(entry));
+                let read = reader.take().unwrap();
+                prop_assert_eq!(read.as_ref(), Some(entry));
             }
             prop_assert_eq!(reader.take().unwrap(), None);
         }

@@ -19,6 +19,7 @@ use super::beneath;
 use super::content::{Copier, End};
 use super::entry::{Entry, Kind, Sameness, Stat, Time};
 use super::error::{Context, Error, Site};
+use super::inspect;
 use super::links::Links;
 use super::manifest::{Reader, Writer};
 use super::node;
@@ -248,7 +249,13 @@ impl<'a, 'p> Mirror<'a, 'p> {
     }
 
     fn leaf(&mut self, stat: Stat, known: Option<Entry>) -> Result<(), Error> {
-        let same = known.as_ref().is_some_and(|k| k.sameness(&stat, self.trusted_before()) == Sameness::Same);
+        let trusted_before = self.trusted_before();
+        let same = match &known {
+            Some(known) => {
+                inspect::is_same(&mut self.walk, &stat, known, trusted_before, &mut self.copier, self.meter)?
+            }
+            None => false,
+        };
         let recorded = known.as_ref().filter(|_| same).cloned();
         let keep = self.update && same && self.links.may_keep(&stat);
         let entry = match recorded {

@@ -85,9 +85,6 @@ impl<'r> Pass<'r> {
     /// May be repeated, to shorten a cold pass that would have much to do.
     pub fn hot(&mut self, progress: &mut dyn Progress) -> Result<Counts, Error> {
         let settled_before = Time::now_less(HOT_MARGIN);
-        for source in &self.plan.sources {
-            sync_source(&source.path)?;
-        }
         let counts = self.run(true, settled_before, progress)?.1;
         write_json(&self.folder.join("plan.json"), &self.plan)?;
         self.repository.flush()?;
@@ -106,9 +103,6 @@ impl<'r> Pass<'r> {
     /// Finishes with what a hot pass finds: no moment at which the application had exactly this data.
     pub fn keep_hot(mut self, progress: &mut dyn Progress) -> Result<Generation, Error> {
         let settled_before = Time::now_less(HOT_MARGIN);
-        for source in &self.plan.sources {
-            sync_source(&source.path)?;
-        }
         let (summaries, _) = self.run(true, settled_before, progress)?;
         self.finish(false, &summaries)
     }
@@ -139,6 +133,11 @@ impl<'r> Pass<'r> {
         let mut meter = Meter::new(progress);
         let mut summaries = Vec::new();
         for (source, copied) in self.plan.sources.iter().zip(&mut self.plan.copied) {
+            // While somebody writes, times tell of writes through memory maps only if the file system lets them.
+            let settled_before = match tolerant && !sync_source(&source.path)? {
+                true => Time::default(),
+                false => settled_before,
+            };
             let former = match again {
                 true => Former::SameTree(Reader::open(&former.join(&source.name))?),
                 false => self.repository.former(&source.name)?,

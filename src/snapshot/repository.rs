@@ -17,10 +17,10 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustix::fs::{FlockOperation, XattrFlags, flock, removexattr, setxattr, syncfs};
+use rustix::fs::{FlockOperation, flock, fstatfs, removexattr, syncfs};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -208,7 +208,7 @@ impl Repository {
         let mut meter = Meter::new(progress);
         for source in &generation.meta.sources {
             let manifest = Reader::open(&generation.manifest(&source.name))?;
-            verify::run(&generation.tree().join(&source.name), manifest, verify::Depth::Everything, &mut meter)?;
+            verify::run(&generation.tree().join(&source.name), manifest, None, &mut meter)?;
         }
         Ok(())
     }
@@ -268,9 +268,12 @@ impl Repository {
             let task = restore::Task { source: &source.path, name: &source.name, manifest: &manifest, tree: &tree };
             restore::run(task, &mut report, &mut meter)?;
         }
+        let ended = Instant::now();
         for source in sources {
             sync_source(&source.path)?;
         }
+        // Whoever writes next writes later than the last of our own changes, by the clock of the inodes.
+        std::thread::sleep((2 * TICKS).saturating_sub(ended.elapsed()));
         self.align(generation, sources, &mut meter)?;
         Ok(report)
     }
@@ -278,8 +281,6 @@ impl Repository {
     /// Verifies the restored sources and records their new inodes and times: otherwise the next pass
     /// would take everything that was restored for changed.
     fn align(&self, generation: &Generation, sources: &[Source], meter: &mut Meter<'_>) -> Result<(), Error> {
-        // Whoever writes next writes later than the last of our own changes, by the clock of the inodes.
-        std::thread::sleep(2 * TICKS);
         let settled_before = Time::now_less(TICKS);
         let fresh = self.root.join("aligned").join(format!(".{}", generation.id()));
         remove_folder(&fresh)?;
@@ -287,21 +288,20 @@ impl Repository {
         for source in sources {
             let recorded = Reader::open(&self.current_manifest(generation, &source.name))?;
             let out = Writer::create(&fresh.join(&source.name))?;
-            if let Some(out) = verify::run(&source.path, recorded, verify::Depth::Rewritten(out), meter)? {
+            if let Some(out) = verify::run(&source.path, recorded, Some(out), meter)? {
                 out.finish(settled_before)?;
             }
         }
-        self.flush()?;
+        // Not flushed: a power failure may cost this record, and the next pass some time.
         let place = self.root.join("aligned").join(generation.id());
         remove_folder(&place)?;
-        fs::rename(&fresh, &place).at("rename into place", &place)?;
-        sync_folder(&self.root.join("aligned"))
+        fs::rename(&fresh, &place).at("rename into place", &place)
     }
 
     /// The manifest with the inodes and times that the source is expected to have.
     fn current_manifest(&self, generation: &Generation, source: &str) -> PathBuf {
         let aligned = self.root.join("aligned").join(generation.id()).join(source);
-        if aligned.exists() { aligned } else { generation.manifest(source) }
+        if Reader::open(&aligned).is_ok() { aligned } else { generation.manifest(source) }
     }
 
     /// Deletes what is too much or too old, never what is pinned. Returns the deleted names.
@@ -517,10 +517,15 @@ pub(super) fn sync_folder(folder: &Path) -> Result<(), Error> {
 }
 
 /// Flushes the file system of a source. It also makes later writes through memory maps that exist
-/// already visible in ctime: the next write to a flushed page is noticed by the kernel.
-pub(super) fn sync_source(source: &Path) -> Result<(), Error> {
+/// already visible in ctime: the next write to a flushed page is noticed by the kernel. `false`: not
+/// here, because this file system has nothing to flush to.
+pub(super) fn sync_source(source: &Path) -> Result<bool, Error> {
+    /// `TMPFS_MAGIC` of `linux/magic.h`.
+    const TMPFS: u64 = 0x0102_1994;
     let file = File::open(source).at("open", source)?;
-    syncfs(&file).at("flush the file system of", source)
+    syncfs(&file).at("flush the file system of", source)?;
+    let kind = fstatfs(&file).at("look at the file system of", source)?.f_type;
+    Ok(kind as u64 != TMPFS)
 }
 
 /// Writes a small JSON file whole or not at all.
@@ -543,8 +548,26 @@ fn allow_open_files() {
     }
 }
 
-/// Sets and removes an attribute; whether this works is asked before a pass, not found out in it.
-pub(super) fn probe_xattr(path: &Path, name: &str, value: &[u8]) -> rustix::io::Result<()> {
-    setxattr(path, name, value, XattrFlags::empty())?;
-    removexattr(path, name)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    /// SQLite writes the index of its log through a shared memory map.
+    #[test]
+    fn after_a_flush_a_write_through_a_memory_map_moves_ctime() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = rusqlite::Connection::open(folder.path().join("db")).unwrap();
+        let index = folder.path().join("db-shm");
+        let ctime = || index.metadata().map(|m| (m.ctime(), m.ctime_nsec())).unwrap();
+        database.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x)").unwrap();
+        for n in 0..3 {
+            assert!(sync_source(folder.path()).unwrap(), "the temporary folder must be on a disk");
+            let (before, content) = (ctime(), fs::read(&index).unwrap());
+            std::thread::sleep(TICKS);
+            database.execute("INSERT INTO t VALUES (?1)", [n]).unwrap();
+            assert_ne!(content, fs::read(&index).unwrap());
+            assert_ne!(before, ctime());
+        }
+    }
 }

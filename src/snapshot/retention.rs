@@ -30,7 +30,7 @@ mod tests {
     fn by_count_and_by_age_but_never_what_is_needed() {
         let day = Duration::from_secs(86_400);
         let now = Timestamp::from_second(100 * 86_400).unwrap();
-        let old = |days| Timestamp::from_second((100 - days) * 86_400).unwrap();
+        let old = |days: i64| Timestamp::from_second((100 - days) * 86_400).unwrap();
         let all = [("a", old(40)), ("b", old(30)), ("c", old(20)), ("d", old(10)), ("e", old(1))];
         type Case<'a> = (usize, Option<Duration>, &'a [&'a str], &'a [&'a str]);
         let cases: [Case<'_>; 8] = [

@@ -17,28 +17,23 @@ use super::walk::{Step, Walk};
 /// An error lists no more differences than this; it counts the rest.
 const LISTED: usize = 20;
 
-/// What is proven.
-pub enum Depth {
-    /// Every attribute and the content of everything: a generation's own tree.
-    Everything,
-    /// Attributes of everything; content of what is not the very inode that was recorded: a source
-    /// after a restore. The manifest is written anew with the inodes and times of now.
-    Rewritten(Writer),
-}
-
 /// Compares the tree at `root` with its manifest; [`Error::Differs`] tells what is not as recorded.
-/// Returns the rewritten manifest, which the caller finishes.
-pub(super) fn run(root: &Path, manifest: Reader, depth: Depth, meter: &mut Meter<'_>) -> Result<Option<Writer>, Error> {
-    let (is_source, out) = match depth {
-        Depth::Everything => (false, None),
-        Depth::Rewritten(out) => (true, Some(out)),
-    };
+///
+/// Without `rewrite` it is a generation's own tree: every attribute and the content of everything. With
+/// it, it is a source after a restore: attributes of everything, content of what is not the very inode
+/// that was recorded; `rewrite` gets the entries with the inodes and times of now, and is returned.
+pub(super) fn run(
+    root: &Path,
+    manifest: Reader,
+    rewrite: Option<Writer>,
+    meter: &mut Meter<'_>,
+) -> Result<Option<Writer>, Error> {
     let walk = Walk::open(root, false)?;
     let mut check = Check {
         walk,
         manifest,
-        is_source,
-        out,
+        is_source: rewrite.is_some(),
+        out: rewrite,
         groups: HashMap::new(),
         inodes: HashMap::new(),
         copier: Copier::default(),

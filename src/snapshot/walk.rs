@@ -96,7 +96,8 @@ impl Walk {
             Some(level) => beneath::folder(level.folder.as_fd(), self.name()),
         };
         let Some(folder) = self.present(opened, "open")? else { return Ok(false) };
-        let names = Names::list(folder.as_fd(), &mut self.scratch).context("list", self.site())?;
+        let listed = Names::list(folder.as_fd(), &mut self.scratch);
+        let Some(names) = self.present(listed, "list")? else { return Ok(false) };
         let stat = beneath::stat_of(folder.as_fd()).context("look at", self.site())?;
         self.levels.push(Level { folder, stat, names, next: 0, path_len: self.path.len() });
         Ok(true)
@@ -121,9 +122,9 @@ impl Walk {
     }
 
     /// Sorts out what happened to an entry between seeing and opening it.
-    fn present(&self, opened: rustix::io::Result<OwnedFd>, doing: &'static str) -> Result<Option<OwnedFd>, Error> {
-        match opened {
-            Ok(fd) => Ok(Some(fd)),
+    fn present<T>(&self, got: rustix::io::Result<T>, doing: &'static str) -> Result<Option<T>, Error> {
+        match got {
+            Ok(got) => Ok(Some(got)),
             // Gone, or of another type by now (a link, no folder, a socket).
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO) if self.tolerant => Ok(None),
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => Err(self.changed()),
