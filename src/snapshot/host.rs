@@ -1,0 +1,307 @@
+//! The application's data where this process sees it under the engine's own paths: on the host itself.
+//!
+//! Copying blocks, so it runs on a blocking thread; when the caller goes away, the thread stops at the
+//! next entry and leaves what a power failure would leave.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::{Counts, Error, Label, Quiet, Repository, Source, list};
+use crate::engine::Mount;
+use crate::update::job::{CopyProgress, JobId};
+use crate::update::ports::{
+    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, SnapshotInfo,
+};
+
+/// How often progress is told.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+
+/// What stays when old snapshots are pruned.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    pub keep: usize,
+    /// `None`: age does not matter.
+    pub max_age: Option<Duration>,
+}
+
+/// Copies in process.
+pub struct HostData {
+    root: PathBuf,
+    retention: Retention,
+    /// The pass that a job's hot copy has begun.
+    passes: Arc<Mutex<HashMap<JobId, String>>>,
+}
+
+impl HostData {
+    /// `root` is the repository; it is made when it is first needed.
+    pub fn new(root: PathBuf, retention: Retention) -> Self {
+        Self { root, retention, passes: Arc::default() }
+    }
+
+    /// Runs on a blocking thread, with the repository open. Dropping the future stops it.
+    async fn with<T: Send + 'static>(
+        &self,
+        report: CopyReport,
+        work: impl FnOnce(&Repository, &mut Teller) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, DataError> {
+        let root = self.root.clone();
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let _abandon = AbandonOnDrop(abandoned.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            let repository = Repository::open(&root)?;
+            work(&repository, &mut Teller::new(report, abandoned))
+        });
+        done.await.map_err(|e| DataError(e.to_string()))?.map_err(|e| DataError(e.to_string()))
+    }
+}
+
+struct AbandonOnDrop(Arc<AtomicBool>);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Tells progress now and then, and stops when nobody waits any more.
+struct Teller {
+    report: CopyReport,
+    abandoned: Arc<AtomicBool>,
+    begun: Instant,
+    told: Instant,
+}
+
+impl Teller {
+    fn new(report: CopyReport, abandoned: Arc<AtomicBool>) -> Self {
+        let now = Instant::now();
+        Self { report, abandoned, begun: now, told: now }
+    }
+}
+
+impl super::Progress for Teller {
+    fn update(&mut self, counts: &Counts) -> ControlFlow<()> {
+        if self.abandoned.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        // Reading the clock at every entry would cost more than the entry.
+        if counts.entries % 64 == 0 && self.told.elapsed() >= TELL_EVERY {
+            self.told = Instant::now();
+            let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
+            let rate = (counts.bytes as f64 / seconds) as u64;
+            (self.report)(CopyProgress { files: counts.entries, bytes: counts.bytes, rate });
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn silent() -> CopyReport {
+    Arc::new(|_| ())
+}
+
+/// The mounts, each under a name that depends only on where the application sees it: volumes may be
+/// renamed, and two paths may differ in a character that a name cannot hold.
+fn sources(mounts: &[Mount]) -> Result<Vec<Source>, DataError> {
+    mounts
+        .iter()
+        .map(|mount| {
+            let path = path_of(mount);
+            if !path.exists() {
+                return Err(DataError(format!(
+                    "{} is at {} on the engine's host, which cannot be seen from here: run the updater on the host, or set PROCESSGIT_UPDATER_SNAPSHOT=off",
+                    mount.destination,
+                    path.display()
+                )));
+            }
+            let readable = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+            let text: String = mount.destination.trim_matches('/').chars().map(readable).take(60).collect();
+            let hash = blake3::hash(mount.destination.as_bytes()).to_hex();
+            Ok(Source { name: format!("{text}-{}", &hash[..8]), path })
+        })
+        .collect()
+}
+
+/// The engine records the volume's own folder as the source, whatever part of it is mounted.
+fn path_of(mount: &Mount) -> PathBuf {
+    let source = Path::new(&mount.source);
+    if mount.subpath.is_empty() || source.ends_with(&mount.subpath) {
+        source.to_owned()
+    } else {
+        source.join(&mount.subpath)
+    }
+}
+
+fn label(of: &CopyLabel, reason: &str) -> Label {
+    Label {
+        reason: reason.to_owned(),
+        job: Some(of.job.0.clone()),
+        version: of.version.clone(),
+        image: Some(of.image.clone()),
+        image_id: Some(of.image_id.clone()),
+        repo_digest: of.repo_digest.clone(),
+        env_value: of.env_value.clone(),
+    }
+}
+
+const BEFORE: &str = "before a change";
+const RUNNING: &str = "of the running application";
+const FAILED: &str = "what was written before it was put back";
+
+fn finished(generation: &super::Generation) -> Generation {
+    let files = generation.meta.sources.iter().map(|s| s.entries).sum();
+    Generation { id: generation.id().to_owned(), files, bytes: generation.bytes().0 }
+}
+
+#[async_trait]
+impl DataStore for HostData {
+    fn off(&self) -> Option<String> {
+        None
+    }
+
+    async fn preflight(&self, mounts: &[Mount]) -> Result<(), DataError> {
+        let sources = sources(mounts)?;
+        self.with(silent(), move |repository, teller| {
+            // Passes that an earlier process left: their room is needed, and nobody will end them.
+            for left in repository.unfinished()? {
+                repository.discard(&left)?;
+            }
+            repository.preflight(&sources, teller)?.verdict()
+        })
+        .await
+    }
+
+    async fn hot(&self, of: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<(), DataError> {
+        let (sources, label) = (sources(mounts)?, label(of, BEFORE));
+        let (passes, job) = (self.passes.clone(), of.job.clone());
+        self.with(report, move |repository, teller| {
+            let mut pass = repository.begin(sources, label)?;
+            pass.hot(teller)?;
+            passes.lock().unwrap_or_else(PoisonError::into_inner).insert(job, pass.id().to_owned());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn cold(&self, of: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError> {
+        let (sources, label) = (sources(mounts)?, label(of, BEFORE));
+        let begun = self.passes.lock().unwrap_or_else(PoisonError::into_inner).remove(&of.job);
+        self.with(report, move |repository, teller| {
+            let pass = match begun {
+                Some(id) => repository.resume(&id)?,
+                None => repository.begin(sources, label)?,
+            };
+            Ok(finished(&pass.cold(teller)?))
+        })
+        .await
+    }
+
+    async fn running(&self, of: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError> {
+        let (sources, label) = (sources(mounts)?, label(of, RUNNING));
+        self.with(report, move |repository, teller| Ok(finished(&repository.begin(sources, label)?.keep_hot(teller)?)))
+            .await
+    }
+
+    async fn restore(
+        &self,
+        of: &CopyLabel,
+        generation: &str,
+        mounts: &[Mount],
+        report: CopyReport,
+    ) -> Result<String, DataError> {
+        let (sources, label, kept) = (sources(mounts)?, label(of, FAILED), format!("failed-{}", of.job));
+        let generation = generation.to_owned();
+        self.with(report, move |repository, teller| {
+            let from = repository.generation(&generation)?;
+            repository.keep_present_state(sources.clone(), &kept, label, teller)?;
+            repository.restore(&from, &sources, teller)?;
+            Ok(kept)
+        })
+        .await
+    }
+
+    async fn load(&self, generation: &str, mounts: &[Mount], report: CopyReport) -> Result<(), DataError> {
+        let (sources, generation) = (sources(mounts)?, generation.to_owned());
+        self.with(report, move |repository, teller| {
+            let from = repository.generation(&generation)?;
+            repository.restore(&from, &sources, teller).map(|_| ())
+        })
+        .await
+    }
+
+    async fn tidy(&self, _job: &JobId, pinned: &[String]) -> Result<(), DataError> {
+        let (retention, pinned) = (self.retention, pinned.to_vec());
+        if !self.root.exists() {
+            return Ok(());
+        }
+        self.with(silent(), move |repository, _| {
+            for left in repository.unfinished()? {
+                repository.discard(&left)?;
+            }
+            let pinned: Vec<&str> = pinned.iter().map(String::as_str).collect();
+            repository.prune(retention.keep, retention.max_age, &pinned, Timestamp::now()).map(|_| ())
+        })
+        .await
+    }
+
+    /// Without the repository's lock: listing never waits for a copy.
+    async fn list(&self) -> Result<Vec<SnapshotInfo>, DataError> {
+        let root = self.root.clone();
+        let listed = tokio::task::spawn_blocking(move || if root.exists() { list(&root) } else { Ok(Vec::new()) });
+        let generations = listed.await.map_err(|e| DataError(e.to_string()))?.map_err(|e| DataError(e.to_string()))?;
+        Ok(generations.iter().rev().map(info).collect())
+    }
+
+    async fn verify(&self, generation: &str) -> Result<(), DataError> {
+        let generation = generation.to_owned();
+        self.with(silent(), move |repository, teller| repository.verify(&repository.generation(&generation)?, teller))
+            .await
+    }
+
+    async fn distance(&self, generation: &str, mounts: &[Mount]) -> Result<Distance, DataError> {
+        let (sources, generation) = (sources(mounts)?, generation.to_owned());
+        self.with(silent(), move |repository, teller| {
+            let changes = repository.changes(&repository.generation(&generation)?, &sources, teller)?;
+            Ok(Distance { files: changes.added + changes.changed + changes.removed, bytes: changes.bytes })
+        })
+        .await
+    }
+
+    async fn export(&self, generation: &str, mut sink: ExportSink) -> Result<(), DataError> {
+        let generation = generation.to_owned();
+        self.with(silent(), move |repository, _| {
+            repository.export(&repository.generation(&generation)?, &mut sink, &mut Quiet).map(|_| ())
+        })
+        .await
+    }
+}
+
+fn info(generation: &super::Generation) -> SnapshotInfo {
+    let (meta, (bytes, own_bytes)) = (&generation.meta, generation.bytes());
+    let label = match (&meta.label.job, &meta.label.image, &meta.label.image_id) {
+        (Some(job), Some(image), Some(image_id)) => Some(CopyLabel {
+            job: JobId(job.clone()),
+            version: meta.label.version.clone(),
+            image: image.clone(),
+            image_id: image_id.clone(),
+            repo_digest: meta.label.repo_digest.clone(),
+            env_value: meta.label.env_value.clone(),
+        }),
+        _ => None,
+    };
+    SnapshotInfo {
+        id: meta.id.clone(),
+        created_at: meta.created_at,
+        consistent: meta.consistent,
+        reason: meta.label.reason.clone(),
+        bytes,
+        own_bytes,
+        entries: meta.sources.iter().map(|s| s.entries).sum(),
+        label,
+    }
+}

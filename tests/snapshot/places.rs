@@ -1,0 +1,221 @@
+//! Mounts, roots that are files, several sources, and folders inside each other.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use processgit_updater::snapshot::{Error, Label, Quiet, Source};
+
+use crate::tree::*;
+use crate::{Bench, copy, snapshot, sources};
+
+/// A mount that ends with the test.
+pub struct Mount(pub PathBuf);
+
+impl Mount {
+    pub fn new(arguments: &[&str], at: &Path) -> Self {
+        run("mount", arguments, at);
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+pub fn run(program: &str, arguments: &[&str], last: &Path) {
+    let output = Command::new(program).args(arguments).arg(last).output().expect(program);
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn mounts_inside_are_neither_crossed_nor_touched() {
+    let bench = Bench::new();
+    let (source, repository) = (bench.source(), bench.repository());
+    for path in ["a/x", "bound from/inner", "later/y"] {
+        write(&source.join(path), path.as_bytes());
+    }
+    write(&source.join("file"), b"below the mount");
+    let outer = bench.folder.path().join("outer file");
+    write(&outer, b"somebody else's");
+    fs::create_dir_all(source.join("mounted/tmpfs")).unwrap();
+    fs::create_dir_all(source.join("mounted/bind")).unwrap();
+    let _tmpfs = Mount::new(&["-t", "tmpfs", "none"], &source.join("mounted/tmpfs"));
+    // The same file system: only the mount tells.
+    let _bind = Mount::new(&["--bind", source.join("bound from").to_str().unwrap()], &source.join("mounted/bind"));
+    let _file = Mount::new(&["--bind", outer.to_str().unwrap()], &source.join("file"));
+    write(&source.join("mounted/tmpfs/foreign"), b"not ours");
+    let before = account(&source);
+
+    let generation = snapshot(&repository, bench.sources());
+    assert_eq!(fs::read_dir(copy(&generation).join("mounted/tmpfs")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(copy(&generation).join("mounted/bind")).unwrap().count(), 0);
+    assert_eq!(fs::read(copy(&generation).join("file")).unwrap(), b"");
+    repository.verify(&generation, &mut Quiet).unwrap();
+
+    chmod(&source.join("mounted"), 0o700);
+    fs::remove_dir_all(source.join("a")).unwrap();
+    // A folder that the failed version made, in which somebody mounted something.
+    write(&source.join("new/gone"), b"");
+    fs::create_dir_all(source.join("new/kept/mount")).unwrap();
+    let late = Mount::new(&["-t", "tmpfs", "none"], &source.join("new/kept/mount"));
+    write(&source.join("new/kept/mount/foreign"), b"not ours");
+    for _ in 0..2 {
+        let report = repository.restore(&generation, &bench.sources(), &mut Quiet).unwrap();
+        assert_eq!(report.mounts, 4, "{report:?}");
+        assert!(source.join("new/kept/mount/foreign").exists() && !source.join("new/gone").exists());
+    }
+    drop(late);
+    repository.restore(&generation, &bench.sources(), &mut Quiet).unwrap();
+    assert_same(&before, &account(&source), "restored");
+    assert!(repository.equals(&generation, &bench.sources(), &mut Quiet).unwrap());
+
+    // Where something recorded is hidden by a mount nothing can be proven.
+    let _hides = Mount::new(&["-t", "tmpfs", "none"], &source.join("later"));
+    let error = repository.restore(&generation, &bench.sources(), &mut Quiet).unwrap_err();
+    assert!(error.to_string().contains("something is mounted there now"), "{error}");
+}
+
+#[test]
+fn a_root_that_is_a_file_is_restored_in_place() {
+    type Act = fn(&Path);
+    let mutations: [(&str, Act); 6] = [
+        ("nothing", |_| {}),
+        ("content", |p| keeping_mtime(p, |p| write_at(p, 0, b"CONTENT"))),
+        ("longer", |p| write(p, &noise(1, 1 << 20))),
+        ("emptied", |p| write(p, b"")),
+        ("metadata", |p| {
+            chown(p, 5, 5);
+            chmod(p, 0o777);
+            set_xattr(p, "user.a", b"2");
+        }),
+        ("mtime", |p| set_mtime(p, 1, 1)),
+    ];
+    for (what, mutate) in mutations {
+        let bench = Bench::new();
+        let repository = bench.repository();
+        let file = bench.folder.path().join("app.ini");
+        write(&file, b"content of the file");
+        write_at(&file, 1 << 20, b"behind a hole");
+        chown(&file, 1000, 1000);
+        chmod(&file, 0o640);
+        set_xattr(&file, "user.a", b"1");
+        // Bound on itself: like a single file in a container it cannot be unlinked.
+        let _mount = Mount::new(&["--bind", file.to_str().unwrap()], &file);
+        let before = account(&file);
+        let generation = snapshot(&repository, sources(&file));
+        assert_same(&before, &account(&copy(&generation)), what);
+        let inode = file.metadata().unwrap().ino();
+        mutate(&file);
+        for _ in 0..2 {
+            repository.restore(&generation, &sources(&file), &mut Quiet).expect(what);
+            assert_same(&before, &account(&file), what);
+        }
+        assert_eq!(file.metadata().unwrap().ino(), inode, "{what}");
+        let second = snapshot(&repository, sources(&file));
+        assert_eq!(second.bytes().1, 0, "{what}");
+    }
+}
+
+#[test]
+fn several_sources_and_none_forgotten() {
+    let bench = Bench::in_memory();
+    let repository = bench.repository();
+    let both: Vec<Source> =
+        ["one", "two"].map(|name| Source { name: name.to_owned(), path: bench.folder.path().join(name) }).to_vec();
+    for source in &both {
+        write(&source.path.join(&source.name), source.name.as_bytes());
+    }
+    let generation = snapshot(&repository, both.clone());
+    for source in &both {
+        write(&source.path.join("extra"), b"x");
+    }
+    let changes = repository.changes(&generation, &both, &mut Quiet).unwrap();
+    assert_eq!((changes.added, changes.changed, changes.removed, changes.bytes), (2, 2, 0, 2));
+    let error = repository.restore(&generation, &both[..1], &mut Quiet).unwrap_err();
+    assert!(error.to_string().contains("of the mounts one, two, not of one"), "{error}");
+    let report = repository.restore(&generation, &both, &mut Quiet).unwrap();
+    assert_eq!((report.kept, report.rewritten, report.removed), (2, 0, 2));
+}
+
+#[test]
+fn refused_before_anything_is_stopped() {
+    let bench = Bench::new();
+    let (source, repository) = (bench.source(), bench.repository());
+    write(&source.join("x"), b"x");
+    let refusals = |path: &Path| repository.preflight(&sources(path), &mut Quiet).unwrap().refusals;
+    assert!(refusals(&source).is_empty());
+    for (path, expected) in
+        [(bench.folder.path(), "is inside"), (&repository.root().join("work"), "is inside the snapshot")]
+    {
+        let found = refusals(path);
+        assert!(found.len() == 1 && found[0].contains(expected), "{found:?}");
+    }
+    // The same folder by another mount, which no path tells.
+    let elsewhere = bench.folder.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let _mount = Mount::new(&["--bind", bench.folder.path().to_str().unwrap()], &elsewhere);
+    let found = refusals(&elsewhere);
+    assert!(found.len() == 1 && found[0].contains("is inside"), "{found:?}");
+    let mut pass = repository.begin(sources(&elsewhere), Label::default()).unwrap();
+    assert!(matches!(pass.hot(&mut Quiet), Err(Error::Refused(_))));
+
+    for name in ["", ".", "..", "a/b", ".hidden", "a b", "é"] {
+        let source = Source { name: name.to_owned(), path: source.clone() };
+        assert!(matches!(repository.begin(vec![source], Label::default()), Err(Error::Refused(_))), "{name:?}");
+    }
+    let twice = [bench.sources(), bench.sources()].concat();
+    assert!(matches!(repository.begin(twice, Label::default()), Err(Error::Refused(_))));
+}
+
+#[test]
+fn preflight_counts_what_is_not_shared() {
+    let bench = Bench::new();
+    let (source, repository) = (bench.source(), bench.repository());
+    write(&source.join("large"), &noise(1, 10 << 20));
+    fs::hard_link(source.join("large"), source.join("large too")).unwrap();
+    File::create(source.join("hole")).unwrap().set_len(1 << 40).unwrap();
+    let preflight = || repository.preflight(&bench.sources(), &mut Quiet).unwrap();
+    let first = preflight();
+    assert_eq!((first.entries, first.source_bytes >> 20), (4, 10));
+    snapshot(&repository, bench.sources());
+    let second = preflight();
+    assert_eq!((first.needed_bytes - second.needed_bytes) >> 20, 10);
+    second.verdict().unwrap();
+}
+
+/// Longer than any path the kernel takes in one piece.
+#[test]
+fn deeper_than_a_path_may_be_long() {
+    let bench = Bench::in_memory();
+    let (source, repository) = (bench.source(), bench.repository());
+    let deepest = |root: &Path| {
+        let mut folder = rustix::fs::open(root, OPEN, rustix::fs::Mode::empty()).unwrap();
+        for _ in 0..40 {
+            let name = "d".repeat(200);
+            match rustix::fs::mkdirat(&folder, &name, rustix::fs::Mode::RWXU) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(e) => panic!("{e}"),
+            }
+            folder = rustix::fs::openat(&folder, &name, OPEN, rustix::fs::Mode::empty()).unwrap();
+        }
+        folder
+    };
+    const OPEN: rustix::fs::OFlags = rustix::fs::OFlags::DIRECTORY;
+    let mode = rustix::fs::Mode::RUSR;
+    let create = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
+    let look = |root: &Path, name: &str| rustix::fs::statat(deepest(root), name, rustix::fs::AtFlags::empty());
+    let folder = deepest(&source);
+    rustix::fs::openat(&folder, "one", create, mode).unwrap();
+    rustix::fs::linkat(&folder, "one", &folder, "two", rustix::fs::AtFlags::empty()).unwrap();
+    let generation = snapshot(&repository, bench.sources());
+    assert_eq!(look(&copy(&generation), "one").unwrap().st_ino, look(&copy(&generation), "two").unwrap().st_ino);
+    for name in ["one", "two"] {
+        rustix::fs::unlinkat(&folder, name, rustix::fs::AtFlags::empty()).unwrap();
+    }
+    repository.restore(&generation, &bench.sources(), &mut Quiet).unwrap();
+    assert_eq!(look(&source, "one").unwrap().st_ino, look(&source, "two").unwrap().st_ino);
+}
