@@ -15,12 +15,12 @@ use crate::envfile::{self, DeployedEnv};
 use crate::health::gate::GateSettings;
 use crate::health::http::HttpProbe;
 use crate::release::github::GithubReleases;
-use crate::settings::Settings;
+use crate::settings::{Hook, Settings};
 use crate::snapshot::NoSnapshots;
 use crate::store::Store;
 use crate::trust::Trust;
 use crate::trust::judge::{Judge, JudgeError};
-use crate::update::ports::{Options, Ports};
+use crate::update::ports::{HookSetting, Options, Ports};
 use crate::update::{Updater, policy};
 
 /// On SIGTERM what is in the middle of something gets this long. Docker itself waits ten seconds.
@@ -94,11 +94,11 @@ async fn wait_for_signal() -> Result<(), ServeError> {
 fn options(settings: &Settings) -> Options {
     let health = &settings.health;
     Options {
-        snapshot_exclude: Vec::new(),
-        stop_services: Vec::new(),
-        hook_before_copy: None,
-        hook_after_restore: None,
-        own_container: None,
+        snapshot_exclude: settings.snapshot.exclude.clone(),
+        stop_services: settings.stop_services.clone(),
+        hook_before_copy: settings.hooks.before_copy.clone().map(hook),
+        hook_after_restore: settings.hooks.after_restore.clone().map(hook),
+        own_container: own_container(),
         app_name: settings.app_name.clone(),
         app_container: settings.app_container.clone(),
         app_service: settings.app_service.clone(),
@@ -113,6 +113,22 @@ fn options(settings: &Settings) -> Options {
         },
         stub: settings.stub,
     }
+}
+
+fn hook(Hook { service, command }: Hook) -> HookSetting {
+    HookSetting { service, command }
+}
+
+/// Where nobody says otherwise, a container's host name is the beginning of its id. Read once, before the
+/// runtime is busy.
+fn own_container() -> Option<String> {
+    container_id(&std::fs::read_to_string("/etc/hostname").ok()?)
+}
+
+fn container_id(hostname: &str) -> Option<String> {
+    let name = hostname.trim();
+    let is_id = name.len() == 12 && name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    is_id.then(|| name.to_owned())
 }
 
 fn ports(settings: &Settings, store: Store, judge: Arc<dyn Trust>) -> Result<Ports, ServeError> {
@@ -163,5 +179,24 @@ fn seed(settings: &Settings) -> Seed {
         version,
         has_data: settings.snapshot.on,
         latency: SIMULATED_LATENCY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_that_is_a_container_id() {
+        for (hostname, id) in [
+            ("3f2a9c0b1d4e\n", Some("3f2a9c0b1d4e")),
+            ("updater\n", None),
+            ("3F2A9C0B1D4E", None),
+            ("3f2a9c0b1d4", None),
+            ("3f2a9c0b1d4e5", None),
+            ("", None),
+        ] {
+            assert_eq!(container_id(hostname).as_deref(), id, "{hostname:?}");
+        }
     }
 }
