@@ -16,12 +16,13 @@ use crate::health::gate::GateSettings;
 use crate::health::http::HttpProbe;
 use crate::https::{Authorities, AuthoritiesError};
 use crate::release::github::GithubReleases;
-use crate::settings::Settings;
+use crate::settings::{Hook, Settings};
 use crate::snapshot::NoSnapshots;
+use crate::snapshot::host::{HostData, Retention};
 use crate::store::Store;
 use crate::trust::Trust;
 use crate::trust::judge::{Judge, JudgeError};
-use crate::update::ports::{Options, Ports};
+use crate::update::ports::{DataStore, HookSetting, Options, Ports};
 use crate::update::{Updater, policy};
 
 /// On SIGTERM what is in the middle of something gets this long. Docker itself waits ten seconds.
@@ -103,11 +104,11 @@ async fn wait_for_signal() -> Result<(), ServeError> {
 fn options(settings: &Settings) -> Options {
     let health = &settings.health;
     Options {
-        snapshot_exclude: Vec::new(),
-        stop_services: Vec::new(),
-        hook_before_copy: None,
-        hook_after_restore: None,
-        own_container: None,
+        snapshot_exclude: settings.snapshot.exclude.clone(),
+        stop_services: settings.stop_services.clone(),
+        hook_before_copy: settings.hooks.before_copy.clone().map(hook),
+        hook_after_restore: settings.hooks.after_restore.clone().map(hook),
+        own_container: own_container(),
         app_name: settings.app_name.clone(),
         app_container: settings.app_container.clone(),
         app_service: settings.app_service.clone(),
@@ -122,6 +123,22 @@ fn options(settings: &Settings) -> Options {
         },
         stub: settings.stub,
     }
+}
+
+fn hook(Hook { service, command }: Hook) -> HookSetting {
+    HookSetting { service, command }
+}
+
+/// Where nobody says otherwise, a container's host name is the beginning of its id. Read once, before the
+/// runtime is busy.
+fn own_container() -> Option<String> {
+    container_id(&std::fs::read_to_string("/etc/hostname").ok()?)
+}
+
+fn container_id(hostname: &str) -> Option<String> {
+    let name = hostname.trim();
+    let is_id = name.len() == 12 && name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    is_id.then(|| name.to_owned())
 }
 
 fn ports(
@@ -155,12 +172,21 @@ fn ports(
         compose: Arc::new(ComposeCli::from_environment()),
         probe: Arc::new(HttpProbe::new(settings.health.url.clone(), authorities.clone())),
         env: Arc::new(DeployedEnv::new(settings.env_file.clone())),
-        data: Arc::new(NoSnapshots),
+        data: data(settings),
         releases,
         trust: judge,
         journal,
         clock,
     })
+}
+
+fn data(settings: &Settings) -> Arc<dyn DataStore> {
+    let snapshot = &settings.snapshot;
+    if !snapshot.on {
+        return Arc::new(NoSnapshots);
+    }
+    let retention = Retention { keep: snapshot.keep as usize, max_age: snapshot.max_age };
+    Arc::new(HostData::new(snapshot.dir.clone(), retention))
 }
 
 /// The simulated deployment says the version that the real `.env` says, if there is one.
@@ -177,5 +203,24 @@ fn seed(settings: &Settings) -> Seed {
         version,
         has_data: settings.snapshot.on,
         latency: SIMULATED_LATENCY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_that_is_a_container_id() {
+        for (hostname, id) in [
+            ("3f2a9c0b1d4e\n", Some("3f2a9c0b1d4e")),
+            ("updater\n", None),
+            ("3F2A9C0B1D4E", None),
+            ("3f2a9c0b1d4", None),
+            ("3f2a9c0b1d4e5", None),
+            ("", None),
+        ] {
+            assert_eq!(container_id(hostname).as_deref(), id, "{hostname:?}");
+        }
     }
 }

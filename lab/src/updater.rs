@@ -51,7 +51,6 @@ impl Updater {
             ("HEALTH_INTERVAL", "1s".to_owned()),
             ("HEALTH_STABLE", "1s".to_owned()),
             ("SIGNING_KEY", text(lab.signer.public_key())),
-            ("SNAPSHOT", "off".to_owned()),
             ("STUB", "false".to_owned()),
             ("DEBUG", "true".to_owned()),
         ];

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::answer;
 use crate::release::SourceError;
 use crate::update::SubmitError;
+use crate::update::ports::DataError;
 
 /// Every answer that is no success. The texts are for the client's operator: they name the thing, the
 /// value and the remedy, and never a secret.
@@ -110,6 +111,14 @@ impl From<SourceError> for ApiError {
     }
 }
 
+/// Snapshots are off, a job is active, or the repository is not what it should be: the text says which, and
+/// asking again changes nothing before somebody has acted.
+impl From<DataError> for ApiError {
+    fn from(error: DataError) -> Self {
+        Self::Conflict(error.to_string())
+    }
+}
+
 /// Any path that no route has.
 pub async fn unknown_route(uri: Uri) -> ApiError {
     ApiError::NotFound(format!("there is no {}", uri.path()))
@@ -141,5 +150,15 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
         query.map(|Query(asked)| Self(asked)).map_err(|fault| ApiError::BadRequest(fault.body_text()))
+    }
+}
+
+/// A boolean of the query string, as the contract has them, any case; `otherwise` without a value.
+pub fn flag(name: &str, value: Option<&str>, otherwise: bool) -> Result<bool, ApiError> {
+    match value.unwrap_or_default().to_ascii_lowercase().as_str() {
+        "" => Ok(otherwise),
+        "1" | "t" | "true" | "yes" | "on" => Ok(true),
+        "0" | "f" | "false" | "no" | "off" => Ok(false),
+        other => Err(ApiError::BadRequest(format!("{name} is {other:?}: use true or false"))),
     }
 }

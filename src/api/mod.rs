@@ -1,19 +1,25 @@
 //! The HTTP contract: routes in, JSON out. Knows the domain only by its public face.
 //!
 //! ```text
-//! socket ── server ── router ── auth ── status | releases | updates ── Face (update::Updater)
-//!           limits    404, 405  401     one file per noun                 │
-//!                     panics → 500      answer: the 1 MiB bound      errors: {"error","code"}
+//! socket ── server ── router ── auth ── status | releases | updates | snapshots | rollback ── Face
+//!           limits    404, 405  401     one file per noun                                (update::Updater)
+//!                     panics → 500      body: bounds on requests       errors: {"error","code"}
+//!                                       answer: the 1 MiB bound        export: an answer without one
 //! ```
 //! Protocol faults below HTTP's semantics (a malformed request line, headers over 64 KiB) are answered by
 //! hyper itself, with a status and no body: there is no request yet that a route could answer.
 
 mod answer;
 mod auth;
+mod body;
 mod errors;
+mod export;
+mod long;
 mod releases;
+mod rollback;
 mod router;
 mod server;
+mod snapshots;
 mod status;
 mod updates;
 
@@ -22,13 +28,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use answer::ANSWER_CAP;
+pub use body::BODY_CAP;
 pub use router::router;
 pub use server::{BindError, Listener, serve};
-pub use updates::{BODY_CAP, LOG_CHUNK};
+pub use updates::LOG_CHUNK;
 
 use crate::release::{Channel, Release, SourceError};
 use crate::update::job::Job;
-use crate::update::{Check, CheckRequest, Order, Request, SubmitError, Updater};
+use crate::update::ports::{DataError, ExportSink, SnapshotInfo};
+use crate::update::{Check, CheckRequest, Order, RollbackView, SubmitError, Updater};
 
 /// The version of this program, as `/healthz`, `/status` and `--version` tell it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -37,7 +45,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// It exists so that the routes can be tested against a script.
 #[async_trait]
 pub trait Face: Send + Sync {
-    async fn submit(&self, request: Request) -> Result<Job, SubmitError>;
+    async fn submit(&self, order: Order) -> Result<Job, SubmitError>;
     async fn job(&self, id: &str) -> Option<Arc<Job>>;
     fn active(&self) -> Option<Arc<Job>>;
     fn history(&self, limit: usize) -> Vec<Arc<Job>>;
@@ -45,14 +53,19 @@ pub trait Face: Send + Sync {
     async fn log(&self, id: &str, offset: u64) -> Option<Vec<u8>>;
     async fn check(&self, request: CheckRequest) -> Check;
     async fn latest(&self, channel: Channel) -> Result<Release, SourceError>;
+    async fn rollback_view(&self, with_data: bool) -> Result<RollbackView, String>;
+    async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, DataError>;
+    async fn verify_snapshot(&self, id: &str) -> Result<(), DataError>;
+    async fn export_snapshot(&self, id: &str, sink: ExportSink) -> Result<(), DataError>;
+    async fn prune_snapshots(&self) -> Result<usize, DataError>;
     fn stub(&self) -> bool;
     fn trust(&self) -> String;
 }
 
 #[async_trait]
 impl Face for Updater {
-    async fn submit(&self, request: Request) -> Result<Job, SubmitError> {
-        Updater::submit(self, Order::Update(request)).await
+    async fn submit(&self, order: Order) -> Result<Job, SubmitError> {
+        Updater::submit(self, order).await
     }
     async fn job(&self, id: &str) -> Option<Arc<Job>> {
         Updater::job(self, id).await
@@ -74,6 +87,21 @@ impl Face for Updater {
     }
     async fn latest(&self, channel: Channel) -> Result<Release, SourceError> {
         Updater::latest(self, channel).await
+    }
+    async fn rollback_view(&self, with_data: bool) -> Result<RollbackView, String> {
+        Updater::rollback_view(self, with_data).await
+    }
+    async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, DataError> {
+        Updater::snapshots(self).await
+    }
+    async fn verify_snapshot(&self, id: &str) -> Result<(), DataError> {
+        Updater::verify_snapshot(self, id).await
+    }
+    async fn export_snapshot(&self, id: &str, sink: ExportSink) -> Result<(), DataError> {
+        Updater::export_snapshot(self, id, sink).await
+    }
+    async fn prune_snapshots(&self) -> Result<usize, DataError> {
+        Updater::prune_snapshots(self).await
     }
     fn stub(&self) -> bool {
         Updater::stub(self)

@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::errors::{ApiError, Asked};
+use super::errors::{ApiError, Asked, flag};
 use super::router::App;
 use super::{answer, updates};
 use crate::release::Channel;
@@ -51,8 +51,8 @@ pub async fn check(State(app): State<Arc<App>>, Asked(query): Asked<CheckQuery>)
     let request = CheckRequest {
         tag,
         channel: channel(query.channel.as_deref())?,
-        allow_downgrade: flag("allow_downgrade", query.allow_downgrade.as_deref())?,
-        accept_drift: flag("accept_drift", query.accept_drift.as_deref())?,
+        allow_downgrade: flag("allow_downgrade", query.allow_downgrade.as_deref(), false)?,
+        accept_drift: flag("accept_drift", query.accept_drift.as_deref(), false)?,
     };
     let check = timeout(CHECK_TIMEOUT, app.face.check(request))
         .await
@@ -65,14 +65,5 @@ fn channel(value: Option<&str>) -> Result<Channel, ApiError> {
         "" | "stable" => Ok(Channel::Stable),
         "prerelease" => Ok(Channel::Prerelease),
         other => Err(ApiError::BadRequest(format!("there is no channel {other:?}: use stable or prerelease"))),
-    }
-}
-
-/// The contract's booleans, any case; without a value, false.
-fn flag(name: &str, value: Option<&str>) -> Result<bool, ApiError> {
-    match value.unwrap_or_default().to_ascii_lowercase().as_str() {
-        "1" | "t" | "true" | "yes" | "on" => Ok(true),
-        "" | "0" | "f" | "false" | "no" | "off" => Ok(false),
-        other => Err(ApiError::BadRequest(format!("{name} is {other:?}: use true or false"))),
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::auth::{self, Keeper};
-use super::{Face, errors, releases, status, updates};
+use super::{Face, errors, releases, rollback, snapshots, status, updates};
 
 /// What the handlers share.
 pub struct App {
@@ -33,6 +33,12 @@ pub fn router(face: Arc<dyn Face>, token: SecretString) -> Router {
         .route("/update/{id}", get(updates::show))
         .route("/update/{id}/log", get(updates::log))
         .route("/history", get(updates::history))
+        .route("/snapshots", get(snapshots::list).post(snapshots::create))
+        .route("/snapshots/prune", post(snapshots::prune))
+        .route("/snapshots/{id}/verify", get(snapshots::verify))
+        .route("/snapshots/{id}/export", get(snapshots::export))
+        .route("/snapshots/{id}/restore", post(snapshots::restore))
+        .route("/rollback", get(rollback::view).post(rollback::submit))
         .method_not_allowed_fallback(errors::unknown_method)
         .fallback(errors::unknown_route)
         .layer(middleware::from_fn_with_state(app.clone(), auth::gate));

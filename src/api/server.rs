@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -17,10 +19,12 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
+use super::long::LongAnswers;
 use crate::settings::Listen;
 
 /// Connections at a time; more wait in the kernel's queue.
@@ -36,7 +40,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// A connection that is older is closed after its current answer, so that a client that never reads
 /// cannot keep its seat.
 const MAX_AGE: Duration = Duration::from_secs(600);
-/// How long that current answer may take: longer than any route's own deadline.
+/// How long that current answer may take: longer than any route's own deadline. Long answers say so
+/// themselves, see [`LongAnswers`].
 const LONGEST_ANSWER: Duration = Duration::from_secs(150);
 /// The pause after `accept` failed, for want of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -218,21 +223,28 @@ async fn connection<S>(stream: S, router: Router, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let long = LongAnswers::default();
+    let marked = long.clone();
+    let service = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(marked.clone());
+        request
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(HEADER_CAP)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut served = pin!(served);
     // How a connection ends is the client's business: it hangs up, or was too slow. Nothing to report.
-    let patience = tokio::select! {
+    tokio::select! {
         _ = served.as_mut() => return,
-        () = shutdown.cancelled() => GRACE,
-        () = sleep(MAX_AGE) => LONGEST_ANSWER,
-    };
+        () = shutdown.cancelled() => {}
+        () = sleep(MAX_AGE) => {}
+    }
     served.as_mut().graceful_shutdown();
     tokio::select! {
-        _ = timeout(patience, served) => {}
+        _ = served => {}
+        () = async { long.none().await; sleep(LONGEST_ANSWER).await } => {}
         () = async { shutdown.cancelled().await; sleep(GRACE).await } => {}
     }
 }

@@ -2,32 +2,25 @@
 
 use std::slice;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONTENT_TYPE, HeaderMap, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use tokio::time::timeout;
 
 use super::answer::{json, json_of_jobs, serialized};
+use super::body;
 use super::errors::{ApiError, Asked, Id};
 use super::router::App;
-use crate::update::Request;
 use crate::update::job::{Job, JobId};
+use crate::update::{Order, Request};
 
-/// The largest body of `POST /update`, in bytes.
-pub const BODY_CAP: usize = 16 * 1024;
 /// The most of a log in one answer, in bytes.
 pub const LOG_CHUNK: usize = 512 * 1024;
 /// How many jobs `/history` shows.
 const HISTORY: usize = 50;
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where the next part of a log begins.
 const X_NEXT_OFFSET: HeaderName = HeaderName::from_static("x-next-offset");
 
@@ -38,36 +31,21 @@ struct Accepted<'a> {
     job: &'a Job,
 }
 
-/// `POST /update`. The content type is not looked at: older clients send none.
+/// `POST /update`
 pub async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
-    let body =
-        timeout(BODY_TIMEOUT, read(&headers, body)).await.map_err(|_| ApiError::Slow(BODY_TIMEOUT.as_secs()))??;
-    let request = parse(&body)?;
+    let wanted: Wanted = body::required(&headers, body, r#"{"target_tag":"v0.1.2"}"#).await?;
+    accept(&app, Order::Update(wanted.request()?)).await
+}
+
+/// Begins a job of any kind; it is followed at `/update/{id}`.
+pub async fn accept(app: &App, order: Order) -> Result<Response, ApiError> {
     // A client that hangs up drops this future; a job that is half accepted must not be dropped with it.
     let face = app.face.clone();
-    let job = tokio::spawn(async move { face.submit(request).await })
+    let job = tokio::spawn(async move { face.submit(order).await })
         .await
         .map_err(|_| ApiError::Internal("the updater has a fault: its log says where".into()))??;
     let accepted = Accepted { job_id: &job.id, status_url: format!("/update/{}", job.id), job: &job };
     Ok(json(StatusCode::ACCEPTED, &accepted))
-}
-
-/// The whole body, at most [`BODY_CAP`] bytes.
-async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, ApiError> {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > BODY_CAP as u64) {
-        return Err(ApiError::TooLarge(BODY_CAP));
-    }
-    let mut whole = Vec::new();
-    let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| ApiError::BadRequest(format!("the body broke off: {error}")))?;
-        if whole.len() + chunk.len() > BODY_CAP {
-            return Err(ApiError::TooLarge(BODY_CAP));
-        }
-        whole.extend_from_slice(&chunk);
-    }
-    Ok(whole)
 }
 
 #[derive(Deserialize)]
@@ -81,22 +59,13 @@ struct Wanted {
     retry: bool,
 }
 
-/// The request in `body`; unknown fields are ignored, so that newer clients may ask older updaters.
-fn parse(body: &[u8]) -> Result<Request, ApiError> {
-    let bad = |error: serde_json::Error| {
-        ApiError::BadRequest(format!("the body must be JSON like {{\"target_tag\":\"v0.1.2\"}}: {error}"))
-    };
-    // By way of a map: serde would also take a list for the fields in their order.
-    let object: Map<String, Value> = serde_json::from_slice(body).map_err(bad)?;
-    let wanted: Wanted = serde_json::from_value(Value::Object(object)).map_err(bad)?;
-    let target_tag = wanted.target_tag.unwrap_or_default();
-    valid_tag(&target_tag)?;
-    Ok(Request {
-        target_tag,
-        allow_downgrade: wanted.allow_downgrade,
-        accept_drift: wanted.accept_drift,
-        retry: wanted.retry,
-    })
+impl Wanted {
+    fn request(self) -> Result<Request, ApiError> {
+        let target_tag = self.target_tag.unwrap_or_default();
+        valid_tag(&target_tag)?;
+        let Self { allow_downgrade, accept_drift, retry, .. } = self;
+        Ok(Request { target_tag, allow_downgrade, accept_drift, retry })
+    }
 }
 
 /// `[A-Za-z0-9][A-Za-z0-9._+-]{0,127}`: a tag becomes part of addresses and file names.

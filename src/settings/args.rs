@@ -33,6 +33,11 @@ pub mod name {
     pub const SNAPSHOT: &str = "PROCESSGIT_UPDATER_SNAPSHOT";
     pub const SNAPSHOT_DIR: &str = "PROCESSGIT_UPDATER_SNAPSHOT_DIR";
     pub const SNAPSHOT_KEEP: &str = "PROCESSGIT_UPDATER_SNAPSHOT_KEEP";
+    pub const SNAPSHOT_MAX_AGE: &str = "PROCESSGIT_UPDATER_SNAPSHOT_MAX_AGE";
+    pub const SNAPSHOT_EXCLUDE: &str = "PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE";
+    pub const STOP_SERVICES: &str = "PROCESSGIT_UPDATER_STOP_SERVICES";
+    pub const HOOK_BEFORE_COPY: &str = "PROCESSGIT_UPDATER_HOOK_BEFORE_COPY";
+    pub const HOOK_AFTER_RESTORE: &str = "PROCESSGIT_UPDATER_HOOK_AFTER_RESTORE";
     pub const MIGRATION_TIMEOUT: &str = "PROCESSGIT_UPDATER_MIGRATION_TIMEOUT";
     pub const CA_FILE: &str = "PROCESSGIT_UPDATER_CA_FILE";
     pub const STUB: &str = "PROCESSGIT_UPDATER_STUB";
@@ -156,7 +161,25 @@ pub struct ServeArgs {
     /// Snapshots kept
     #[arg(long, env = name::SNAPSHOT_KEEP, value_name = "NUMBER", default_value = default::SNAPSHOT_KEEP)]
     pub(super) snapshot_keep: OsString,
-    /// How long a migration may take
+    /// Snapshots older than this go, even if there are fewer than are kept [default: age does not matter]
+    #[arg(long, env = name::SNAPSHOT_MAX_AGE, value_name = "DURATION")]
+    pub(super) snapshot_max_age: Option<OsString>,
+    /// Paths in the application's container that are not copied, separated by commas: a rollback cannot
+    /// put them back
+    #[arg(long, env = name::SNAPSHOT_EXCLUDE, value_name = "PATHS")]
+    pub(super) snapshot_exclude: Option<OsString>,
+    /// Services or containers that write to the same data, separated by commas: they are stopped with the
+    /// application
+    #[arg(long, env = name::STOP_SERVICES, value_name = "NAMES")]
+    pub(super) stop_services: Option<OsString>,
+    /// A command in the surroundings of a service, run before the data is copied, such as
+    /// `db: pg_dump -f /data/dump app`; no shell runs it
+    #[arg(long, env = name::HOOK_BEFORE_COPY, value_name = "SERVICE: COMMAND")]
+    pub(super) hook_before_copy: Option<OsString>,
+    /// The same, run after data was put back
+    #[arg(long, env = name::HOOK_AFTER_RESTORE, value_name = "SERVICE: COMMAND")]
+    pub(super) hook_after_restore: Option<OsString>,
+    /// How long a migration, or a hook, may take
     #[arg(long, env = name::MIGRATION_TIMEOUT, value_name = "DURATION", default_value = default::MIGRATION_TIMEOUT)]
     pub(super) migration_timeout: OsString,
     /// CA certificates in PEM, believed beside the system's: for a registry, a release server or a Sigstore

@@ -1,8 +1,9 @@
-//! Durations as people write them: `90s`, `2m`, `1h30m`. Go's syntax, which existing deployments use.
+//! Durations as people write them: `90s`, `2m`, `1h30m`. Go's syntax, which existing deployments use, and
+//! days (`30d`).
 
 use std::time::Duration;
 
-/// Reads `90s`, `1h30m`, `1.5h`, `500ms`, and `0`. The error says what would be accepted.
+/// Reads `90s`, `1h30m`, `1.5h`, `500ms`, `30d`, and `0`. The error says what would be accepted.
 pub fn parse(text: &str) -> Result<Duration, String> {
     parse_or_none(text).ok_or_else(|| "a duration such as 90s, 2m or 1h30m is accepted".to_owned())
 }
@@ -26,6 +27,7 @@ fn parse_or_none(text: &str) -> Option<Duration> {
 
 fn term(number: &str, unit: &str) -> Option<Duration> {
     let unit: Duration = match unit {
+        "d" => Duration::from_secs(24 * 3600),
         "h" => Duration::from_secs(3600),
         "m" => Duration::from_secs(60),
         "s" => Duration::from_secs(1),
@@ -69,7 +71,9 @@ mod tests {
             ("", None),
             ("90", None),
             ("s", None),
-            ("1d", None),
+            ("30d", Some(2_592_000_000)),
+            ("1d12h", Some(129_600_000)),
+            ("1w", None),
             ("1 m", None),
             ("-1s", None),
             ("+1s", None),
@@ -78,7 +82,7 @@ mod tests {
             (".s", None),
             ("1..5s", None),
             ("1s ", None),
-            ("4294967296h", None),
+            ("99999999999999999d", None),
             ("99999999999999999999s", None),
             ("1.0000001s", None),
         ];

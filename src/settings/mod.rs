@@ -67,6 +67,25 @@ pub struct Snapshot {
     pub on: bool,
     pub dir: PathBuf,
     pub keep: u32,
+    /// `None`: age does not matter.
+    pub max_age: Option<Duration>,
+    /// Absolute paths in the application's container that are not copied.
+    pub exclude: Vec<String>,
+}
+
+/// A command in the surroundings of a service: `SERVICE: COMMAND WORDS`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    pub service: String,
+    /// Argument vector; no shell runs it.
+    pub command: Vec<String>,
+}
+
+/// Commands for data that lives elsewhere, a database in another container for example.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    pub before_copy: Option<Hook>,
+    pub after_restore: Option<Hook>,
 }
 
 /// Everything `serve` is told. A flag beats the environment, every secret also comes from
@@ -89,7 +108,11 @@ pub struct Settings {
     pub health: Health,
     pub signing: Signing,
     pub snapshot: Snapshot,
-    /// Ours: how long a migration may take (`PROCESSGIT_UPDATER_MIGRATION_TIMEOUT`, default 30m).
+    /// Services or containers that are stopped with the application.
+    pub stop_services: Vec<String>,
+    pub hooks: Hooks,
+    /// Ours: how long a migration, or a hook, may take (`PROCESSGIT_UPDATER_MIGRATION_TIMEOUT`, default
+    /// 30m).
     pub migration_timeout: Duration,
     /// Ours: CA certificates in PEM, believed beside the system's (`PROCESSGIT_UPDATER_CA_FILE`).
     pub ca_file: Option<PathBuf>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::args::{ServeArgs, default, name};
-use super::{Health, Settings, Signing, Snapshot, duration, value};
+use super::{Health, Hooks, Settings, Signing, Snapshot, duration, value};
 
 /// The largest file that may hold a secret, in bytes.
 const SECRET_CAP: u64 = 64 * 1024;
@@ -121,6 +121,12 @@ impl Reader<'_> {
         let snapshot_dir = self.maybe_path(name::SNAPSHOT_DIR, args.snapshot_dir);
         let snapshot_keep = self
             .one(name::SNAPSHOT_KEEP, args.snapshot_keep, default::SNAPSHOT_KEEP, |t| value::number_within(t, 1, 1000));
+        let max_age = self.maybe(name::SNAPSHOT_MAX_AGE, args.snapshot_max_age, value::age);
+        let exclude =
+            self.maybe(name::SNAPSHOT_EXCLUDE, args.snapshot_exclude, |t| value::list(t, value::container_path));
+        let stop_services = self.maybe(name::STOP_SERVICES, args.stop_services, |t| value::list(t, value::object_name));
+        let before_copy = self.maybe(name::HOOK_BEFORE_COPY, args.hook_before_copy, value::hook);
+        let after_restore = self.maybe(name::HOOK_AFTER_RESTORE, args.hook_after_restore, value::hook);
         let migration_timeout =
             self.span(name::MIGRATION_TIMEOUT, args.migration_timeout, default::MIGRATION_TIMEOUT, (SECOND, 7 * DAY));
         let ca_file = self.maybe_path(name::CA_FILE, args.ca_file);
@@ -158,7 +164,11 @@ impl Reader<'_> {
                 on: snapshot?,
                 dir: snapshot_dir?.unwrap_or_else(|| state_dir.join("snapshots")),
                 keep: snapshot_keep?,
+                max_age: max_age?.flatten(),
+                exclude: exclude?.unwrap_or_default(),
             },
+            stop_services: stop_services?.unwrap_or_default(),
+            hooks: Hooks { before_copy: before_copy?, after_restore: after_restore? },
             migration_timeout: migration_timeout?,
             ca_file: ca_file?,
             stub: stub?,

@@ -65,6 +65,8 @@ fn nothing_but_a_token_gives_the_documented_defaults() {
     );
     assert_eq!((s.snapshot.on, s.snapshot.keep), (true, 5));
     assert_eq!(s.snapshot.dir, PathBuf::from("/var/lib/processgit-updater/snapshots"));
+    assert_eq!((s.snapshot.max_age, s.snapshot.exclude.len(), s.stop_services.len()), (None, 0, 0));
+    assert_eq!(s.hooks, Hooks::default());
     assert_eq!(s.migration_timeout, seconds(1800));
     assert_eq!((s.signing.refreshed_root, s.ca_file), (None, None));
     assert_eq!((s.stub, s.debug), (true, false));
@@ -83,7 +85,8 @@ fn every_variable_of_the_contract_is_a_flag_of_its_name() {
     let contract = "TOKEN TOKEN_FILE LISTEN STATE_DIR REPO GITHUB_API GITHUB_TOKEN GITHUB_TOKEN_FILE APP_NAME \
          APP_CONTAINER APP_SERVICE VERSION_KEY COMPOSE_FILE ENV_FILE HEALTH_URL HEALTH_TIMEOUT HEALTH_INTERVAL \
          HEALTH_STABLE HEALTH_VERSION SIGNING_KEY SIGNING_ISSUER SIGNING_IDENTITY_REGEX TRUSTED_ROOT TRUSTED_ROOT_REFRESH VERIFY_IMAGE \
-         SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP MIGRATION_TIMEOUT CA_FILE STUB DEBUG";
+         SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP SNAPSHOT_MAX_AGE SNAPSHOT_EXCLUDE STOP_SERVICES HOOK_BEFORE_COPY \
+         HOOK_AFTER_RESTORE MIGRATION_TIMEOUT CA_FILE STUB DEBUG";
     assert_eq!(found, contract.split_whitespace().collect::<Vec<_>>());
 }
 
@@ -175,9 +178,31 @@ fn what_is_accepted() {
     assert_eq!(with("--snapshot-dir", "/backup").unwrap().snapshot.dir, PathBuf::from("/backup"));
     assert_eq!(with("--state-dir", "/state").unwrap().snapshot.dir, PathBuf::from("/state/snapshots"));
     assert_eq!(with("--migration-timeout", "2h").unwrap().migration_timeout, Duration::from_secs(7200));
+    let max_age = |text: &str| with("--snapshot-max-age", text).unwrap().snapshot.max_age;
+    assert_eq!(max_age("30d"), Some(Duration::from_secs(30 * 24 * 3600)));
+    assert_eq!((max_age("1h"), max_age("0"), max_age("0s")), (Some(Duration::from_secs(3600)), None, None));
+    let exclude = with("--snapshot-exclude", "/data/media, /cache/").unwrap().snapshot.exclude;
+    assert_eq!(exclude, ["/data/media", "/cache/"]);
+    assert_eq!(with("--stop-services", "worker,app-cron_1").unwrap().stop_services, ["worker", "app-cron_1"]);
     let here = std::env::current_dir().unwrap();
     assert_eq!(with("--env-file", "./x/.env").unwrap().env_file, here.join("x/.env"), "made absolute");
     assert_eq!(with("--github-token", "ghp_x").unwrap().github_token.unwrap().expose_secret(), "ghp_x");
+}
+
+#[test]
+fn hooks_are_split_as_a_shell_would() {
+    for (text, service, command) in [
+        ("db: dump", "db", &["dump"] as &[&str]),
+        ("db:dump", "db", &["dump"]),
+        (" db : pg_dump -f '/data/my dump' app", "db", &["pg_dump", "-f", "/data/my dump", "app"]),
+        ("db: sh -c \"a; b: $C\"", "db", &["sh", "-c", "a; b: $C"]),
+    ] {
+        let hook = Hook { service: service.into(), command: command.iter().map(ToString::to_string).collect() };
+        let hooks = with("--hook-before-copy", text).unwrap().hooks;
+        assert_eq!(hooks, Hooks { before_copy: Some(hook.clone()), after_restore: None }, "{text}");
+        let hooks = with("--hook-after-restore", text).unwrap().hooks;
+        assert_eq!(hooks, Hooks { before_copy: None, after_restore: Some(hook) }, "{text}");
+    }
 }
 
 #[test]
@@ -186,6 +211,11 @@ fn each_fault_names_variable_value_and_remedy() {
     let accepted_boolean = "1, t, true, yes, on or 0, f, false, no, off are accepted";
     let accepted_url = "an address that begins with http:// or https:// is accepted";
     let accepted_name = "letters, digits and _ . - are accepted, a letter or digit first";
+    let accepted_age = "a duration of at least 1h is accepted, such as 12h or 30d, or 0 if age does not matter";
+    let accepted_path = "a list separated by commas, of which each: an absolute path in the application's container is accepted, such as /data/media";
+    let accepted_names =
+        "a list separated by commas, of which each: letters, digits and _ . - are accepted, a letter or digit first";
+    let accepted_hook = "SERVICE: COMMAND is accepted, such as db: pg_dump -f /data/dump app";
     let accepted_variable = "the name of a variable is accepted: letters, digits and _, no digit first";
     let table: &[(&str, &str, &str)] = &[
         ("STUB", "maybe", accepted_boolean),
@@ -220,6 +250,23 @@ fn each_fault_names_variable_value_and_remedy() {
         ("SIGNING_IDENTITY_REGEX", "(?x)a #", "a regular expression is accepted (unclosed group)"),
         ("SNAPSHOT_KEEP", "0", "a whole number from 1 to 1000 is accepted"),
         ("SNAPSHOT_KEEP", "five", "a whole number from 1 to 1000 is accepted"),
+        ("SNAPSHOT_MAX_AGE", "30", accepted_age),
+        ("SNAPSHOT_MAX_AGE", "59m", accepted_age),
+        ("SNAPSHOT_EXCLUDE", "data", accepted_path),
+        ("SNAPSHOT_EXCLUDE", "/data,", accepted_path),
+        ("SNAPSHOT_EXCLUDE", "/data,/", accepted_path),
+        ("SNAPSHOT_EXCLUDE", "/data/../etc", accepted_path),
+        ("STOP_SERVICES", "worker,,cron", accepted_names),
+        ("STOP_SERVICES", "-x", accepted_names),
+        ("HOOK_BEFORE_COPY", "pg_dump", accepted_hook),
+        ("HOOK_BEFORE_COPY", "db:", accepted_hook),
+        ("HOOK_BEFORE_COPY", "db: ''", accepted_hook),
+        ("HOOK_AFTER_RESTORE", ": psql", accepted_hook),
+        (
+            "HOOK_AFTER_RESTORE",
+            "db: psql 'a",
+            "SERVICE: COMMAND is accepted, such as db: pg_dump -f /data/dump app (missing closing quote)",
+        ),
         ("MIGRATION_TIMEOUT", "1000h", "a duration from 1s to 168h is accepted"),
     ];
     for (variable, value, accepted) in table {

@@ -8,12 +8,14 @@ use std::time::Duration;
 use regex::Regex;
 use url::Url;
 
-use super::{Listen, Repo, duration};
+use super::{Hook, Listen, Repo, duration};
 
 /// The longest path of a Unix socket, in bytes (`sun_path` of `sockaddr_un` is 108 with its NUL).
 const SOCKET_PATH: usize = 107;
 /// The longest name, in bytes, of an application, container, service, owner or repository.
 const NAME: usize = 128;
+/// A shorter age is a slip: snapshots would go while they are wanted.
+const SHORTEST_AGE: Duration = Duration::from_secs(3600);
 
 pub fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -29,6 +31,43 @@ pub fn duration_within(text: &str, low: Duration, high: Duration) -> Result<Dura
         Ok(found) if (low..=high).contains(&found) => Ok(found),
         Ok(_) => Err(format!("a duration from {} to {} is accepted", duration::show(low), duration::show(high))),
         Err(accepted) => Err(accepted),
+    }
+}
+
+/// The age from which something goes; `None` for 0: age does not matter.
+pub fn age(text: &str) -> Result<Option<Duration>, String> {
+    match duration::parse(text) {
+        Ok(Duration::ZERO) => Ok(None),
+        Ok(age) if age >= SHORTEST_AGE => Ok(Some(age)),
+        _ => Err("a duration of at least 1h is accepted, such as 12h or 30d, or 0 if age does not matter".to_owned()),
+    }
+}
+
+/// What is separated by commas, white space around each not counted.
+pub fn list<T>(text: &str, each: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let items: Result<Vec<T>, String> = text.split(',').map(|item| each(item.trim())).collect();
+    items.map_err(|accepted| format!("a list separated by commas, of which each: {accepted}"))
+}
+
+/// Where something is mounted in a container.
+pub fn container_path(text: &str) -> Result<String, String> {
+    let good = text.starts_with('/')
+        && text.bytes().any(|b| b != b'/')
+        && !text.split('/').any(|part| part == "..")
+        && !text.contains(char::is_control);
+    good.then(|| text.to_owned())
+        .ok_or_else(|| "an absolute path in the application's container is accepted, such as /data/media".to_owned())
+}
+
+/// `SERVICE: COMMAND WORDS`, split as a shell would; no shell runs it.
+pub fn hook(text: &str) -> Result<Hook, String> {
+    let accepted = || "SERVICE: COMMAND is accepted, such as db: pg_dump -f /data/dump app".to_owned();
+    let (service, command) = text.split_once(':').ok_or_else(accepted)?;
+    let service = object_name(service.trim()).map_err(|_| accepted())?;
+    let command = shell_words::split(command).map_err(|e| format!("{} ({e})", accepted()))?;
+    match command.first() {
+        Some(program) if !program.is_empty() => Ok(Hook { service, command }),
+        _ => Err(accepted()),
     }
 }
 

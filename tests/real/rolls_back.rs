@@ -119,6 +119,7 @@ fn the_operator_edits_the_env_file_meanwhile() {
 #[test]
 fn data_that_was_not_copied_is_not_called_restored() {
     let (stage, _job) = bad("error500")
+        .setting("SNAPSHOT", "off")
         .app(|a| {
             a.service_lines.push("volumes: [data:/data]".into());
             a.file_lines.push("volumes: { data: {} }".into());
