@@ -81,7 +81,7 @@ fn walk(root: &Path, each: &mut dyn FnMut(&Path) -> Result<(), Failure>) -> Resu
 
 /// The bare walk, and every `step`th file copied.
 fn walk_and_copy(root: &Path, step: usize, to: &Path) -> Result<(), Failure> {
-    let mut count: u64 = 0;
+    let mut count = 0usize;
     walk(root, &mut |path| {
         count += 1;
         if count.is_multiple_of(step) {

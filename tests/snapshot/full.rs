@@ -75,7 +75,7 @@ fn at_the_hot_pass_and_at_the_cold_pass() {
         let refusals = repository.preflight(&source, &mut Quiet).unwrap().refusals;
         assert!(refusals.iter().any(|r| r.contains("no room for the snapshot")), "{refusals:?}");
         repository.discard(&id).unwrap();
-        assert_eq!(repository.generations().unwrap(), [first.clone()]);
+        assert_eq!(repository.generations().unwrap(), std::slice::from_ref(&first));
         assert_same(&before, &account(&copy(&first)), full_at);
         fs::remove_file(disk.root().join("ballast")).unwrap();
         repository.verify(&snapshot(&repository, source), &mut Quiet).unwrap();

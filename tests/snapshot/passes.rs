@@ -131,9 +131,9 @@ fn a_death_in_either_pass_leaves_nothing_half_done() {
         write(&source.join("twin"), format!("changed {n}").as_bytes());
         let repository = bench.repository();
         assert!(repository.resume(&id).unwrap().cold(&mut until(n)).unwrap_err().is_interrupted());
-        assert_eq!(repository.unfinished().unwrap(), [id.clone()]);
+        assert_eq!(repository.unfinished().unwrap(), std::slice::from_ref(&id));
         repository.discard(&id).unwrap();
-        assert_eq!(list(&root).unwrap(), [first.clone()]);
+        assert_eq!(list(&root).unwrap(), std::slice::from_ref(&first));
     }
     assert_same(&before, &account(&copy(&first)), "first");
 }
