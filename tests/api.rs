@@ -24,7 +24,7 @@ use tower::ServiceExt;
 const MIB: usize = 1024 * 1024;
 
 /// Every private route, with a method it answers.
-const PRIVATE: [(&str, &str); 9] = [
+const PRIVATE: [(&str, &str); 17] = [
     ("GET", "/status"),
     ("GET", "/releases/latest"),
     ("GET", "/releases/latest?channel=nonsense"),
@@ -33,6 +33,14 @@ const PRIVATE: [(&str, &str); 9] = [
     ("GET", "/update/job_00000000000000a1"),
     ("GET", "/update/job_00000000000000a1/log"),
     ("GET", "/history"),
+    ("GET", "/snapshots"),
+    ("POST", "/snapshots"),
+    ("POST", "/snapshots/prune"),
+    ("GET", "/snapshots/gen-1/verify"),
+    ("GET", "/snapshots/gen-1/export"),
+    ("POST", "/snapshots/gen-1/restore"),
+    ("GET", "/rollback"),
+    ("POST", "/rollback"),
     ("GET", "/there/is/no/such/route"),
 ];
 
@@ -102,7 +110,7 @@ async fn everything_else_needs_the_token() {
         }
         let in_url = format!("{path}{}token={TOKEN}", if path.contains('?') { '&' } else { '?' });
         send(&server, ask, &in_url).await.error(401);
-        assert!(server.script.requests.lock().unwrap().is_empty(), "{method} {path}");
+        assert!(server.script.orders.lock().unwrap().is_empty(), "{method} {path}");
     }
 }
 
@@ -123,6 +131,12 @@ async fn unknown_routes_and_methods_have_the_shape_too() {
         ("POST", "/update/job_00000000000000a1", 405),
         ("DELETE", "/history", 405),
         ("BREW", "/check", 405),
+        ("GET", "/snapshots/gen-1", 404),
+        ("GET", "/snapshots/prune", 405),
+        ("DELETE", "/snapshots", 405),
+        ("POST", "/snapshots/gen-1/verify", 405),
+        ("GET", "/snapshots/gen-1/restore", 405),
+        ("DELETE", "/rollback", 405),
         ("GET", "/update/%ff%fe", 400),
         ("GET", "/update/a/log?offset=-1", 400),
         ("GET", "/update/a/log?offset=many", 400),
@@ -240,7 +254,7 @@ async fn bodies_of_an_update() {
     ] {
         let server = Server::start(Script::default());
         let answer = post(&server, body).await;
-        let asked = server.script.requests.lock().unwrap().pop();
+        let asked = server.script.requests().pop();
         match expected {
             Ok(request) => assert_eq!((answer.status, asked), (202, Some(request)), "{body}"),
             Err(status) => {
@@ -289,7 +303,7 @@ async fn tags() {
         } else {
             answer.error(400);
         }
-        assert_eq!(server.script.requests.lock().unwrap().len(), usize::from(valid), "{tag:?}");
+        assert_eq!(server.script.requests().len(), usize::from(valid), "{tag:?}");
     }
 }
 
@@ -312,7 +326,7 @@ async fn oversize_bodies_are_refused() {
         }
     }
     post(&server, padded(api::BODY_CAP + 1)).await.error(413);
-    assert_eq!(server.script.requests.lock().unwrap().len(), 2);
+    assert_eq!(server.script.requests().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -349,7 +363,7 @@ async fn of_twenty_at_once_one_is_accepted() {
     let mut statuses: Vec<u16> = futures_util::future::join_all(posts).await.iter().map(|a| a.status).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [vec![202], vec![409; 19]].concat());
-    assert_eq!(server.script.requests.lock().unwrap().len(), 20);
+    assert_eq!(server.script.requests().len(), 20);
 }
 
 #[tokio::test]

@@ -53,7 +53,18 @@ fn committed() -> Vec<Job> {
 fn version_and_help() {
     bare("--version").assert().code(0).stdout(format!("processgit-updater {VERSION}\n"));
     bare("--help").assert().code(0).stdout(contains("Examples:").and(contains("Exit codes:")));
-    for command in ["serve", "status", "check", "update", "history", "env set", "manifest verify", "healthz"] {
+    for command in [
+        "serve",
+        "status",
+        "check",
+        "update",
+        "history",
+        "env set",
+        "manifest verify",
+        "healthz",
+        "snapshot restore",
+        "rollback",
+    ] {
         bare(&format!("{command} --help")).assert().code(0).stdout(contains("Usage: processgit-updater"));
     }
     for usage in ["nonsense", "update --token secret", "check --channel beta"] {
@@ -121,7 +132,7 @@ fn what_an_update_asks_for() {
         let server = Server::start(Script::default());
         asking(&server, &format!("{line} --no-follow")).assert().code(0).stdout(contains(JOB));
         assert_eq!(*server.script.channels.lock().unwrap(), channels, "{line}");
-        assert_eq!(*server.script.requests.lock().unwrap(), [request], "{line}");
+        assert_eq!(server.script.requests(), [request], "{line}");
     }
 }
 
@@ -206,7 +217,7 @@ fn status() {
     let server = Server::start(Script { active: Mutex::new(Some(active)), ..Script::default() });
     asking(&server, "status").assert().code(0).stdout(
         contains(format!("updater  {VERSION} at {}", server.url))
-            .and(contains(format!("active   {JOB}: v0.1.2, pulling for"))),
+            .and(contains(format!("active   {JOB}: update to v0.1.2, pulling for"))),
     );
     let json: Value = serde_json::from_str(&stdout(&mut asking(&server, "status --json"))).unwrap();
     assert_eq!((&json["active_job"]["id"], &json["stub"]), (&JOB.into(), &true.into()));
@@ -217,10 +228,10 @@ fn history() {
     let jobs = ["v3", "v2", "v1"].map(|tag| Arc::new(ended(job(tag, &[(State::Pulling, "")]), State::Committed, None)));
     let server = Server::start(Script { history: Mutex::new(jobs.to_vec()), ..Script::default() });
     insta::assert_snapshot!(stdout(&mut asking(&server, "history")), @r"
-    started               release  from  state      took  job
-    2026-01-02 03:04:05Z  v3       -     committed  10 s  job_00000000000000a1
-    2026-01-02 03:04:05Z  v2       -     committed  10 s  job_00000000000000a1
-    2026-01-02 03:04:05Z  v1       -     committed  10 s  job_00000000000000a1
+    started               job     release  from  state      took  id
+    2026-01-02 03:04:05Z  update  v3       -     committed  10 s  job_00000000000000a1
+    2026-01-02 03:04:05Z  update  v2       -     committed  10 s  job_00000000000000a1
+    2026-01-02 03:04:05Z  update  v1       -     committed  10 s  job_00000000000000a1
     ");
     for (line, jobs) in [("history --json", 3), ("history --json -n 2", 2), ("history --json -n 9", 3)] {
         let json: Value = serde_json::from_str(&stdout(&mut asking(&server, line))).unwrap();
@@ -310,7 +321,7 @@ fn faults_name_their_remedy() {
     bare("status").assert().code(1).stderr(contains("no token: set PROCESSGIT_UPDATER_TOKEN"));
 
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for line in ["status", "check", "history", "update", "healthz"] {
+    for line in ["status", "check", "history", "update", "healthz", "snapshot list", "rollback --yes"] {
         bare(line)
             .env("PROCESSGIT_UPDATER_TOKEN", TOKEN)
             .env("PROCESSGIT_UPDATER_LISTEN", free.to_string())

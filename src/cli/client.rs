@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::update::job::Job;
 
@@ -17,6 +19,10 @@ const DEFAULT_URL: &str = "http://127.0.0.1:9000";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than the server's own longest deadline, that of a check.
 const TIMEOUT: Duration = Duration::from_secs(150);
+/// For what reads or sends all of a snapshot: as long as it takes, as long as something comes.
+const PATIENT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a download may stand still.
+const STALLED: Duration = Duration::from_secs(300);
 /// The largest answer that is read, in bytes; the contract's is 1 MiB.
 const ANSWER_CAP: usize = 4 * 1024 * 1024;
 
@@ -63,6 +69,10 @@ pub enum ClientError {
     TokenFile { path: String, reason: String },
     #[error("no HTTP client can be made: {0}")]
     Client(String),
+    #[error("the download broke off: {0}")]
+    Broken(String),
+    #[error("cannot write {to}: {reason}")]
+    Write { to: String, reason: std::io::Error },
 }
 
 impl ClientError {
@@ -125,8 +135,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT);
+            .connect_timeout(CONNECT_TIMEOUT);
         let (http, base) = match url.strip_prefix("unix:") {
             Some(path) if path.starts_with('/') => (http.unix_socket(path), "http://updater".to_owned()),
             _ => match Url::parse(&url) {
@@ -149,7 +158,33 @@ impl Client {
 
     /// The answer to `GET path`, as it came.
     pub async fn get(&self, path: &str) -> Result<Vec<u8>, ClientError> {
-        self.ask(Method::GET, path, None).await
+        self.ask(Method::GET, path, None, TIMEOUT).await
+    }
+
+    /// The answer to `GET path`, understood, however long it takes.
+    pub async fn get_patiently<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.understood(&self.ask(Method::GET, path, None, PATIENT).await?)
+    }
+
+    /// Writes what `GET path` sends to `out`, which is called `name`; returns how many bytes it was.
+    pub async fn download(
+        &self,
+        path: &str,
+        out: &mut (impl AsyncWrite + Unpin),
+        name: &str,
+    ) -> Result<u64, ClientError> {
+        let mut response = self.answered(self.send(Method::GET, path, None, PATIENT).await?).await?;
+        let unwritable = |reason| ClientError::Write { to: name.to_owned(), reason };
+        let mut bytes = 0;
+        loop {
+            let chunk = timeout(STALLED, response.chunk()).await;
+            let chunk = chunk.map_err(|_| ClientError::Broken(format!("nothing came for {} s", STALLED.as_secs())))?;
+            let Some(chunk) = chunk.map_err(|error| ClientError::Broken(root_cause(&error)))? else { break };
+            out.write_all(&chunk).await.map_err(unwritable)?;
+            bytes += chunk.len() as u64;
+        }
+        out.flush().await.map_err(unwritable)?;
+        Ok(bytes)
     }
 
     /// The answer to `GET path`, understood.
@@ -159,7 +194,7 @@ impl Client {
 
     /// The answer to `POST path` with `body`, understood.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T, ClientError> {
-        self.understood(&self.ask(Method::POST, path, Some(body)).await?)
+        self.understood(&self.ask(Method::POST, path, Some(body), TIMEOUT).await?)
     }
 
     /// `answer` as what it must be.
@@ -167,33 +202,62 @@ impl Client {
         serde_json::from_slice(answer).map_err(|error| self.nonsense(error))
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Vec<u8>, ClientError> {
-        let unreachable =
-            |error: reqwest::Error| ClientError::Unreachable { url: self.url.clone(), reason: root_cause(&error) };
-        let mut request = self.http.request(method, format!("{}{path}", self.base));
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        limit: Duration,
+    ) -> Result<Vec<u8>, ClientError> {
+        let response = self.send(method, path, body, limit).await?;
+        let response = self.answered(response).await?;
+        self.whole(response).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        limit: Duration,
+    ) -> Result<Response, ClientError> {
+        let mut request = self.http.request(method, format!("{}{path}", self.base)).timeout(limit);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose_secret());
         }
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
         }
-        let mut response = request.send().await.map_err(unreachable)?;
-        let mut answer = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if answer.len() + chunk.len() > ANSWER_CAP {
-                return Err(self.nonsense(format!("its answer exceeds {ANSWER_CAP} bytes")));
-            }
-            answer.extend_from_slice(&chunk);
-        }
+        request.send().await.map_err(|error| self.unreachable(&error))
+    }
+
+    /// A success, or the refusal in the updater's own words.
+    async fn answered(&self, response: Response) -> Result<Response, ClientError> {
         match response.status() {
-            status if status.is_success() => Ok(answer),
+            status if status.is_success() => Ok(response),
             StatusCode::UNAUTHORIZED => Err(ClientError::Unauthorized { url: self.url.clone() }),
             status => {
+                let answer = self.whole(response).await?;
                 let said = serde_json::from_slice(&answer).map(|fault: Fault| fault.error);
                 let text = said.unwrap_or_else(|_| format!("{} answers {status}", self.url));
                 Err(ClientError::Refused { status, text })
             }
         }
+    }
+
+    async fn whole(&self, mut response: Response) -> Result<Vec<u8>, ClientError> {
+        let mut answer = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            if answer.len() + chunk.len() > ANSWER_CAP {
+                return Err(self.nonsense(format!("its answer exceeds {ANSWER_CAP} bytes")));
+            }
+            answer.extend_from_slice(&chunk);
+        }
+        Ok(answer)
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        ClientError::Unreachable { url: self.url.clone(), reason: root_cause(error) }
     }
 
     fn nonsense(&self, reason: impl ToString) -> ClientError {

@@ -2,18 +2,23 @@
 //!
 //! ```text
 //! main ── serve                          → daemon
-//!      ├─ status, check, update, history → remote ── client ── HTTP
-//!      │                                      └ follow ── news ── view (plain | live)
+//!      ├─ status, check, update, history → remote    ┐
+//!      ├─ snapshot …                     → snapshots ├ client ── HTTP
+//!      ├─ rollback                       → rollback  ┘   └ jobs ── follow ── news ── view (plain | live)
 //!      └─ env, manifest, completions     → local
 //! ```
 //! Answers go to stdout, progress of a live view and errors to stderr.
 
 mod client;
+mod confirm;
 mod follow;
+mod jobs;
 mod local;
 mod news;
 mod remote;
+mod rollback;
 mod show;
+mod snapshots;
 mod text;
 mod view;
 
@@ -42,12 +47,15 @@ Examples:
   Install one release, from a script, and keep the job as JSON
     processgit-updater update v0.1.2 --json > job.json
 
+  Back to the version before, with the data of that moment
+    processgit-updater rollback
+
   In the running container
     docker compose exec updater processgit-updater status
 
 Exit codes:
   0 done   1 error   2 usage or configuration
-  of update: 0 committed   3 rolled back   4 failed, a person is needed   5 aborted   130 interrupted";
+  of a job: 0 committed   3 rolled back   4 failed, a person is needed   5 aborted   130 interrupted";
 
 /// Updates a Docker Compose application as one transaction
 ///
@@ -75,6 +83,15 @@ enum Command {
     ///
     /// Interrupting it (Ctrl-C) stops the following, not the job.
     Update(remote::UpdateArgs),
+    /// Copies of the data: make, list, check, put back, take along
+    #[command(subcommand, after_help = snapshots::EXAMPLES)]
+    Snapshot(snapshots::SnapshotCommand),
+    /// Go back to the version before the last committed update
+    ///
+    /// With the data of that moment, unless told otherwise; what was written since is kept as a snapshot.
+    /// Shows what would happen and asks first.
+    #[command(after_help = rollback::EXAMPLES)]
+    Rollback(rollback::RollbackArgs),
     /// The last jobs, newest first; or one of them in full
     History(remote::HistoryArgs),
     /// Read or set a variable of the .env file
@@ -133,6 +150,8 @@ fn run(cli: Cli) -> Outcome {
         Command::Status(args) => block_on(remote::status(args)),
         Command::Check(args) => block_on(remote::check(args)),
         Command::Update(args) => block_on(remote::update(args)),
+        Command::Snapshot(command) => block_on(snapshots::run(command)),
+        Command::Rollback(args) => block_on(rollback::run(args)),
         Command::History(args) => block_on(remote::history(args)),
         Command::Healthz(args) => block_on(remote::healthz(args)),
         Command::Env(command) => local::env(command),
@@ -187,6 +206,19 @@ mod tests {
             ("update v0.1.2 --retry --no-follow", true),
             ("update v0.1.2 v0.1.3", false),
             ("update --token secret", false),
+            ("snapshot create --hot --no-follow", true),
+            ("snapshot list --json", true),
+            ("snapshot verify gen-1", true),
+            ("snapshot verify", false),
+            ("snapshot restore gen-1 --yes --accept-drift", true),
+            ("snapshot restore --yes", false),
+            ("snapshot export gen-1 -", true),
+            ("snapshot export gen-1", false),
+            ("snapshot prune", true),
+            ("snapshot", false),
+            ("rollback", true),
+            ("rollback --without-data --yes --json", true),
+            ("rollback v0.1.1", false),
             ("history -n 3", true),
             ("history -n 0", false),
             ("history job_00000000000000a1 --json", true),

@@ -7,15 +7,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::{Access, Client, ClientError, Status};
-use super::{CliError, Outcome, complain, follow, say, show, view};
+use super::jobs::{self, Following};
+use super::{CliError, Outcome, say, show};
 use crate::release::Release;
-use crate::update::job::{Job, JobId};
+use crate::update::job::Job;
 use crate::update::{Check, Request};
 
 /// How long a healthy updater takes to say so, at most; below Docker's default for a HEALTHCHECK.
 const HEALTHZ_TIMEOUT: Duration = Duration::from_secs(5);
-/// The exit code of a command that SIGINT ended, as shells have it.
-const INTERRUPTED: u8 = 130;
 
 /// Which releases are offered.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -77,12 +76,8 @@ pub struct UpdateArgs {
     /// Also if this very image was started and rolled back before
     #[arg(long)]
     retry: bool,
-    /// Print the job as JSON and nothing else
-    #[arg(long)]
-    json: bool,
-    /// Return as soon as the job is accepted
-    #[arg(long)]
-    no_follow: bool,
+    #[command(flatten)]
+    following: Following,
 }
 
 #[derive(Debug, Args)]
@@ -183,30 +178,7 @@ pub async fn healthz(args: HealthzArgs) -> Outcome {
 pub async fn update(args: UpdateArgs) -> Outcome {
     let client = args.access.client()?;
     let job = submit(&client, args.wanted, args.retry).await?;
-    if args.no_follow {
-        return match args.json {
-            true => say(format!("{}\n", json!(job))),
-            false => say(format!("{}: update to {}; see it with: processgit-updater status\n", job.id, job.target_tag)),
-        };
-    }
-    if !args.json {
-        say(format!("{}: update to {}\n", job.id, job.target_tag))?;
-    }
-    let Some(job) = followed(&client, &job.id, args.json).await? else { return Ok(INTERRUPTED) };
-    if args.json {
-        say(format!("{}\n", json!(job)))?;
-    }
-    if !args.json {
-        say(show::trusted(&job))?;
-    }
-    match show::verdict(&job) {
-        Ok(_) if args.json => {}
-        Ok(text) => {
-            say(format!("{text}\n"))?;
-        }
-        Err(text) => complain(&text),
-    }
-    Ok(follow::exit_code(job.state))
+    jobs::to_the_end(&client, job, &args.following).await
 }
 
 async fn submit(client: &Client, wanted: Wanted, retry: bool) -> Result<Job, ClientError> {
@@ -216,30 +188,11 @@ async fn submit(client: &Client, wanted: Wanted, retry: bool) -> Result<Job, Cli
     };
     let request =
         Request { target_tag, allow_downgrade: wanted.allow_downgrade, accept_drift: wanted.accept_drift, retry };
-    #[derive(Deserialize)]
-    struct Accepted {
-        job: Job,
-    }
-    Ok(client.post::<Accepted>("/update", json!(request).to_string().into_bytes()).await?.job)
-}
-
-/// The job with its verdict, or nothing when the person in front did not want to wait for it.
-async fn followed(client: &Client, id: &JobId, json: bool) -> Result<Option<Job>, ClientError> {
-    let path = format!("/update/{id}");
-    let mut view = view::choose(json);
-    let outcome = tokio::select! {
-        ended = follow::follow(async || client.get_as::<Job>(&path).await, view.as_mut()) => ended.map(Some),
-        _ = tokio::signal::ctrl_c() => Ok(None),
-    };
-    drop(view);
-    if let Ok(None) = outcome {
-        eprintln!("\nno longer following: {id} goes on by itself; see it with: processgit-updater status");
-    }
-    outcome
+    jobs::begin(client, "/update", &json!(request)).await
 }
 
 /// The updater's JSON, byte by byte, and an end of line.
-fn as_it_is(mut answer: Vec<u8>) -> Outcome {
+pub fn as_it_is(mut answer: Vec<u8>) -> Outcome {
     answer.push(b'\n');
     say(answer)
 }

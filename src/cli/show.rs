@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::client::Status;
 use super::text::{between, clean, duration, moment, table};
 use crate::update::Check;
-use crate::update::job::{Job, State, Step, Verified};
+use crate::update::job::{Job, Kind, State, Step, Verified};
 
 /// How the updater is.
 pub fn status(status: &Status, url: &str, now: Timestamp) -> String {
@@ -32,7 +32,26 @@ pub fn status(status: &Status, url: &str, now: Timestamp) -> String {
 
 fn active(job: &Job, now: Timestamp) -> String {
     let since = job.steps.last().map_or(job.started_at, |step| step.started_at);
-    format!("{}: {}, {} for {}", job.id, job.target_tag, job.state, duration(between(since, now)))
+    format!("{}: {}, {} for {}", job.id, aim(job), job.state, duration(between(since, now)))
+}
+
+/// What a job is for: `update to v0.1.2`. By hand, the version is known only when it is planned.
+pub fn aim(job: &Job) -> String {
+    let tag = &job.target_tag;
+    match job.kind {
+        Kind::Update => format!("update to {tag}"),
+        Kind::Rollback if !tag.is_empty() => format!("rollback to {tag}"),
+        kind => name(kind).to_owned(),
+    }
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Update => "update",
+        Kind::Snapshot => "snapshot",
+        Kind::Restore => "restore",
+        Kind::Rollback => "rollback",
+    }
 }
 
 /// The jobs, newest first.
@@ -40,11 +59,12 @@ pub fn history(jobs: &[Job]) -> String {
     if jobs.is_empty() {
         return "no job yet\n".to_owned();
     }
-    let head = ["started", "release", "from", "state", "took", "job"].map(str::to_owned).to_vec();
+    let head = ["started", "job", "release", "from", "state", "took", "id"].map(str::to_owned).to_vec();
     let line = |job: &Job| {
         vec![
             moment(job.started_at),
-            job.target_tag.clone(),
+            name(job.kind).to_owned(),
+            if job.target_tag.is_empty() { "-".into() } else { job.target_tag.clone() },
             job.previous_version.clone().unwrap_or_else(|| "-".into()),
             job.state.to_string(),
             job.completed_at.map_or("-".into(), |end| duration(between(job.started_at, end))),
@@ -143,7 +163,8 @@ fn named(version: Option<&str>, image: Option<&str>) -> String {
     }
 }
 
-fn list(shown: &mut String, title: &str, lines: &[String]) {
+/// A titled list, where there is something in it.
+pub fn list(shown: &mut String, title: &str, lines: &[String]) {
     if lines.is_empty() {
         return;
     }
@@ -176,17 +197,30 @@ pub fn trusted(job: &Job) -> String {
 /// How a job ended: the success, or the text of the error.
 pub fn verdict(job: &Job) -> Result<String, String> {
     let took = duration(between(job.started_at, job.completed_at.unwrap_or(job.updated_at)));
-    let why = job.error.as_deref().map(|error| format!(": {}", clean(error))).unwrap_or_default();
+    let mut why = job.error.as_deref().map(|error| format!(": {}", clean(error))).unwrap_or_default();
+    if let Some(kept) = &job.failed_snapshot {
+        let _ = write!(why, "; what had been written meanwhile is kept as snapshot {}", clean(kept));
+    }
     let stub = if job.stub { " (simulated)" } else { "" };
     match job.state {
-        State::Committed => {
-            let before = job.previous_version.as_deref().map(|v| format!(", before {v}")).unwrap_or_default();
-            Ok(format!("committed: {} runs{before}; it took {took}{stub}", job.target_tag))
-        }
+        State::Committed => Ok(format!("committed: {}; it took {took}{stub}", clean(&achieved(job)))),
         State::RolledBack => Err(format!("rolled_back after {took}: the application is as it was before{stub}{why}")),
         State::Failed => Err(format!("failed after {took}: a person is needed{stub}{why}")),
         State::Aborted => Err(format!("aborted after {took}: nothing was changed{stub}{why}")),
         other => Err(format!("the job has not ended: {other}")),
+    }
+}
+
+fn achieved(job: &Job) -> String {
+    let tag = &job.target_tag;
+    let before = job.previous_version.as_deref().map(|v| format!(", before {v}")).unwrap_or_default();
+    let taken = job.snapshot.as_deref().unwrap_or("(none)");
+    let kept = job.snapshot.as_ref().map(|id| format!("; the data until now is kept as snapshot {id}"));
+    match job.kind {
+        Kind::Update => format!("{tag} runs{before}"),
+        Kind::Snapshot => format!("snapshot {taken} was taken"),
+        Kind::Restore => format!("the data is that of the snapshot, {tag} runs{before}{}", kept.unwrap_or_default()),
+        Kind::Rollback => format!("{tag} runs again{before}{}", kept.unwrap_or_default()),
     }
 }
 
@@ -225,7 +259,7 @@ mod tests {
         stub     every Docker operation is simulated
         trust    key sha256:00ff
         jobs     12
-        active   job_00000000000000a1: v0.1.2, pulling for 3.0 s
+        active   job_00000000000000a1: update to v0.1.2, pulling for 3.0 s
         ");
         shown.active_job = None;
         shown.stub = false;
@@ -242,12 +276,16 @@ mod tests {
     fn a_history() {
         let mut first = job("v0.1.2", Some(State::Committed));
         first.previous_version = Some("0.1.1".into());
-        let jobs = [job("v0.1.3", None), first, job("v0.1.10-rc.1", Some(State::RolledBack))];
+        let mut young = job("", None);
+        (young.kind, young.state) = (Kind::Snapshot, State::Planning);
+        let mut back = job("v0.1.10-rc.1", Some(State::RolledBack));
+        back.kind = Kind::Rollback;
+        let jobs = [young, first, back];
         insta::assert_snapshot!(history(&jobs), @r"
-        started               release       from   state        took        job
-        2026-01-02 03:04:05Z  v0.1.3        -      pulling      -           job_00000000000000a1
-        2026-01-02 03:04:05Z  v0.1.2        0.1.1  committed    1 min 15 s  job_00000000000000a1
-        2026-01-02 03:04:05Z  v0.1.10-rc.1  -      rolled_back  1 min 15 s  job_00000000000000a1
+        started               job       release       from   state        took        id
+        2026-01-02 03:04:05Z  snapshot  -             -      planning     -           job_00000000000000a1
+        2026-01-02 03:04:05Z  update    v0.1.2        0.1.1  committed    1 min 15 s  job_00000000000000a1
+        2026-01-02 03:04:05Z  rollback  v0.1.10-rc.1  -      rolled_back  1 min 15 s  job_00000000000000a1
         ");
         assert_eq!(history(&[]), "no job yet\n");
     }
@@ -389,5 +427,27 @@ mod tests {
             job.error = error.map(str::to_owned);
             assert_eq!(verdict(&job), expected.map(str::to_owned).map_err(str::to_owned));
         }
+    }
+
+    #[test]
+    fn what_was_achieved_by_hand() {
+        for (kind, snapshot, expected) in [
+            (Kind::Snapshot, Some("gen-1"), "snapshot gen-1 was taken"),
+            (
+                Kind::Restore,
+                Some("gen-2"),
+                "the data is that of the snapshot, 1.0.0 runs, before 1.1.0; the data until now is kept as snapshot gen-2",
+            ),
+            (Kind::Rollback, None, "1.0.0 runs again, before 1.1.0"),
+        ] {
+            let mut job = job("1.0.0", Some(State::Committed));
+            (job.kind, job.snapshot) = (kind, snapshot.map(str::to_owned));
+            job.previous_version = Some("1.1.0".into());
+            assert_eq!(verdict(&job), Ok(format!("committed: {expected}; it took 1 min 15 s")));
+        }
+        let mut job = job("1.0.0", Some(State::RolledBack));
+        job.failed_snapshot = Some("failed-1".into());
+        let told = verdict(&job).unwrap_err();
+        assert!(told.ends_with("what had been written meanwhile is kept as snapshot failed-1"), "{told}");
     }
 }

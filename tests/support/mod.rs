@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::VecDeque;
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -9,8 +10,9 @@ use async_trait::async_trait;
 use processgit_updater::api::{self, Face, Listener};
 use processgit_updater::release::{Channel, Release, SourceError};
 use processgit_updater::settings::Listen;
-use processgit_updater::update::job::{Job, JobId, State, Step};
-use processgit_updater::update::{Check, CheckRequest, Request, SubmitError};
+use processgit_updater::update::job::{Job, JobId, Kind, State, Step};
+use processgit_updater::update::ports::{CopyLabel, DataError, ExportSink, SnapshotInfo};
+use processgit_updater::update::{Check, CheckRequest, Order, Request, RollbackView, SubmitError};
 use tokio_util::sync::CancellationToken;
 
 pub const TOKEN: &str = "correct horse battery staple";
@@ -29,17 +31,53 @@ pub struct Script {
     pub check: Check,
     pub latest: Option<Result<Release, SourceError>>,
     pub panics: bool,
-    pub requests: Mutex<Vec<Request>>,
+    /// `Err`: why there are none.
+    pub snapshots: Option<Result<Vec<SnapshotInfo>, &'static str>>,
+    /// What `verify_snapshot` finds wrong.
+    pub damage: Option<&'static str>,
+    /// What an export writes, and the error that it ends with.
+    pub archive: Vec<u8>,
+    pub export_fails: Option<&'static str>,
+    /// Why nothing is pruned.
+    pub prune_fails: Option<&'static str>,
+    pub view: Option<Result<RollbackView, String>>,
+    pub orders: Mutex<Vec<Order>>,
+    pub views: Mutex<Vec<bool>>,
     pub checks: Mutex<Vec<CheckRequest>>,
     pub channels: Mutex<Vec<Channel>>,
 }
 
 #[async_trait]
 impl Face for Script {
-    async fn submit(&self, request: Request) -> Result<Job, SubmitError> {
-        let tag = request.target_tag.clone();
-        self.requests.lock().unwrap().push(request);
-        self.submits.lock().unwrap().pop_front().unwrap_or_else(|| Ok(job(&tag, &[])))
+    async fn submit(&self, order: Order) -> Result<Job, SubmitError> {
+        let (kind, tag) = match &order {
+            Order::Update(request) => (Kind::Update, request.target_tag.clone()),
+            Order::Snapshot { .. } => (Kind::Snapshot, String::new()),
+            Order::Restore { .. } => (Kind::Restore, String::new()),
+            Order::Rollback { .. } => (Kind::Rollback, String::new()),
+        };
+        self.orders.lock().unwrap().push(order);
+        let fresh = || Ok(Job { kind, ..job(&tag, &[]) });
+        self.submits.lock().unwrap().pop_front().unwrap_or_else(fresh)
+    }
+    async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, DataError> {
+        self.snapshots.clone().unwrap_or(Ok(vec![snapshot("gen-2"), snapshot("gen-1")])).map_err(error)
+    }
+    async fn verify_snapshot(&self, _: &str) -> Result<(), DataError> {
+        self.damage.map_or(Ok(()), |damage| Err(error(damage)))
+    }
+    async fn export_snapshot(&self, _: &str, mut sink: ExportSink) -> Result<(), DataError> {
+        let (archive, fails) = (self.archive.clone(), self.export_fails);
+        let written = move || sink.write_all(&archive).map_err(|e| DataError(e.to_string()));
+        tokio::task::spawn_blocking(written).await.unwrap()?;
+        fails.map_or(Ok(()), |why| Err(error(why)))
+    }
+    async fn prune_snapshots(&self) -> Result<usize, DataError> {
+        self.prune_fails.map_or(Ok(2), |why| Err(error(why)))
+    }
+    async fn rollback_view(&self, with_data: bool) -> Result<RollbackView, String> {
+        self.views.lock().unwrap().push(with_data);
+        self.view.clone().unwrap_or_else(|| Ok(RollbackView::default()))
     }
     async fn job(&self, id: &str) -> Option<Arc<Job>> {
         let mut frames = self.frames.lock().unwrap();
@@ -72,6 +110,38 @@ impl Face for Script {
     }
     fn trust(&self) -> String {
         "keyless: https://issuer.example".into()
+    }
+}
+
+impl Script {
+    /// The updates that were asked for.
+    pub fn requests(&self) -> Vec<Request> {
+        let update = |order: &Order| if let Order::Update(request) = order { Some(request.clone()) } else { None };
+        self.orders.lock().unwrap().iter().filter_map(update).collect()
+    }
+}
+
+fn error(why: &str) -> DataError {
+    DataError(why.to_owned())
+}
+
+pub fn snapshot(id: &str) -> SnapshotInfo {
+    SnapshotInfo {
+        id: id.into(),
+        created_at: at(0),
+        consistent: true,
+        reason: "before an update".into(),
+        bytes: 1_200_000,
+        own_bytes: 4_000,
+        entries: 12,
+        label: Some(CopyLabel {
+            job: JobId(JOB.into()),
+            version: Some("0.1.1".into()),
+            image: "ghcr.io/o/app:0.1.1".into(),
+            image_id: "sha256:aa".into(),
+            repo_digest: None,
+            env_value: Some("0.1.1".into()),
+        }),
     }
 }
 
