@@ -91,7 +91,7 @@ impl super::Progress for Teller {
             return ControlFlow::Break(());
         }
         // Reading the clock at every entry would cost more than the entry.
-        if counts.entries % 64 == 0 && self.told.elapsed() >= TELL_EVERY {
+        if counts.entries.is_multiple_of(64) && self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();
             let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
             let rate = (counts.bytes as f64 / seconds) as u64;
