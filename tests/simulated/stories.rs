@@ -8,7 +8,7 @@ use serde_json::json;
 
 use processgit_updater::update::Order;
 
-use crate::bench::{Installation, Scene, assert_invariants, request, submit_and_wait};
+use crate::bench::{Installation, Scene, assert_invariants, request};
 
 struct Story {
     name: &'static str,
@@ -133,7 +133,7 @@ fn stories() -> Vec<Story> {
 async fn every_story_ends_as_told() {
     for story in stories() {
         let installation = Installation::new(story.scene.clone());
-        let job = installation.update(Arc::new(NoFaults)).await;
+        let job = installation.run(Arc::new(NoFaults)).await;
         let name = story.name;
         assert_eq!(job.state, story.end, "{name}: {:?}", job.error);
         let error = job.error.clone().unwrap_or_default();
@@ -149,10 +149,10 @@ async fn every_story_ends_as_told() {
 async fn a_digest_that_was_rolled_back_is_refused_until_asked_for_again() {
     let installation = Installation::new(Scene { behaviour: Behaviour::Crashes, ..Scene::default() });
     let (updater, _) = installation.process(Arc::new(NoFaults)).await;
-    submit_and_wait(&updater, request()).await;
+    installation.submit_and_wait(&updater, Order::Update(request())).await;
     let mut again = request();
     again.retry = false;
-    let refused = submit_and_wait(&updater, again).await;
+    let refused = installation.submit_and_wait(&updater, Order::Update(again)).await;
     assert_eq!(refused.state, RolledBack);
     let error = refused.error.unwrap();
     assert!(
@@ -161,7 +161,7 @@ async fn a_digest_that_was_rolled_back_is_refused_until_asked_for_again() {
     );
     assert!(error.contains("processgit-updater update v1.1.0 --retry"), "{error}");
     assert_eq!(refused.steps.len(), 2);
-    let tried = submit_and_wait(&updater, request()).await;
+    let tried = installation.submit_and_wait(&updater, Order::Update(request())).await;
     assert!(tried.steps.iter().any(|s| s.state == Healthchecking), "asked for again, it is tried");
 }
 
@@ -169,9 +169,9 @@ async fn a_digest_that_was_rolled_back_is_refused_until_asked_for_again() {
 async fn the_same_digest_again_changes_nothing() {
     let installation = Installation::new(Scene::default());
     let (updater, _) = installation.process(Arc::new(NoFaults)).await;
-    submit_and_wait(&updater, request()).await;
+    installation.submit_and_wait(&updater, Order::Update(request())).await;
     let before = installation.world.world().containers.clone();
-    let again = submit_and_wait(&updater, request()).await;
+    let again = installation.submit_and_wait(&updater, Order::Update(request())).await;
     assert_eq!(again.state, Committed);
     assert_eq!(again.steps.iter().map(|s| s.state).collect::<Vec<_>>(), [Planning, Healthchecking, Committed]);
     assert_eq!(installation.world.world().containers, before);
