@@ -3,6 +3,8 @@
 
 #[path = "simulated/bench.rs"]
 mod bench;
+#[path = "simulated/by_hand.rs"]
+mod by_hand;
 #[path = "simulated/death.rs"]
 mod death;
 #[path = "simulated/faults.rs"]

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::errors::ApiError;
 
-/// The largest body of a request, in bytes (CONTRACT §2).
+/// The largest body of a request, in bytes.
 pub const BODY_CAP: usize = 16 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -23,6 +23,7 @@ pub struct Learned {
     pub new_image_id: Option<String>,
     /// The container that the swap made.
     pub new_container: Option<String>,
+    /// Since when the application may be writing, with the new version or with other data.
     pub swap_began: Option<Timestamp>,
     /// The generation that holds the data from before.
     pub generation: Option<String>,
@@ -88,8 +89,12 @@ impl Record {
     }
 
     /// It is the new version's own fault: its migration failed, or it was started and not healthy. A
-    /// network failure, or an interrupted updater, says nothing about the version.
+    /// network failure, or an interrupted updater, says nothing about the version; neither does a job by
+    /// hand, which brings a version together with data it did not leave behind.
     pub fn new_version_is_bad(&self) -> bool {
+        if !matches!(self.order, Order::Update(_)) {
+            return false;
+        }
         match self.failed_there {
             Some(Effect::Migrate | Effect::Gate) => true,
             Some(Effect::Swap) => self.learned.new_container.is_some(),

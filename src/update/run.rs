@@ -136,6 +136,10 @@ async fn act(cx: &Context, record: &mut Record, effect: Effect, stop: &Cancellat
     if !record.has_begun(effect) {
         record.begun.push(effect);
     }
+    if matches!(effect, Effect::Swap | Effect::Resume) {
+        // With the intent, not with the outcome: a process that dies in the middle has begun too.
+        record.learned.swap_began.get_or_insert_with(|| cx.ports.clock.now());
+    }
     if let Err(e) = save(cx, record, Entry::Intent(effect)).await
         && record.heading == Heading::There
     {

@@ -214,8 +214,7 @@ pub fn way_back(record: &Record) -> Vec<Effect> {
     let touched = touched(record);
     let changed = record.begun.iter().any(|e| e.changes_data());
     let plan = record.plan.as_ref();
-    // Taking a snapshot changes nothing that could be put back.
-    let restores = record.has_done(ColdCopy) && changed && plan.is_some_and(|p| p.purpose != Purpose::Snapshot);
+    let restores = record.has_done(ColdCopy) && plan.is_some_and(|p| may_differ(record, p));
     let hooked = plan.is_some_and(|p| p.hooks.after_restore.is_some());
     [
         (changed || began(HookBefore), HaltNew),
@@ -232,6 +231,11 @@ pub fn way_back(record: &Record) -> Vec<Effect> {
     .into_iter()
     .filter_map(|(wanted, effect)| wanted.then_some(effect))
     .collect()
+}
+
+/// The data may be other than before. Taking a snapshot changes nothing that could be put back.
+fn may_differ(record: &Record, plan: &Plan) -> bool {
+    plan.purpose != Purpose::Snapshot && record.begun.iter().any(|e| e.changes_data())
 }
 
 fn touched(record: &Record) -> bool {
@@ -255,6 +259,11 @@ fn next_there(record: &Record, plan: &Plan, seen: &Seen) -> Action {
     let Some(effect) = way_there(plan).into_iter().find(|e| !record.has_done(*e)) else {
         return committed_or_turn(plan, seen);
     };
+    if matches!(effect, Effect::Swap | Effect::Gate)
+        && let Some(why) = too_late_to_turn(record, plan, seen)
+    {
+        return failed(record, plan, &why);
+    }
     if record.interrupted && !matches!(effect, Effect::Resume | Effect::Gate | Effect::Tidy) {
         let when = effect.state();
         return Action::Turn(format!(
@@ -267,25 +276,31 @@ fn next_there(record: &Record, plan: &Plan, seen: &Seen) -> Action {
         Effect::Disarm | Effect::Stop | Effect::LoadData | Effect::WriteEnv | Effect::Swap => {
             surprise_before(record, plan, effect, seen)
         }
-        Effect::Gate => surprise_at_gate(record, plan, seen),
+        Effect::Gate => surprise_at_gate(plan, seen),
         _ => None,
     };
     match surprise {
-        Some(Surprise::Turn(why)) => Action::Turn(why),
-        Some(Surprise::Fail(why)) => failed(plan, &why),
+        Some(why) => Action::Turn(why.to_owned()),
         None => Action::Do(effect),
     }
 }
 
-enum Surprise {
-    Turn(String),
-    Fail(String),
+/// A later life finds an application that has been writing for long: whatever is wrong, its data is not
+/// taken back unattended.
+fn too_late_to_turn(record: &Record, plan: &Plan, seen: &Seen) -> Option<String> {
+    let would_restore = plan.data.is_copied() && plan.purpose != Purpose::Snapshot;
+    (record.interrupted && would_restore && seen.since_swap > UNATTENDED_RESTORE_SECONDS).then(|| {
+        format!(
+            "the updater was away for {} minutes after the swap; restoring data that old is not done unattended",
+            seen.since_swap / 60
+        )
+    })
 }
 
 /// Just before the application is touched the world is still as planned, or we turn back.
-fn surprise_before(record: &Record, plan: &Plan, effect: Effect, seen: &Seen) -> Option<Surprise> {
+fn surprise_before(record: &Record, plan: &Plan, effect: Effect, seen: &Seen) -> Option<&'static str> {
     let stopped_by_us = record.has_done(Effect::Stop);
-    let why = match (seen.app, seen.env) {
+    Some(match (seen.app, seen.env) {
         (App::Untouched { running: true }, _) if stopped_by_us => {
             "somebody started the application while it was stopped for the update"
         }
@@ -303,37 +318,22 @@ fn surprise_before(record: &Record, plan: &Plan, effect: Effect, seen: &Seen) ->
         (App::OldAnew { .. } | App::New { .. } | App::Foreign, _) => {
             "somebody replaced the application's container meanwhile"
         }
-    };
-    Some(Surprise::Turn(why.to_owned()))
+    })
 }
 
-/// The gate may also be resumed long after the swap, by a later life.
-fn surprise_at_gate(record: &Record, plan: &Plan, seen: &Seen) -> Option<Surprise> {
+/// The gate may also be resumed after the swap, by a later life.
+fn surprise_at_gate(plan: &Plan, seen: &Seen) -> Option<&'static str> {
     if plan.no_op {
         return None;
     }
-    if plan.stays {
-        let why = "somebody replaced the application's container before it was proven";
-        return (!matches!(seen.app, App::Untouched { .. })).then(|| Surprise::Turn(why.to_owned()));
-    }
-    if record.interrupted && seen.since_swap > UNATTENDED_RESTORE_SECONDS && plan.data.is_copied() {
-        return Some(Surprise::Fail(format!(
-            "the updater was away for {} minutes after the swap; restoring data that old is not done unattended",
-            seen.since_swap / 60
-        )));
-    }
     match seen.app {
+        App::Untouched { .. } if plan.stays => None,
+        _ if plan.stays => Some("somebody replaced the application's container before it was proven"),
         App::New { ours: true, .. } => None,
-        App::New { ours: false, .. } => {
-            Some(Surprise::Turn("somebody replaced the new version's container before it was proven".to_owned()))
-        }
-        App::Untouched { .. } | App::OldAnew { .. } => {
-            Some(Surprise::Turn("the old version runs instead of the new one".to_owned()))
-        }
-        App::Foreign => {
-            Some(Surprise::Turn("a container that neither version made took the application's place".to_owned()))
-        }
-        App::Gone => Some(Surprise::Turn("the new version's container was removed before it was proven".to_owned())),
+        App::New { ours: false, .. } => Some("somebody replaced the new version's container before it was proven"),
+        App::Untouched { .. } | App::OldAnew { .. } => Some("the old version runs instead of the new one"),
+        App::Foreign => Some("a container that neither version made took the application's place"),
+        App::Gone => Some("the new version's container was removed before it was proven"),
     }
 }
 
@@ -355,7 +355,7 @@ fn next_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
     if let Some(effect) = way_back(record).into_iter().find(|e| !record.has_done(*e)) {
         return match record.failed_back {
             // An undo that fails is a person's business; only tidying may fail.
-            Some(failed_effect) if failed_effect == effect && effect != Effect::Sweep => failed(plan, why),
+            Some(failed_effect) if failed_effect == effect && effect != Effect::Sweep => failed(record, plan, why),
             Some(failed_effect) if failed_effect == effect => rolled_back(record, plan, seen, why),
             _ => Action::Do(effect),
         };
@@ -375,6 +375,7 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
     };
     if !runs_old || !(plan.stays || matches!(seen.env, Env::Before | Env::KeyBefore)) {
         return failed(
+            record,
             plan,
             &format!(
                 "{why}; and after the way back the observation disagrees: application {:?}, .env {:?}",
@@ -383,7 +384,7 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
         );
     }
     match plan.data.uncovered() {
-        Some(uncovered) if record.begun.iter().any(|e| e.changes_data()) => end(
+        Some(uncovered) if may_differ(record, plan) => end(
             State::Failed,
             format!(
                 "{why}. The old version runs again, but its data was not restored: the new version may have changed {uncovered}. \
@@ -394,6 +395,12 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
     }
 }
 
-fn failed(plan: &Plan, why: &str) -> Action {
-    Action::End(Verdict { state: State::Failed, error: Some(format!("{why}. {}", super::advice::by_hand(plan))) })
+fn failed(record: &Record, plan: &Plan, why: &str) -> Action {
+    let mut advice = super::advice::by_hand(plan);
+    if let Some(generation) = &record.learned.generation {
+        advice.push_str(&format!(
+            ". The data from before is snapshot {generation}: `processgit-updater snapshot restore {generation}` puts it back and keeps today's"
+        ));
+    }
+    Action::End(Verdict { state: State::Failed, error: Some(format!("{why}. {advice}")) })
 }

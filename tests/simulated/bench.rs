@@ -10,16 +10,16 @@ use processgit_updater::clock::{Clock, TokioClock};
 use processgit_updater::engine::simulated::{
     Behaviour, Fate, Faults, NoFaults, Seed, Simulated, SimulatedTrust, World,
 };
-use processgit_updater::engine::{RunState, label};
+use processgit_updater::engine::{Container, RunState, label};
 use processgit_updater::envfile;
 use processgit_updater::health::gate::GateSettings;
 use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, SourceError};
 use processgit_updater::store::Store;
 use processgit_updater::trust::{Trust, TrustError};
-use processgit_updater::update::job::{Job, JobId, State, Verified};
+use processgit_updater::update::job::{Job, JobId, Kind, State, Verified};
 use processgit_updater::update::ports::{Entry, Journal, JournalError, Options, Ports};
 use processgit_updater::update::record::Record;
-use processgit_updater::update::{Order, Request, Updater};
+use processgit_updater::update::{Order, Request, SubmitError, Updater};
 use serde_json::{Value, json};
 
 pub const KEY: &str = "PROCESSGIT_VERSION";
@@ -36,6 +36,17 @@ pub struct Scene {
     pub manifest: fn(&mut Value),
     pub env: &'static str,
     pub restart_policy: &'static str,
+    pub options: fn(&mut Options),
+    /// What else is in the world from the beginning.
+    pub world: fn(&mut World),
+    /// Jobs that went well before.
+    pub before: &'static [fn(&World) -> Order],
+    /// What happened since.
+    pub since: fn(&mut World),
+    /// The job that the test is about.
+    pub order: fn(&World) -> Order,
+    /// What runs if an order by hand is committed, and with which data.
+    pub by_hand: (&'static str, &'static str),
 }
 
 impl Default for Scene {
@@ -48,6 +59,12 @@ impl Default for Scene {
             manifest: |_| {},
             env: ENV,
             restart_policy: "unless-stopped",
+            options: |_| {},
+            world: |_| {},
+            before: &[],
+            since: |_| {},
+            order: update,
+            by_hand: ("1.0.0", "written by 1.0.0"),
         }
     }
 }
@@ -170,6 +187,8 @@ pub struct Installation {
     journal: Arc<Store>,
     clock: Arc<dyn Clock>,
     releases: Arc<OneRelease>,
+    /// The world before the last job.
+    before: Mutex<Option<World>>,
 }
 
 impl Installation {
@@ -190,7 +209,38 @@ impl Installation {
         world.world().behaviours.insert(DIGEST.into(), scene.behaviour);
         world.world().containers[0].restart_policy.name = scene.restart_policy.into();
         let releases = Arc::new(OneRelease(manifest(&scene).to_string().into()));
-        Self { scene, world, journal: Arc::new(Store::in_memory().unwrap()), clock, releases }
+        (scene.world)(&mut world.world());
+        let journal = Arc::new(Store::in_memory().unwrap());
+        Self { scene, world, journal, clock, releases, before: Mutex::default() }
+    }
+
+    /// As [`Installation::new`], and what comes before the scene's order has happened.
+    pub async fn ready(scene: Scene) -> Self {
+        let installation = Self::new(scene);
+        let (updater, _) = installation.process(Arc::new(NoFaults)).await;
+        for order in installation.scene.before {
+            let order = order(&installation.world.world());
+            let job = installation.submit_and_wait(&updater, order).await;
+            assert_eq!(job.state, State::Committed, "{:?}", job.error);
+        }
+        (installation.scene.since)(&mut installation.world.world());
+        installation
+    }
+
+    /// Submits, and remembers how the world was.
+    pub async fn submit(&self, updater: &Updater, order: Order) -> Result<Job, SubmitError> {
+        *self.before.lock().unwrap() = Some(self.world.world().clone());
+        updater.submit(order).await
+    }
+
+    pub async fn submit_and_wait(&self, updater: &Updater, order: Order) -> Job {
+        let job = self.submit(updater, order).await.expect("accepted");
+        wait(updater, &job.id.0).await
+    }
+
+    /// The scene's order.
+    pub fn order(&self) -> Order {
+        (self.scene.order)(&self.world.world())
     }
 
     /// A process with this luck. It takes up what is unfinished.
@@ -208,7 +258,7 @@ impl Installation {
             journal: Arc::new(Mortal { journal: self.journal.clone(), world: world.clone() }),
             clock: self.clock.clone(),
         };
-        let options = Options {
+        let mut options = Options {
             snapshot_exclude: vec![],
             stop_services: vec![],
             hook_before_copy: None,
@@ -221,20 +271,21 @@ impl Installation {
             verify_image: true,
             migration_timeout: Duration::from_secs(60),
             health: GateSettings {
-                timeout: Duration::from_secs(20),
+                timeout: Duration::from_secs(10),
                 interval: Duration::from_secs(1),
                 stable: Duration::from_secs(3),
                 version: Some("/version".into()),
             },
             stub: true,
         };
+        (self.scene.options)(&mut options);
         (Updater::start(ports, options).await.unwrap(), world)
     }
 
-    /// A whole update under this luck, in one life.
-    pub async fn update(&self, faults: Arc<dyn Faults>) -> Job {
+    /// The scene's order under this luck, in one life.
+    pub async fn run(&self, faults: Arc<dyn Faults>) -> Job {
         let (updater, _) = self.process(faults).await;
-        submit_and_wait(&updater, request()).await
+        self.submit_and_wait(&updater, self.order()).await
     }
 
     /// As if this version had run here once.
@@ -249,6 +300,10 @@ impl Installation {
         self.clock.now()
     }
 
+    pub async fn known_bad(&self, digest: &str) -> Option<String> {
+        self.journal.known_bad(digest).await.unwrap()
+    }
+
     pub async fn jobs(&self) -> Vec<Job> {
         self.journal.recent(50).await.unwrap()
     }
@@ -258,9 +313,36 @@ pub fn request() -> Request {
     Request { target_tag: "v1.1.0".into(), allow_downgrade: false, accept_drift: false, retry: true }
 }
 
-pub async fn submit_and_wait(updater: &Updater, request: Request) -> Job {
-    let job = updater.submit(Order::Update(request)).await.expect("accepted");
-    wait(updater, &job.id.0).await
+/// The update to the release that there is.
+pub fn update(_: &World) -> Order {
+    Order::Update(request())
+}
+
+pub fn snapshot(_: &World) -> Order {
+    Order::Snapshot { hot: false }
+}
+
+/// The oldest snapshot.
+pub fn restore(world: &World) -> Order {
+    let oldest = world.generations.values().map(|(info, _)| info).min_by_key(|info| info.created_at);
+    Order::Restore { snapshot: oldest.expect("there is one").id.clone(), accept_drift: false }
+}
+
+pub fn rollback(_: &World) -> Order {
+    Order::Rollback { with_data: true, accept_drift: false }
+}
+
+/// A service beside the application.
+pub fn add_service(world: &mut World, name: &str, has_data: bool) {
+    let mut c = world.containers[0].clone();
+    c.id = format!("{name:c<64}");
+    c.name = format!("test-{name}-1");
+    c.labels.insert(label::SERVICE.into(), name.into());
+    c.restart_policy.name = "always".into();
+    if !has_data {
+        c.mounts.clear();
+    }
+    world.containers.push(c);
 }
 
 /// Waits for the end; the paused clock makes it quick.
@@ -337,31 +419,33 @@ pub fn assert_invariants(installation: &Installation, job: &Job, context: &str) 
         );
         return;
     }
-    let apps: Vec<_> = world.containers.iter().filter(|c| c.labels.contains_key(label::SERVICE)).collect();
-    assert_eq!(apps.len(), 1, "{context}: one application: {apps:#?}");
-    let app = apps[0];
+    let before = installation.before.lock().unwrap().clone().expect("the job was submitted");
+    let (app, was) = (application(&world, context), application(&before, context));
     assert_eq!(app.name, "processgit", "{context}: under its own name");
-    assert_eq!(app.state, RunState::Running, "{context}: it runs");
-    assert_eq!(
-        app.restart_policy.name,
-        if app.id.ends_with("01") { installation.scene.restart_policy } else { "unless-stopped" },
-        "{context}: its restart policy"
-    );
-    let value = envfile::get(world.env.as_deref().unwrap_or_default(), KEY);
+    let committed = job.state == State::Committed;
+    let runs = was.state == RunState::Running || (committed && job.kind != Kind::Snapshot);
+    assert_eq!(app.state == RunState::Running, runs, "{context}: it runs, or not");
+    let policy = if app.id == was.id { &was.restart_policy.name } else { "unless-stopped" };
+    assert_eq!(app.restart_policy.name, policy, "{context}: its restart policy");
+    assert_eq!(others(&world), others(&before), "{context}: everybody else is as before");
     let image = &world.images[&app.image_id];
-    match job.state {
-        State::Committed => {
+    let value = envfile::get(world.env.as_deref().unwrap_or_default(), KEY);
+    match (job.state, job.kind) {
+        (State::Committed, Kind::Update) => {
             assert_eq!(value.as_deref(), Some("1.1.0"), "{context}");
             assert_eq!(image.digest, DIGEST, "{context}");
         }
-        State::RolledBack => {
-            assert_eq!(world.env.as_deref(), Some(installation.scene.env.as_bytes()), "{context}: .env byte for byte");
-            assert_eq!(image.version, "1.0.0", "{context}");
-            assert_data_restored(installation, &world, context);
-            assert!(
-                !world.tags.contains_key("ghcr.io/algomation-ai/processgit:1.1.0"),
-                "{context}: no tag left behind"
-            );
+        (State::Committed, _) => {
+            let (version, data) = installation.scene.by_hand;
+            assert_eq!((value.as_deref(), &*image.version, &*world.data), (Some(version), version, data), "{context}");
+        }
+        (State::RolledBack, _) => {
+            assert_eq!(world.env, before.env, "{context}: .env byte for byte");
+            assert_eq!(app.image_id, was.image_id, "{context}");
+            assert_eq!(world.tags, before.tags, "{context}: no tag left behind or moved");
+            if installation.scene.has_data && installation.scene.snapshots {
+                assert_eq!(world.data, before.data, "{context}: the data is what it was");
+            }
         }
         _ => panic!("{context}: {job:?}"),
     }
@@ -369,8 +453,16 @@ pub fn assert_invariants(installation: &Installation, job: &Job, context: &str) 
     assert!(ours.is_empty(), "{context}: nothing of ours is left behind: {ours:?}");
 }
 
-fn assert_data_restored(installation: &Installation, world: &World, context: &str) {
-    if installation.scene.has_data && installation.scene.snapshots {
-        assert_eq!(world.data, "written by 1.0.0", "{context}: the data is what it was");
-    }
+fn application<'a>(world: &'a World, context: &str) -> &'a Container {
+    let of_service = |c: &&Container| c.label(label::SERVICE) == Some("processgit");
+    let apps: Vec<_> = world.containers.iter().filter(of_service).collect();
+    assert_eq!(apps.len(), 1, "{context}: one application: {apps:#?}");
+    apps[0]
+}
+
+/// What the siblings are like: id, restart policy, running.
+fn others(world: &World) -> Vec<(&str, &str, bool)> {
+    let is_sibling = |c: &&Container| c.label(label::SERVICE).is_some_and(|service| service != "processgit");
+    let siblings = world.containers.iter().filter(is_sibling);
+    siblings.map(|c| (&*c.id, &*c.restart_policy.name, c.state == RunState::Running)).collect()
 }

@@ -4,14 +4,16 @@
 use std::sync::Arc;
 
 use processgit_updater::engine::simulated::{Behaviour, Fate};
+use processgit_updater::update::Order;
 use processgit_updater::update::job::State;
 
-use processgit_updater::update::Order;
+use crate::bench::{
+    At, Installation, Recorder, Scene, assert_invariants, occurrences, restore, rollback, snapshot, update, wait,
+};
+use crate::by_hand::{breaks, crashes, hooked, written};
 
-use crate::bench::{At, Installation, Recorder, Scene, assert_invariants, occurrences, request, wait};
-
-/// The kinds of job.
-pub fn scenes() -> Vec<(&'static str, Scene)> {
+/// The kinds of update.
+pub fn updates() -> Vec<(&'static str, Scene)> {
     let scene = Scene::default;
     vec![
         ("commit", scene()),
@@ -20,30 +22,52 @@ pub fn scenes() -> Vec<(&'static str, Scene)> {
         ("crash loop", Scene { behaviour: Behaviour::Crashes, ..scene() }),
         ("crash loop, no data", Scene { behaviour: Behaviour::Crashes, has_data: false, ..scene() }),
         ("migration fails", Scene { behaviour: Behaviour::MigrationFails, migration: Some("migrate"), ..scene() }),
+        ("crash loop, hooks and a companion", Scene { behaviour: Behaviour::Crashes, ..hooked() }),
+    ]
+}
+
+/// The kinds of job by hand.
+pub fn jobs_by_hand() -> Vec<(&'static str, Scene)> {
+    let scene = Scene::default;
+    vec![
+        ("snapshot", Scene { order: snapshot, restart_policy: "always", ..scene() }),
+        ("snapshot, hooks and a companion", Scene { order: snapshot, ..hooked() }),
+        ("hot snapshot", Scene { order: |_| Order::Snapshot { hot: true }, ..scene() }),
+        ("restore", Scene { before: &[snapshot], since: written, order: restore, ..hooked() }),
+        ("restore that fails", Scene { before: &[snapshot], since: breaks, order: restore, ..hooked() }),
+        ("restore of the version before", Scene { before: &[update], order: restore, ..hooked() }),
+        ("rollback that fails", Scene { before: &[update], since: crashes, order: rollback, ..scene() }),
+        (
+            "rollback without data",
+            Scene {
+                before: &[update],
+                order: |_| Order::Rollback { with_data: false, accept_drift: false },
+                by_hand: ("1.0.0", "written by 1.0.0, written by 1.1.0"),
+                ..scene()
+            },
+        ),
     ]
 }
 
 /// All calls that this kind of job makes when nothing goes wrong.
 pub async fn calls_of(scene: &Scene) -> Vec<(String, usize)> {
     let recorder = Arc::new(Recorder::default());
-    let installation = Installation::new(scene.clone());
-    installation.update(recorder.clone()).await;
+    let installation = Installation::ready(scene.clone()).await;
+    installation.run(recorder.clone()).await;
     let calls = recorder.0.lock().unwrap().clone();
     occurrences(&calls)
 }
 
-#[tokio::test(start_paused = true)]
-async fn every_call_may_fail() {
+async fn fails_at_any_call(scenes: Vec<(&str, Scene)>) {
     let fates = [Fate::Fail("it broke".into()), Fate::Lose("the answer was lost".into()), Fate::Away];
     let mut cases = 0;
-    for (kind, scene) in scenes() {
+    for (kind, scene) in scenes {
         for (call, nth) in calls_of(&scene).await {
             for fate in &fates {
                 let context = format!("{kind}: {call} #{nth} {fate:?}");
-                let installation = Installation::new(scene.clone());
-                let (updater, world) = installation.process(At::nth(&call, nth, fate.clone())).await;
-                let _ = &world;
-                let Ok(job) = updater.submit(Order::Update(request())).await else { continue };
+                let installation = Installation::ready(scene.clone()).await;
+                let (updater, _) = installation.process(At::nth(&call, nth, fate.clone())).await;
+                let Ok(job) = installation.submit(&updater, installation.order()).await else { continue };
                 let job = wait(&updater, &job.id.0).await;
                 assert_invariants(&installation, &job, &context);
                 assert_ne!(job.state, State::Failed, "{context}: one fault is never fatal: {:?}", job.error);
@@ -54,4 +78,14 @@ async fn every_call_may_fail() {
     }
     println!("{cases} single faults");
     assert!(cases > 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_call_of_an_update_may_fail() {
+    fails_at_any_call(updates()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_call_of_a_job_by_hand_may_fail() {
+    fails_at_any_call(jobs_by_hand()).await;
 }

@@ -7,7 +7,7 @@ use processgit_updater::update::job::State;
 use processgit_updater::update::{Order, Request};
 use serde_json::json;
 
-use crate::bench::{At, Installation, Scene, assert_invariants, request, submit_and_wait};
+use crate::bench::{At, Installation, Scene, assert_invariants, request};
 
 struct Story {
     name: &'static str,
@@ -132,7 +132,7 @@ fn stories() -> Vec<Story> {
 async fn every_story_ends_as_told() {
     for story in stories() {
         let installation = Installation::new(story.scene.clone());
-        let job = installation.update(Arc::new(NoFaults)).await;
+        let job = installation.run(Arc::new(NoFaults)).await;
         let name = story.name;
         assert_eq!(job.state, story.end, "{name}: {:?}", job.error);
         let error = job.error.clone().unwrap_or_default();
@@ -148,10 +148,10 @@ async fn every_story_ends_as_told() {
 async fn a_digest_that_was_rolled_back_is_refused_until_asked_for_again() {
     let installation = Installation::new(Scene { behaviour: Behaviour::Crashes, ..Scene::default() });
     let (updater, _) = installation.process(Arc::new(NoFaults)).await;
-    submit_and_wait(&updater, request()).await;
+    installation.submit_and_wait(&updater, Order::Update(request())).await;
     let mut again = request();
     again.retry = false;
-    let refused = submit_and_wait(&updater, again).await;
+    let refused = installation.submit_and_wait(&updater, Order::Update(again)).await;
     assert_eq!(refused.state, RolledBack);
     let error = refused.error.unwrap();
     assert!(
@@ -160,7 +160,7 @@ async fn a_digest_that_was_rolled_back_is_refused_until_asked_for_again() {
     );
     assert!(error.contains("processgit-updater update v1.1.0 --retry"), "{error}");
     assert_eq!(refused.steps.len(), 2);
-    let tried = submit_and_wait(&updater, request()).await;
+    let tried = installation.submit_and_wait(&updater, Order::Update(request())).await;
     assert!(tried.steps.iter().any(|s| s.state == Healthchecking), "asked for again, it is tried");
 }
 
@@ -179,11 +179,11 @@ async fn only_a_digest_that_was_started_is_known_to_be_bad() {
             Some(call) => At::nth(call, 1, Fate::Fail("no route to host".into())),
             None => Arc::new(NoFaults),
         };
-        let job = installation.update(faults).await;
+        let job = installation.run(faults).await;
         assert_eq!(job.state, RolledBack, "{name}: {:?}", job.error);
         let again = Request { retry: false, ..request() };
         let (updater, _) = installation.process(Arc::new(NoFaults)).await;
-        let told = submit_and_wait(&updater, again).await.error.unwrap_or_default();
+        let told = installation.submit_and_wait(&updater, Order::Update(again)).await.error.unwrap_or_default();
         assert_eq!(told.contains("was started before and rolled back"), known_bad, "{name}: {told}");
     }
 }
@@ -199,7 +199,7 @@ async fn an_older_release_than_was_ever_committed_is_a_replay() {
         let installation = Installation::new(Scene::default());
         installation.committed_before(committed).await;
         let (updater, _) = installation.process(Arc::new(NoFaults)).await;
-        let job = submit_and_wait(&updater, Request { allow_downgrade, ..request() }).await;
+        let job = installation.submit_and_wait(&updater, Order::Update(Request { allow_downgrade, ..request() })).await;
         assert_eq!(job.state, end, "{committed} {allow_downgrade}: {:?}", job.error);
         if end == RolledBack {
             let error = job.error.unwrap();
@@ -213,9 +213,9 @@ async fn an_older_release_than_was_ever_committed_is_a_replay() {
 async fn the_same_digest_again_changes_nothing() {
     let installation = Installation::new(Scene::default());
     let (updater, _) = installation.process(Arc::new(NoFaults)).await;
-    submit_and_wait(&updater, request()).await;
+    installation.submit_and_wait(&updater, Order::Update(request())).await;
     let before = installation.world.world().containers.clone();
-    let again = submit_and_wait(&updater, request()).await;
+    let again = installation.submit_and_wait(&updater, Order::Update(request())).await;
     assert_eq!(again.state, Committed);
     assert_eq!(again.steps.iter().map(|s| s.state).collect::<Vec<_>>(), [Planning, Healthchecking, Committed]);
     assert_eq!(installation.world.world().containers, before);

@@ -89,7 +89,11 @@ impl DataStore for Simulated {
 
     async fn cold(&self, label: &CopyLabel, _mounts: &[Mount], _report: CopyReport) -> Result<Generation, DataError> {
         let now = self.clock.now();
-        self.call("data.cold", |w| Ok(w.keep(&format!("gen-{}", label.job), label, now, true))).await
+        self.call("data.cold", |w| {
+            w.require_nobody_writes()?;
+            Ok(w.keep(&format!("gen-{}", label.job), label, now, true))
+        })
+        .await
     }
 
     async fn running(
@@ -111,6 +115,7 @@ impl DataStore for Simulated {
     ) -> Result<String, DataError> {
         let now = self.clock.now();
         self.call("data.restore", |w| {
+            w.require_nobody_writes()?;
             let kept = format!("failed-{}", label.job);
             // Restoring a second time must not overwrite what was kept with what was restored.
             if !w.generations.contains_key(&kept) {
@@ -123,7 +128,11 @@ impl DataStore for Simulated {
     }
 
     async fn load(&self, generation: &str, _mounts: &[Mount], _report: CopyReport) -> Result<(), DataError> {
-        self.call("data.load", |w| w.load(generation)).await
+        self.call("data.load", |w| {
+            w.require_nobody_writes()?;
+            w.load(generation)
+        })
+        .await
     }
 
     async fn tidy(&self, _job: &JobId, _pinned: &[String]) -> Result<(), DataError> {
@@ -153,7 +162,9 @@ impl DataStore for Simulated {
 
     async fn export(&self, generation: &str, mut sink: ExportSink) -> Result<(), DataError> {
         let data = self.call("data.export", |w| w.generation(generation).cloned()).await?;
-        sink.write_all(data.as_bytes()).map_err(|e| DataError(e.to_string()))
+        // Writing to the sink blocks.
+        let written = tokio::task::spawn_blocking(move || sink.write_all(data.as_bytes())).await;
+        written.map_err(|e| DataError(e.to_string()))?.map_err(|e| DataError(e.to_string()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The simulated engine's calls.
 
 use async_trait::async_trait;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{PLATFORM, Simulated, World};
@@ -100,6 +101,7 @@ impl Engine for Simulated {
             let mut c = w.make(&spec.name, &spec.image, &image, spec.labels);
             c.restart_policy = RestartPolicy::never();
             c.mounts = spec.mounts;
+            c.raw = json!({"Config": {"Cmd": spec.command}});
             let id = c.id.clone();
             w.containers.push(c);
             Ok(id)

@@ -19,7 +19,8 @@ use jiff::Timestamp;
 
 use super::{Container, EngineError, Healthcheck, Image, Mount, MountKind, RestartPolicy, RunState, label};
 use crate::clock::Clock;
-use crate::update::ports::SnapshotInfo;
+use crate::update::plan::strings;
+use crate::update::ports::{DataError, SnapshotInfo};
 
 /// How an image's application behaves when it is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,6 +112,8 @@ pub struct World {
     pub data: String,
     /// Snapshots: what they are, and the data they hold.
     pub generations: BTreeMap<String, (SnapshotInfo, String)>,
+    /// The commands of hooks that were run, in order.
+    pub hooks_run: Vec<String>,
     /// How images that are pulled will behave, by digest.
     pub behaviours: BTreeMap<String, Behaviour>,
     /// The version that the next pull brings.
@@ -205,6 +208,7 @@ impl World {
             tags: BTreeMap::new(),
             containers: Vec::new(),
             generations: BTreeMap::new(),
+            hooks_run: Vec::new(),
             behaviours: BTreeMap::new(),
             wanted_version: String::new(),
             serial: 0,
@@ -347,7 +351,17 @@ impl World {
         c
     }
 
-    /// Starting has consequences: the application writes its data, a migration changes it and exits.
+    /// Whoever runs with the data mounted writes to it: no copy made meanwhile is one.
+    fn require_nobody_writes(&self) -> Result<(), DataError> {
+        let writes = |c: &&Container| c.state == RunState::Running && c.mounts.iter().any(|m| m.writable);
+        match self.containers.iter().find(writes) {
+            Some(c) => Err(DataError(format!("{} runs, and writes to the data", c.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Starting has consequences: the application writes its data, a migration changes it and exits, and so
+    /// does a hook, well unless it is `false`.
     fn start_at(&mut self, at: usize, now: Timestamp) {
         let image = self.images.get(&self.containers[at].image_id).cloned();
         let role = self.containers[at].labels.get(label::ROLE).cloned();
@@ -367,8 +381,15 @@ impl World {
                     c.exit_code = i64::from(behaviour == Behaviour::MigrationFails);
                 }
             }
-            // The old version finds its own data; a newer one leaves its mark.
-            _ if self.data.starts_with(&format!("written by {}", image.version)) => {}
+            (Some("hook"), _) => {
+                let command = strings(&c.raw["Config"]["Cmd"]);
+                c.state = RunState::Exited;
+                c.exit_code = i64::from(command.first().is_some_and(|program| program == "false"));
+                self.hooks_run.push(command.join(" "));
+            }
+            // A version finds its own data; another one leaves its mark.
+            _ if self.data.starts_with(&format!("written by {}", image.version))
+                || self.data.ends_with(&format!("written by {}", image.version)) => {}
             _ => self.data.push_str(&format!(", written by {}", image.version)),
         }
     }

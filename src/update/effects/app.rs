@@ -33,9 +33,10 @@ pub async fn rearm(cx: &Context, plan: &Plan) -> Result {
     Ok(())
 }
 
-/// What was stopped runs again, where no other version was wanted; and the companions in any case.
+/// What was stopped runs again, where no other version was wanted; and the companions in any case. Data
+/// that was put back must prove that it works, so then the application is started even if it had not run.
 pub async fn resume(cx: &Context, plan: &Plan) -> Result {
-    if plan.stays && plan.previous.baseline.running {
+    if plan.stays && (plan.previous.baseline.running || plan.restores().is_some()) {
         cx.say(&format!("starting {}", plan.previous.container_name));
         cx.ports.engine.start(&plan.previous.container_id).await?;
     }
@@ -88,6 +89,22 @@ pub async fn halt_new(cx: &Context, plan: &Plan) -> Result {
             engine.set_restart_policy(&container.id, &RestartPolicy::never()).await?;
             engine.stop(&container.id, None).await?;
         }
+    }
+    Ok(())
+}
+
+/// Before data is put back nobody may write to it: neither version, no companion. Their restart policies
+/// are put back later, with those of the way there.
+pub async fn stop_writers(cx: &Context, plan: &Plan) -> Result {
+    let engine = &cx.ports.engine;
+    for (id, ..) in stopped_together(plan) {
+        if engine.container(id).await?.is_some() {
+            engine.set_restart_policy(id, &RestartPolicy::never()).await?;
+            engine.stop(id, None).await?;
+        }
+    }
+    for container in of_service(cx, plan).await? {
+        engine.stop(&container.id, None).await?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The data: copied before, put back exactly.
 
-use super::app::require_stopped;
+use super::app::{require_stopped, stop_writers};
 use super::{EffectError, Result};
 use crate::engine::Mount;
 use crate::update::context::Context;
@@ -65,6 +65,7 @@ pub async fn load(cx: &Context, plan: &Plan) -> Result {
 /// Puts the data back as it was when the application stopped; what was written since is kept.
 pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let Some(generation) = learned.generation.clone() else { return Ok(()) };
+    stop_writers(cx, plan).await?;
     cx.say(&format!("restoring the data from snapshot {generation}"));
     let kept = cx.ports.data.restore(&label(cx, plan), &generation, mounts(plan), cx.copying()).await;
     let kept = kept.map_err(EffectError::other)?;

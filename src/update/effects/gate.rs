@@ -19,7 +19,8 @@ pub async fn gate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     } else {
         (learned.new_container.as_deref().unwrap_or_default(), learned.new_image_id.as_deref().unwrap_or_default())
     };
-    let version = (!plan.stays).then_some(target.version.as_str());
+    // A snapshot may not know which version wrote it.
+    let version = Some(target.version.as_str()).filter(|v| !plan.stays && !v.is_empty());
     let candidate = candidate(container, image, version);
     let settings = settings(cx, plan);
     let (engine, probe) = (&*cx.ports.engine, &*cx.ports.probe);

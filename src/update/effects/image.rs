@@ -4,6 +4,7 @@ use super::{EffectError, Result};
 use crate::engine::{ContainerSpec, EngineError, Image, label};
 use crate::trust::TrustError;
 use crate::update::context::Context;
+use crate::update::job::{Kind, State};
 use crate::update::plan::Plan;
 use crate::update::record::Learned;
 
@@ -229,11 +230,12 @@ async fn remove_ours(cx: &Context) -> Result {
 async fn retire_images(cx: &Context, plan: &Plan) {
     for job in cx.book.recent(super::super::book::HISTORY) {
         let (Some(reference), Some(digest)) = (&job.target_image, &job.target_digest) else { continue };
-        let ended_well = job.state == crate::update::job::State::Committed;
+        // A job by hand brings nothing here that an update had not brought before.
+        let brought = job.kind == Kind::Update && job.state == State::Committed;
         let kept = *reference == plan.target.reference()
             || *reference == plan.previous.image_ref
             || *digest == plan.target.digest;
-        if !ended_well || kept || job.id == cx.job {
+        if !brought || kept || job.id == cx.job {
             continue;
         }
         let repository = reference.rsplit_once(':').map_or(reference.as_str(), |(repository, _)| repository);

@@ -40,7 +40,6 @@ pub async fn restore_env(cx: &Context, plan: &Plan) -> Result {
 
 /// Compose recreates the one service; then the new container must be there, of the right image.
 pub async fn swap(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
-    learned.swap_began = Some(cx.ports.clock.now());
     up(cx, plan).await?;
     let container = the_one(cx, plan).await?;
     let expected = learned.new_image_id.as_deref().unwrap_or_default();
