@@ -193,7 +193,7 @@ fn images_behave_as_they_say() {
 
     let with_data = probe("good", &[], &["DATA_DIR=/data"]);
     first(&with_data);
-    assert_eq!(ask(&with_data, "/data"), Some((200, r#"{"counter":1,"schema":0}"#.to_owned())));
+    assert_eq!(ask(&with_data, "/data"), Some((200, r#"{"counter":1,"schema":1}"#.to_owned())));
     assert_eq!(exit(&probe("good", &["migrate"], &["DATA_DIR=/data", "SCHEMA=2"])), 0);
     assert_eq!(exit(&probe("good", &["migrate", "--fail"], &[])), 1);
 
