@@ -98,6 +98,8 @@ impl Updater {
         let mut command = Command::new(&self.program);
         let path = std::env::var("PATH").unwrap_or_default();
         command.current_dir(&self.folder).env_clear().env("PATH", path).env("HOME", &self.folder);
+        // The engine that the laboratory uses is the one to be updated on.
+        command.envs(std::env::var("DOCKER_HOST").map(|host| ("DOCKER_HOST", host)));
         command.envs(&self.settings);
         command
     }
