@@ -56,6 +56,21 @@ fn a_migration_that_fails_leaves_no_trace_in_the_data() {
     assert_eq!(data(&stage), json!({"counter": 2, "schema": 1}));
 }
 
+/// The hook runs in the surroundings of the service it names: its image, its environment, its mounts.
+#[test]
+fn a_hook_runs_before_the_copy_and_its_failure_is_the_jobs() {
+    let (_stage, job) = with_data("good").setting("HOOK_BEFORE_COPY", "app: migrate").ends("committed", &[], Whatever);
+    let output = job.output("snapshotting");
+    assert!(output.contains("hook: migrate\n") && output.contains("schema 1 is in place"), "{output}");
+
+    let (stage, _job) = with_data("good").setting("HOOK_BEFORE_COPY", "app: migrate --fail").ends(
+        "rolled_back",
+        &["the hook failed: \"migrate --fail\" exited with code 1"],
+        Restored,
+    );
+    assert_eq!(data(&stage), json!({"counter": 2, "schema": 1}));
+}
+
 #[test]
 fn a_good_version_keeps_its_data_and_the_way_back_by_hand_brings_the_old() {
     let (stage, _job) = with_data("good").ends("committed", &[], Whatever);
