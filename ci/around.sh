@@ -21,7 +21,7 @@ begin() {
 finish() {
     trap '' INT TERM
     local sweep
-    for sweep in "$CARGO_TARGET_DIR"/{debug,release}/sweep; do
+    for sweep in "$CARGO_TARGET_DIR"/{debug,release,*/release}/sweep; do
         if [ -x "$sweep" ]; then "$sweep" || true; break; fi
     done
     [ "$engine_ran_before" = yes ] || ci/lab.sh down
