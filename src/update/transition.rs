@@ -249,6 +249,10 @@ pub fn next(record: &Record, seen: &Seen) -> Action {
         let why = record.why_or("the updater was interrupted while planning; nothing was changed: ask again");
         return Action::End(Verdict { state: State::RolledBack, error: Some(why) });
     };
+    if record.lives > Record::MAX_LIVES && touched(record) {
+        let why = record.why_or("the updater was interrupted");
+        return failed(record, plan, &format!("{why}; the job could not be ended in {} lives", Record::MAX_LIVES));
+    }
     match &record.heading {
         Heading::There => next_there(record, plan, seen),
         Heading::Back { why } => next_back(record, plan, seen, why),

@@ -193,6 +193,21 @@ fn a_life_after_death_goes_back_except_at_the_gate() {
 }
 
 #[test]
+fn endless_loops_end() {
+    let record = |effect, lives| Record { lives, interrupted: true, ..up_to(effect) };
+    let sight = seen(NEW, Env::After);
+    assert_eq!(next(&record(Effect::Gate, Record::MAX_LIVES), &sight), Action::Do(Effect::Gate));
+    let Action::End(verdict) = next(&record(Effect::Gate, Record::MAX_LIVES + 1), &sight) else { panic!("an end") };
+    assert_eq!(verdict.state, State::Failed);
+    assert!(
+        verdict.error.unwrap().contains("the job could not be ended in 5 lives. To have the old version back by hand")
+    );
+    // Nothing was touched, so nothing has to be done by hand.
+    let untouched = next(&record(Effect::Verify, Record::MAX_LIVES + 1), &seen(RUNS, Env::Before));
+    assert!(matches!(untouched, Action::Turn(_)), "{untouched:?}");
+}
+
+#[test]
 fn old_data_is_not_restored_unattended_after_an_hour() {
     let mut record = up_to(Effect::Gate);
     record.interrupted = true;
