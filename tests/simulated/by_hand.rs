@@ -341,3 +341,14 @@ async fn no_version_is_called_bad_by_hand() {
         assert_eq!(installation.known_bad(&digest).await, None);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_excluded_path_without_a_mount_is_told() {
+    let scene = Scene { options: |options| options.snapshot_exclude = vec!["/media".into()], ..Scene::default() };
+    let job = Installation::ready(scene).await.run(Arc::new(NoFaults)).await;
+    let told = job
+        .warnings
+        .iter()
+        .any(|w| w.contains("SNAPSHOT_EXCLUDE names /media, but the application has no mount there"));
+    assert!(told, "{:?}", job.warnings);
+}

@@ -1,5 +1,7 @@
 //! The Plan, or every reason why there is none.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::compose::{self, Resolved};
@@ -181,6 +183,12 @@ fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &
         warnings.push(format!(
             "this data is NOT copied: {uncovered}. A rollback after {what} begun cannot put it back and ends `failed`"
         ));
+    }
+    let mounts = &deployment.container.mounts;
+    let is_mount = |path: &String| mounts.iter().any(|m| Path::new(&m.destination) == Path::new(path));
+    for path in options.snapshot_exclude.iter().filter(|path| !is_mount(path)) {
+        warnings
+            .push(format!("PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE names {path}, but the application has no mount there"));
     }
     if plan.hot_only {
         warnings.push("the application is not stopped while it is copied: the snapshot is not consistent".into());
