@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,6 +46,15 @@ impl Disk {
         Self { folder, _mount: mount }
     }
 
+    /// In memory, where flushing costs nothing.
+    pub fn tmpfs(mib: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("mnt");
+        fs::create_dir(&at).unwrap();
+        let mount = Mount::new(&["-t", "tmpfs", "-o", &format!("size={mib}m"), "none"], &at);
+        Self { folder, _mount: mount }
+    }
+
     pub fn ext4(mib: u64) -> Self {
         Self::new(mib, &["mkfs.ext4", "-q", "-m", "0", "-N", "2000", "-F"])
     }
@@ -64,7 +74,16 @@ impl Disk {
         fs::write(self.filler(), vec![7; (self.free() - (leave_mib << 20)) as usize]).unwrap();
     }
 
-    /// What [`Disk::fill`] has made.
+    /// Takes all room, to the last byte.
+    pub fn fill_up(&self) {
+        let mut file = File::options().append(true).create(true).open(self.filler()).unwrap();
+        for size in [1 << 20, 4096, 1] {
+            while file.write_all(&vec![7; size]).is_ok() {}
+        }
+        let _ = file.sync_all();
+    }
+
+    /// What fills it.
     pub fn filler(&self) -> PathBuf {
         self.root().join("filler")
     }
