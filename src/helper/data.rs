@@ -13,7 +13,7 @@ use crate::engine::Mount;
 use crate::snapshot::host::HostData;
 use crate::update::job::JobId;
 use crate::update::ports::{
-    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, SnapshotInfo,
+    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, Kept, SnapshotInfo,
 };
 
 /// Where a helper has the application's mounts. Never at the application's own paths: those could shadow
@@ -142,12 +142,16 @@ impl DataStore for PlacedData {
         label: &CopyLabel,
         generation: &str,
         mounts: &[Mount],
+        pinned: &[String],
         report: CopyReport,
-    ) -> Result<String, DataError> {
-        let Some(own) = self.own().await? else { return self.local.restore(label, generation, mounts, report).await };
+    ) -> Result<Kept, DataError> {
+        let Some(own) = self.own().await? else {
+            return self.local.restore(label, generation, mounts, pinned, report).await;
+        };
         let seen = Seen::new(mounts);
-        let (label, generation) = (label.clone(), generation.to_owned());
-        self.copy(&own, &seen, Call::DataRestore { label, generation, mounts: seen.told.clone() }, report).await
+        let (label, generation, pinned) = (label.clone(), generation.to_owned(), pinned.to_vec());
+        let call = Call::DataRestore { label, generation, mounts: seen.told.clone(), pinned };
+        self.copy(&own, &seen, call, report).await
     }
 
     async fn load(&self, generation: &str, mounts: &[Mount], report: CopyReport) -> Result<(), DataError> {

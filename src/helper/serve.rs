@@ -150,8 +150,8 @@ impl Hands {
             Call::DataHot { label, mounts } => done(self.data.hot(&label, &mounts, report).await),
             Call::DataCold { label, mounts } => done(self.data.cold(&label, &mounts, report).await),
             Call::DataRunning { label, mounts } => done(self.data.running(&label, &mounts, report).await),
-            Call::DataRestore { label, generation, mounts } => {
-                done(self.data.restore(&label, &generation, &mounts, report).await)
+            Call::DataRestore { label, generation, mounts, pinned } => {
+                done(self.data.restore(&label, &generation, &mounts, &pinned, report).await)
             }
             Call::DataLoad { generation, mounts } => done(self.data.load(&generation, &mounts, report).await),
             Call::DataTidy { job, pinned } => done(self.data.tidy(&job, &pinned).await),

@@ -62,6 +62,7 @@ pub enum Call {
         label: CopyLabel,
         generation: String,
         mounts: Vec<Mount>,
+        pinned: Vec<String>,
     },
     DataLoad {
         generation: String,

@@ -125,6 +125,9 @@ pub struct CopyLabel {
     pub repo_digest: Option<String>,
     /// The version key's value in `.env`; `None`: it was absent.
     pub env_value: Option<String>,
+    /// A person asked for it: it goes by retention only, never because room is needed.
+    #[serde(default)]
+    pub by_hand: bool,
 }
 
 /// A snapshot, as lists show it.
@@ -163,6 +166,14 @@ pub struct Generation {
     pub bytes: u64,
 }
 
+/// What was kept before other data was put in its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub id: String,
+    /// Snapshots that had to go to make room for it.
+    pub pruned: Vec<String>,
+}
+
 /// Hears how copying comes on.
 pub type CopyReport = Arc<dyn Fn(CopyProgress) + Send + Sync>;
 
@@ -180,14 +191,16 @@ pub trait DataStore: Send + Sync {
     /// A snapshot without stopping anything: not consistent.
     async fn running(&self, label: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError>;
     /// Keeps the present state as a generation of its own, restores `generation` in place and verifies
-    /// it. Returns the id of what was kept. Done twice it ends in the same state.
+    /// it. Where there is no room for the first, snapshots that nobody needs go, the oldest first, but
+    /// none in `pinned`; if that is not enough, nothing is restored. Done twice it ends in the same state.
     async fn restore(
         &self,
         label: &CopyLabel,
         generation: &str,
         mounts: &[Mount],
+        pinned: &[String],
         report: CopyReport,
-    ) -> Result<String, DataError>;
+    ) -> Result<Kept, DataError>;
     /// Restores `generation` in place and verifies it, keeping nothing.
     async fn load(&self, generation: &str, mounts: &[Mount], report: CopyReport) -> Result<(), DataError>;
     /// Retention, sparing `pinned`; unfinished copies are dropped.

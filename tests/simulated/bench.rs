@@ -214,6 +214,13 @@ impl Installation {
         Self { scene, world, journal, clock, releases, before: Mutex::default() }
     }
 
+    /// Another journal, whatever the first one knew.
+    #[must_use]
+    pub fn with_journal(mut self, journal: Arc<Store>) -> Self {
+        self.journal = journal;
+        self
+    }
+
     /// As [`Installation::new`], and what comes before the scene's order has happened.
     pub async fn ready(scene: Scene) -> Self {
         let installation = Self::new(scene);

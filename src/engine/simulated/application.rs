@@ -16,7 +16,7 @@ use crate::release::manifest::Manifest;
 use crate::trust::{Trust, TrustError};
 use crate::update::job::{CopyProgress, JobId, Verified};
 use crate::update::ports::{
-    CopyLabel, CopyReport, DataError, DataStore, Distance, EnvError, EnvStore, ExportSink, Generation, Place,
+    CopyLabel, CopyReport, DataError, DataStore, Distance, EnvError, EnvStore, ExportSink, Generation, Kept, Place,
     PlaceError, SnapshotInfo,
 };
 
@@ -124,8 +124,9 @@ impl DataStore for Simulated {
         label: &CopyLabel,
         generation: &str,
         _mounts: &[Mount],
+        _pinned: &[String],
         _report: CopyReport,
-    ) -> Result<String, DataError> {
+    ) -> Result<Kept, DataError> {
         let now = self.clock.now();
         self.call("data.restore", |w| {
             w.require_nobody_writes()?;
@@ -135,7 +136,7 @@ impl DataStore for Simulated {
                 w.keep(&kept, label, now, true);
             }
             w.load(generation)?;
-            Ok(kept)
+            Ok(Kept { id: kept, pruned: Vec::new() })
         })
         .await
     }
