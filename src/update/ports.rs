@@ -36,6 +36,31 @@ pub trait EnvStore: Send + Sync {
 #[error("{0}")]
 pub struct EnvError(pub String);
 
+impl EnvError {
+    pub fn new(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Where this process runs: on the host, or in a container of the engine.
+#[async_trait]
+pub trait Place: Send + Sync {
+    /// What an operator should know of it; an error is why no job may be begun here.
+    async fn check(&self) -> Result<Vec<String>, PlaceError>;
+    /// Waits until nothing that an earlier life began is still under way.
+    async fn settle(&self) -> Result<(), PlaceError>;
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct PlaceError(pub String);
+
+impl PlaceError {
+    pub fn new(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// What is appended to the audit trail together with a save.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
@@ -81,6 +106,12 @@ pub trait Journal: Send + Sync {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct DataError(pub String);
+
+impl DataError {
+    pub fn new(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// What a copy is of: enough to have the matching version again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,7 +159,7 @@ pub struct Distance {
 pub type ExportSink = Box<dyn std::io::Write + Send>;
 
 /// What a finished copy is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
     pub id: String,
     pub files: u64,
@@ -230,5 +261,6 @@ pub struct Ports {
     pub env: Arc<dyn EnvStore>,
     pub data: Arc<dyn DataStore>,
     pub journal: Arc<dyn Journal>,
+    pub place: Arc<dyn Place>,
     pub clock: Arc<dyn Clock>,
 }

@@ -259,6 +259,7 @@ impl Installation {
             compose: shared.clone(),
             probe: shared.clone(),
             env: shared.clone(),
+            place: shared.clone(),
             data: if self.scene.snapshots { shared } else { Arc::new(processgit_updater::snapshot::NoSnapshots) },
             releases: self.releases.clone(),
             trust: Arc::new(SimulatedTrust::new(Arc::new(Trusting), world.clone())),

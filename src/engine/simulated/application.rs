@@ -16,8 +16,8 @@ use crate::release::manifest::Manifest;
 use crate::trust::{Trust, TrustError};
 use crate::update::job::{CopyProgress, JobId, Verified};
 use crate::update::ports::{
-    CopyLabel, CopyReport, DataError, DataStore, Distance, EnvError, EnvStore, ExportSink, Generation, Kept,
-    SnapshotInfo,
+    CopyLabel, CopyReport, DataError, DataStore, Distance, EnvError, EnvStore, ExportSink, Generation, Kept, Place,
+    PlaceError, SnapshotInfo,
 };
 
 impl From<String> for EnvError {
@@ -46,6 +46,18 @@ impl Probe for Simulated {
             }
         });
         asked.await.unwrap_or_else(Answer::Silent)
+    }
+}
+
+/// Nowhere in particular.
+#[async_trait]
+impl Place for Simulated {
+    async fn check(&self) -> Result<Vec<String>, PlaceError> {
+        Ok(Vec::new())
+    }
+
+    async fn settle(&self) -> Result<(), PlaceError> {
+        Ok(())
     }
 }
 

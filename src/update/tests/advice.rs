@@ -66,7 +66,8 @@ fn what_a_person_is_told() {
     let went_back = |record| also(record, &[HaltNew, RestoreData]);
     let nothing: &str = "";
     // What, the record, the application now, what is told before, the commands.
-    let rows: Vec<(&str, Record, Option<App>, &str, Vec<&str>)> = vec![
+    type Row<'a> = (&'a str, Record, Option<App>, &'a str, Vec<&'a str>);
+    let rows: Vec<Row<'_>> = vec![
         ("stopped, nothing changed", before(ColdCopy), Some(STOPPED), nothing, vec![SET, "docker start app"]),
         ("the migration began", also(before(Migrate), &[Migrate]), Some(STOPPED), FIRST, vec![SET, RESTORE]),
         (
