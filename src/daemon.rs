@@ -80,8 +80,9 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let judge = Judge::from_settings(&settings.signing, &authorities).await?;
     tracing::info!(trust = judge.describe(), stub = settings.stub, repo = %settings.repo, "starting");
     let listener = Listener::bind(&settings.listen)?;
+    let options = options(&settings, store.installation());
     let ports = ports(&settings, store, Arc::new(judge.clone()), &authorities)?;
-    let updater = Updater::start(ports, options(&settings)).await?;
+    let updater = Updater::start(ports, options).await?;
 
     let shutdown = CancellationToken::new();
     let router = api::router(Arc::new(updater.clone()), settings.token.clone());
@@ -108,9 +109,10 @@ async fn wait_for_signal() -> Result<(), ServeError> {
     Ok(())
 }
 
-fn options(settings: &Settings) -> Options {
+fn options(settings: &Settings, installation: &str) -> Options {
     let health = &settings.health;
     Options {
+        installation: installation.to_owned(),
         snapshot_exclude: settings.snapshot.exclude.clone(),
         stop_services: settings.stop_services.clone(),
         hook_before_copy: settings.hooks.before_copy.clone().map(hook),

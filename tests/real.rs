@@ -21,6 +21,8 @@ mod death;
 mod disk;
 #[path = "real/drift.rs"]
 mod drift;
+#[path = "real/lost.rs"]
+mod lost;
 #[path = "real/refuses.rs"]
 mod refuses;
 #[path = "real/rolls_back.rs"]

@@ -13,5 +13,7 @@ mod disk;
 mod faults;
 #[path = "simulated/full_disk.rs"]
 mod full_disk;
+#[path = "simulated/lost.rs"]
+mod lost;
 #[path = "simulated/stories.rs"]
 mod stories;

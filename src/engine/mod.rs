@@ -44,9 +44,13 @@ pub mod label {
     pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
     /// Ours: the job it belongs to. Helpers belong to none.
     pub const JOB: &str = "io.processgit.updater.job";
-    /// Ours, on every container we make: `guard-old`, `guard-new`, `migration`, `hook`, `helper-deployment`,
+    /// Ours, on every container we make: `guard-old`, `guard-new`, `guard-data`, `migration`, `hook`, `helper-deployment`,
     /// `helper-data`.
     pub const ROLE: &str = "io.processgit.updater.role";
+    /// How the roles of containers begin that are never started.
+    pub const GUARD: &str = "guard";
+    /// Ours, on those: [`crate::update::note`].
+    pub const NOTE: &str = "io.processgit.updater.note";
     /// Ours, on helpers: the state folder whose updater made it.
     pub const OWNER: &str = "io.processgit.updater.owner";
 }

@@ -9,6 +9,8 @@ pub mod context;
 pub mod drift;
 pub mod effects;
 pub mod job;
+mod lost;
+pub mod note;
 pub mod observe;
 pub mod plan;
 pub mod policy;
@@ -21,7 +23,8 @@ pub mod transition;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -58,7 +61,7 @@ pub enum Order {
 }
 
 impl Order {
-    fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         match self {
             Order::Update(_) => Kind::Update,
             Order::Snapshot { .. } => Kind::Snapshot,
@@ -106,6 +109,11 @@ pub enum SubmitError {
     /// The process is stopping.
     #[error("the updater is stopping: ask again when it is back")]
     Stopping,
+    /// Another one's way may still have to be found.
+    #[error(
+        "the updater is still looking for what an earlier life left, and the engine does not answer: ask again when it does"
+    )]
+    Looking,
     /// It could not be written down, so nothing was begun.
     #[error("the journal cannot be written, so nothing was begun: {0}")]
     Journal(String),
@@ -170,11 +178,17 @@ struct Inner {
     options: Arc<Options>,
     book: Arc<Book>,
     /// Held while a job is accepted: exactly one of many at once.
-    door: Mutex<()>,
+    door: Arc<Mutex<()>>,
+    /// What its operator should know.
+    notices: RwLock<Vec<String>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
+/// So long a request waits until it is known what an earlier life left; the admin page waits ten seconds.
+const LOOKING: Duration = Duration::from_secs(5);
+/// And so long a start with a new journal, before it answers at all.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// The most of a log that one answer holds, bytes.
 const LOG_PAGE: usize = 512 * 1024;
 
@@ -191,18 +205,30 @@ impl Updater {
                 ports,
                 options: Arc::new(options),
                 book: Arc::new(book),
-                door: Mutex::default(),
+                door: Arc::default(),
+                notices: RwLock::default(),
                 stop: CancellationToken::new(),
                 tasks: TaskTracker::new(),
             }),
         };
-        updater.recover(unfinished);
+        let troubles = updater.inner.ports.journal.troubles();
+        let may_have_lost = !troubles.is_empty() || updater.count() == 0;
+        troubles.into_iter().for_each(|trouble| updater.notice(trouble));
+        updater.recover(unfinished).await;
+        if may_have_lost {
+            // Whoever follows a job that was lost should not be told that there is none.
+            let _ = tokio::time::timeout(FIRST_LOOK, updater.inner.door.lock()).await;
+        }
         Ok(updater)
     }
 
-    fn recover(&self, unfinished: Vec<(Job, Record)>) {
+    /// Nothing is accepted before it is known what there is to take up.
+    async fn recover(&self, unfinished: Vec<(Job, Record)>) {
         let updater = self.clone();
+        let closed = self.inner.door.clone().lock_owned().await;
         self.inner.tasks.spawn(async move {
+            let unfinished = updater.with_lost(unfinished).await;
+            drop(closed);
             for (job, mut record) in unfinished {
                 record.lives += 1;
                 record.interrupted = true;
@@ -228,6 +254,16 @@ impl Updater {
         }
     }
 
+    fn notice(&self, text: String) {
+        tracing::error!("{text}");
+        self.inner.notices.write().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    /// What its operator should know of this updater itself.
+    pub fn notices(&self) -> Vec<String> {
+        self.inner.notices.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn context(&self, job: JobId) -> Context {
         let Inner { ports, options, book, .. } = &*self.inner;
         Context { ports: ports.clone(), options: options.clone(), book: book.clone(), job }
@@ -238,7 +274,8 @@ impl Updater {
     /// # Errors
     /// A job is active, the process is stopping, or the journal cannot be written.
     pub async fn submit(&self, order: Order) -> Result<Job, SubmitError> {
-        let _one_at_a_time = self.inner.door.lock().await;
+        let opened = tokio::time::timeout(LOOKING, self.inner.door.lock()).await;
+        let Ok(_one_at_a_time) = opened else { return Err(SubmitError::Looking) };
         if self.inner.stop.is_cancelled() {
             return Err(SubmitError::Stopping);
         }

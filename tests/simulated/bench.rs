@@ -139,7 +139,7 @@ impl Trust for Trusting {
 
 /// A journal that a dead process no longer writes to.
 struct Mortal {
-    journal: Arc<Store>,
+    journal: Arc<dyn Journal>,
     world: Simulated,
 }
 
@@ -184,7 +184,7 @@ impl Journal for Mortal {
 pub struct Installation {
     pub scene: Scene,
     pub world: Simulated,
-    journal: Arc<Store>,
+    journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     releases: Arc<OneRelease>,
     /// The world before the last job.
@@ -216,7 +216,7 @@ impl Installation {
 
     /// Another journal, whatever the first one knew.
     #[must_use]
-    pub fn with_journal(mut self, journal: Arc<Store>) -> Self {
+    pub fn with_journal(mut self, journal: Arc<dyn Journal>) -> Self {
         self.journal = journal;
         self
     }
@@ -267,6 +267,7 @@ impl Installation {
             clock: self.clock.clone(),
         };
         let mut options = Options {
+            installation: "test".into(),
             snapshot_exclude: vec![],
             stop_services: vec![],
             hook_before_copy: None,

@@ -42,6 +42,7 @@ pub struct Script {
     pub prune_fails: Option<&'static str>,
     pub view: Option<Result<RollbackView, String>>,
     pub orders: Mutex<Vec<Order>>,
+    pub notices: Vec<String>,
     pub views: Mutex<Vec<bool>>,
     pub checks: Mutex<Vec<CheckRequest>>,
     pub channels: Mutex<Vec<Channel>>,
@@ -107,6 +108,9 @@ impl Face for Script {
     }
     fn stub(&self) -> bool {
         true
+    }
+    fn notices(&self) -> Vec<String> {
+        self.notices.clone()
     }
     fn trust(&self) -> String {
         "keyless: https://issuer.example".into()

@@ -5,6 +5,7 @@ mod app;
 mod data;
 mod gate;
 mod image;
+mod note;
 mod oneshot;
 mod swap;
 
@@ -35,12 +36,18 @@ pub type Result<T = ()> = std::result::Result<T, EffectError>;
 
 /// Does it. What is learned is kept with the outcome.
 pub async fn perform(effect: Effect, cx: &Context, record: &Record, plan: &Plan, learned: &mut Learned) -> Result {
+    if effect.changes_data() {
+        note::before_data_changes(cx, effect, record, plan).await?;
+    }
     match effect {
         Effect::Pull => image::pull(cx, plan, learned).await,
         Effect::Verify => image::verify(cx, plan, learned).await,
-        Effect::Guard => image::guard(cx, plan, learned).await,
+        Effect::Guard => note::guard(cx, record, plan).await,
         Effect::HotCopy => data::hot_copy(cx, plan).await,
-        Effect::Disarm => app::disarm(cx, plan).await,
+        Effect::Disarm => {
+            note::before_stop(cx, record, plan).await?;
+            app::disarm(cx, plan).await
+        }
         Effect::Stop => app::stop(cx, plan).await,
         Effect::HookBefore => oneshot::before_copy(cx, plan, learned).await,
         Effect::ColdCopy => data::cold_copy(cx, plan, learned).await,
