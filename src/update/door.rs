@@ -126,3 +126,58 @@ fn answer_all(asking: Vec<oneshot::Sender<Answer>>, answer: &Answer) {
         let _ = sender.send(answer.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn late(why: &str) -> AbortError {
+        AbortError::TooLate(why.into())
+    }
+
+    /// Somebody who has knocked and waits.
+    async fn knocking(door: &Arc<Door>) -> tokio::task::JoinHandle<Answer> {
+        let at = door.clone();
+        let asker = tokio::spawn(async move { at.knock().await });
+        door.asked().await;
+        asker
+    }
+
+    #[tokio::test]
+    async fn whoever_knocks_first_is_let_out_and_the_door_does_not_close_on_them() {
+        let door = Arc::new(Door::open());
+        let asker = knocking(&door).await;
+        assert!(!door.close("the application is stopped"), "somebody has asked before");
+        door.answer(Ok(()));
+        assert_eq!(asker.await.unwrap(), Ok(()));
+        assert!(door.close("too late"), "nobody waits any more");
+        door.shut(late("ended"));
+        assert_eq!(door.knock().await, Ok(()), "asked again, the same answer");
+    }
+
+    #[tokio::test]
+    async fn a_closed_door_says_why_at_once() {
+        let door = Door::open();
+        assert!(door.close("first"));
+        assert!(door.close("second"));
+        assert_eq!(door.knock().await, Err(late("first")));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever() {
+        let door = Arc::new(Door::open());
+        let asker = knocking(&door).await;
+        door.shut(AbortError::Stopping);
+        assert_eq!(asker.await.unwrap(), Err(AbortError::Stopping));
+
+        let door = Arc::new(Door::open());
+        let asker = knocking(&door).await;
+        door.answer(Err(AbortError::Journal("full".into())));
+        assert_eq!(asker.await.unwrap(), Err(AbortError::Journal("full".into())));
+        let again = knocking(&door).await;
+        door.answer(Ok(()));
+        assert_eq!(again.await.unwrap(), Ok(()), "what could not be recorded may be asked for again");
+    }
+}
