@@ -30,6 +30,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs the job to its end, or until `stop`: then it is left to the next start.
 pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
+    if record.interrupted && !settled(cx, stop).await {
+        return cx.door.shut(AbortError::Stopping);
+    }
     while record.plan.is_none() && !record.interrupted && record.heading == Heading::There {
         tokio::select! {
             planned = plan(cx, &mut record) => match planned {
@@ -75,6 +78,21 @@ async fn mind_the_door(cx: &Context, record: &mut Record) {
         Err(_) => *record = before,
     }
     cx.door.answer(recorded.map_err(|e| AbortError::Journal(e.to_string())));
+}
+
+/// What an earlier life began and its engine still does is waited for, never raced. False when asked to
+/// stop meanwhile.
+async fn settled(cx: &Context, stop: &CancellationToken) -> bool {
+    loop {
+        tokio::select! {
+            settled = cx.ports.place.settle() => match settled {
+                Ok(()) => return true,
+                Err(why) => tracing::warn!(job = %cx.job, "trying again in {FIRST_PAUSE:?}: {why}"),
+            },
+            () = stop.cancelled() => return false,
+        }
+        sleep(FIRST_PAUSE).await;
+    }
 }
 
 /// Planning has no effects, so nothing is recorded before it.
