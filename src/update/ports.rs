@@ -229,6 +229,15 @@ impl HookSetting {
     }
 }
 
+/// Who this updater is, to another one on the same engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Of the state folder, as long as it exists.
+    pub id: String,
+    /// For people: the host's name and the state folder.
+    pub place: String,
+}
+
 /// Settings of the update that are plain values.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -238,6 +247,7 @@ pub struct Options {
     pub stop_services: Vec<String>,
     pub hook_before_copy: Option<HookSetting>,
     pub hook_after_restore: Option<HookSetting>,
+    pub owner: Owner,
     /// The id, or its beginning, of the container this process runs in.
     pub own_container: Option<String>,
     pub app_name: String,
