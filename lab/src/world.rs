@@ -42,6 +42,8 @@ impl World {
             .filter_map(|listed| engine.container(listed["Id"].as_str()?))
             .map(|inspected| (text(&inspected["Name"]).trim_start_matches('/').to_owned(), Container::of(&inspected)))
             .collect();
+        // The updater itself is not what it must not change: tests kill it.
+        deployment.updater_container().map(|name| containers.remove(&name));
         Self {
             app: containers.remove(&deployment.container),
             others: containers,
