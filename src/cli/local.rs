@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -12,9 +13,11 @@ use super::text::clean;
 use super::{CliError, Outcome, block_on, complain, say, show};
 use crate::daemon;
 use crate::envfile;
+use crate::helper::serve::{self, HelperSettings};
 use crate::https::Authorities;
 use crate::release::manifest::Manifest;
 use crate::settings::{ServeArgs, Settings, Signing, default, name};
+use crate::snapshot::host::Retention;
 use crate::trust::Trust as _;
 use crate::trust::judge::Judge;
 
@@ -115,6 +118,28 @@ fn log_to_stdout(settings: &Settings) {
     let filter = Targets::new().with_default(LevelFilter::WARN).with_target("processgit_updater", level);
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stdout);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+}
+
+/// What `serve` tells a helper.
+#[derive(Debug, Args)]
+pub struct HelperArgs {
+    socket: PathBuf,
+    snapshots: PathBuf,
+    keep: usize,
+    #[arg(long)]
+    max_age_seconds: Option<u64>,
+}
+
+/// `helper`: serves the updater that made it, until that is gone.
+pub fn helper(args: HelperArgs) -> Outcome {
+    let max_age = args.max_age_seconds.map(Duration::from_secs);
+    let retention = Retention { keep: args.keep, max_age };
+    let settings = HelperSettings { socket: args.socket, snapshots: args.snapshots, retention };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve::serve(settings))?;
+    // A copy that nobody waits for stops at its next entry; the container ends now.
+    runtime.shutdown_background();
+    Ok(0)
 }
 
 /// `env get`, `env set`

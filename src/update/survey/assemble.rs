@@ -97,6 +97,7 @@ async fn assemble(
     };
     plan.changes = changes(&plan, deployment);
     plan.warnings = warnings(&plan, options, deployment, &resolved);
+    plan.warnings.extend(deployment.place_warnings.iter().cloned());
     Ok(plan)
 }
 
@@ -142,7 +143,7 @@ fn migration(wish: &Wish, new: &Value, deployment: &Deployment) -> Result<Option
             odd.destination
         )));
     }
-    let (project, networks) = (&deployment.project, data::networks(container));
+    let (project, networks) = (&deployment.project, container.reachable_networks());
     let surroundings =
         plan::surroundings(new, &project.service, networks, &project.version_key, &wish.target.image_tag);
     let mounts = container.mounts.iter().filter(|m| !data::is_socket(m)).cloned().collect();

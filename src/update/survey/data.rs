@@ -47,6 +47,8 @@ pub async fn companions(
         c.id != deployment.container.id
             && super::is_alive(c)
             && !is_own
+            // A helper of ours writes only when it is told to.
+            && c.label(label::OWNER).is_none()
             && c.mounts.iter().any(|m| overlaps(m, &data.copied))
     };
     let is_named = |c: &&Container| {
@@ -123,16 +125,7 @@ fn hook(
     Ok(OneShot {
         image: Some(container.image_id.clone()),
         command: setting.command.clone(),
-        surroundings: plan::surroundings(config, &setting.service, networks(container), key, value),
+        surroundings: plan::surroundings(config, &setting.service, container.reachable_networks(), key, value),
         mounts,
     })
-}
-
-/// The networks that a one-shot container joins to be where this container is.
-pub fn networks(container: &Container) -> Vec<String> {
-    match container.network_mode.as_str() {
-        mode @ ("host" | "none") => vec![mode.to_owned()],
-        mode if mode.starts_with("container:") => vec![mode.to_owned()],
-        _ => container.networks.keys().cloned().collect(),
-    }
 }
