@@ -1,6 +1,10 @@
 //! The updater as operators run it: a container of its own image, a service of the application's project.
 
+use std::time::Duration;
+
+use lab::eventually;
 use lab::sidecar::{Network, Sees};
+use lab::world::is_helper;
 use serde_json::json;
 
 use crate::case::Leaves::{Restored, Updated};
@@ -19,8 +23,15 @@ fn beside(sees: Sees, network: Network) -> Case {
 
 #[test]
 fn the_folder_at_its_own_path() {
-    let (stage, _) = beside(Sees::SamePath, Network::Host).ends("committed", &[], Updated);
+    let (mut stage, _) = beside(Sees::SamePath, Network::Host).ends("committed", &[], Updated);
     assert_eq!(stage.app.would_change(), [""; 0], "the operator's own `up` has nothing to do");
+    stage.updater.sigterm();
+    let (engine, label) = (&stage.lab.engine, stage.lab.run.label());
+    eventually("the end of the helpers", Duration::from_secs(10), || {
+        let listed = engine.containers(&label);
+        let inspected = listed.iter().filter_map(|container| engine.container(container["Id"].as_str()?));
+        (!inspected.collect::<Vec<_>>().iter().any(is_helper)).then_some(())
+    });
 }
 
 #[test]
