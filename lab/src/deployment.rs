@@ -36,6 +36,9 @@ pub struct AppSpec {
     pub ignores_version_key: bool,
     /// More lines of the application's service, as in the Compose file (`tmpfs: [/data]`).
     pub service_lines: Vec<String>,
+    /// The same of its siblings.
+    pub database_lines: Vec<String>,
+    pub worker_lines: Vec<String>,
     /// More lines at the end of the Compose file.
     pub file_lines: Vec<String>,
     /// More files, as seen from the deployment's folder (`../app.env`), and what is in them.
@@ -62,6 +65,8 @@ impl AppSpec {
             version_path: "/api/v1/version".to_owned(),
             ignores_version_key: false,
             service_lines: Vec::new(),
+            database_lines: Vec::new(),
+            worker_lines: Vec::new(),
             file_lines: Vec::new(),
             files: Vec::new(),
             env_file: ".env".to_owned(),
@@ -233,7 +238,9 @@ fn compose_file(spec: &AppSpec, project: &str, port: u16, image: &Pushed, siblin
     let AppSpec { service, version_key, version_path, port: inner, .. } = spec;
     let tag = if spec.ignores_version_key { spec.image_tag.clone() } else { format!("${{{version_key}:?}}") };
     let (name, sibling) = (image.name(), format!("{}:7", sibling.name()));
-    let service_lines: String = spec.service_lines.iter().map(|line| format!("    {line}\n")).collect();
+    let indented = |lines: &[String]| lines.iter().map(|line| format!("    {line}\n")).collect::<String>();
+    let service_lines = indented(&spec.service_lines);
+    let (database_lines, worker_lines) = (indented(&spec.database_lines), indented(&spec.worker_lines));
     let named = |line: String, given: bool| if given { line } else { String::new() };
     let project_line = named(format!("name: {project}\n"), !spec.options.iter().any(|option| option == "-p"));
     let name_line = named(format!("    container_name: {}\n", spec.container(project)), !spec.generated_name);
@@ -252,11 +259,11 @@ fn compose_file(spec: &AppSpec, project: &str, port: u16, image: &Pushed, siblin
   database:
     image: {sibling}
     restart: unless-stopped
-
+{database_lines}
   worker:
     image: {sibling}
     restart: always
-"
+{worker_lines}"
     )
 }
 
