@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! main ── serve                          → daemon
-//!      ├─ status, check, update, history → remote    ┐
+//!      ├─ status, check, update, abort … → remote    ┐
 //!      ├─ snapshot …                     → snapshots ├ client ── HTTP
 //!      ├─ rollback                       → rollback  ┘   └ jobs ── follow ── news ── view (plain | live)
 //!      └─ env, manifest, completions     → local
@@ -83,6 +83,11 @@ enum Command {
     ///
     /// Interrupting it (Ctrl-C) stops the following, not the job.
     Update(remote::UpdateArgs),
+    /// Leave a job that has not touched the application yet
+    ///
+    /// Works until the application is stopped for it; afterwards the answer says why it is too late. Exit
+    /// code 0 when the job has ended aborted.
+    Abort(remote::AbortArgs),
     /// Copies of the data: make, list, check, put back, take along
     #[command(subcommand, after_help = snapshots::EXAMPLES)]
     Snapshot(snapshots::SnapshotCommand),
@@ -153,6 +158,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Status(args) => block_on(remote::status(args)),
         Command::Check(args) => block_on(remote::check(args)),
         Command::Update(args) => block_on(remote::update(args)),
+        Command::Abort(args) => block_on(remote::abort(args)),
         Command::Snapshot(command) => block_on(snapshots::run(command)),
         Command::Rollback(args) => block_on(rollback::run(args)),
         Command::History(args) => block_on(remote::history(args)),
@@ -210,6 +216,9 @@ mod tests {
             ("update v0.1.2 --retry --no-follow", true),
             ("update v0.1.2 v0.1.3", false),
             ("update --token secret", false),
+            ("abort", true),
+            ("abort job_00000000000000a1 --json", true),
+            ("abort job_00000000000000a1 job_00000000000000a2", false),
             ("snapshot create --hot --no-follow", true),
             ("snapshot list --json", true),
             ("snapshot verify gen-1", true),

@@ -81,6 +81,17 @@ pub struct UpdateArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct AbortArgs {
+    #[command(flatten)]
+    access: Access,
+    /// The job; without it the one that is active
+    job: Option<String>,
+    /// Print the job as JSON and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct HistoryArgs {
     #[command(flatten)]
     access: Access,
@@ -179,6 +190,20 @@ pub async fn update(args: UpdateArgs) -> Outcome {
     let client = args.access.client()?;
     let job = submit(&client, args.wanted, args.retry).await?;
     jobs::to_the_end(&client, job, &args.following).await
+}
+
+/// `abort`
+pub async fn abort(args: AbortArgs) -> Outcome {
+    let client = args.access.client()?;
+    let id = match args.job {
+        Some(id) => url::form_urlencoded::byte_serialize(id.as_bytes()).collect(),
+        None => match client.get_as::<Status>("/status").await?.active_job {
+            Some(job) => job.id.0,
+            None => return Err(CliError::Failed("no job is active: there is nothing to abort".into())),
+        },
+    };
+    let job = jobs::begin(&client, &format!("/update/{id}/abort"), &json!({})).await?;
+    jobs::aborted(&client, job, args.json).await
 }
 
 async fn submit(client: &Client, wanted: Wanted, retry: bool) -> Result<Job, ClientError> {
