@@ -53,6 +53,13 @@ pub enum EnvCommand {
         #[command(flatten)]
         file: EnvFile,
     },
+    /// Take KEY out, atomically; comments, other keys, owner and mode stay
+    Unset {
+        /// The variable's name
+        key: String,
+        #[command(flatten)]
+        file: EnvFile,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -177,7 +184,7 @@ pub fn helper(args: HelperArgs) -> Outcome {
     Ok(0)
 }
 
-/// `env get`, `env set`
+/// `env get`, `env set`, `env unset`
 pub fn env(command: EnvCommand) -> Outcome {
     let failed = |e: envfile::EnvFileError| CliError::Failed(e.to_string());
     match command {
@@ -194,6 +201,10 @@ pub fn env(command: EnvCommand) -> Outcome {
             if std::io::stdout().is_terminal() {
                 say(format!("{key}: {before} -> {value} ({})\n", file.file.display()))?;
             }
+            Ok(0)
+        }
+        EnvCommand::Unset { key, file } => {
+            envfile::unset_file(&file.file, &key).map_err(failed)?;
             Ok(0)
         }
     }

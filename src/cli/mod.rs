@@ -246,6 +246,8 @@ mod tests {
             ("env get", false),
             ("env set PROCESSGIT_VERSION 0.1.2 --file /tmp/.env", true),
             ("env set PROCESSGIT_VERSION", false),
+            ("env unset PROCESSGIT_VERSION --file /tmp/.env", true),
+            ("env unset", false),
             ("manifest verify release.json other.json", true),
             ("manifest verify", false),
             ("healthz", true),

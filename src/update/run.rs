@@ -146,7 +146,7 @@ async fn look(cx: &Context, record: &Record, stop: &CancellationToken) -> Result
 }
 
 fn blind_end(record: &Record, why: &str) -> Action {
-    let advice = record.plan.as_ref().map(super::advice::by_hand).unwrap_or_default();
+    let advice = record.plan.as_ref().map(|plan| super::advice::by_hand(record, plan, None)).unwrap_or_default();
     let error = format!("{}; {why}. {advice}", record.why_or("the update had begun"));
     Action::End(Verdict { state: State::Failed, error: Some(error) })
 }
