@@ -31,6 +31,7 @@ pub fn router(face: Arc<dyn Face>, token: SecretString) -> Router {
         .route("/check", get(releases::check))
         .route("/update", post(updates::submit))
         .route("/update/{id}", get(updates::show))
+        .route("/update/{id}/abort", post(updates::abort))
         .route("/update/{id}/log", get(updates::log))
         .route("/self-update", post(updates::submit_own))
         .route("/history", get(updates::history))

@@ -10,7 +10,7 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::answer::{json, json_of_jobs, serialized};
+use super::answer::{json_of_jobs, serialized};
 use super::body;
 use super::errors::{ApiError, Asked, Id};
 use super::router::App;
@@ -54,8 +54,20 @@ pub async fn accept(app: &App, order: Order) -> Result<Response, ApiError> {
     let job = tokio::spawn(async move { face.submit(order).await })
         .await
         .map_err(|_| ApiError::Internal("the updater has a fault: its log says where".into()))??;
-    let accepted = Accepted { job_id: &job.id, status_url: format!("/update/{}", job.id), job: &job };
-    Ok(json(StatusCode::ACCEPTED, &accepted))
+    Ok(accepted(&job))
+}
+
+/// Jobs are small when they begin; later their texts are bounded as everywhere.
+fn accepted(job: &Job) -> Response {
+    json_of_jobs(StatusCode::ACCEPTED, &[Arc::new(job.clone())], |jobs| {
+        let job = jobs.first().map_or(job, Arc::as_ref);
+        serialized(&Accepted { job_id: &job.id, status_url: format!("/update/{}", job.id), job })
+    })
+}
+
+/// `POST /update/{id}/abort`: 202 when it is recorded that the job ends `aborted`; no body is read.
+pub async fn abort(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, ApiError> {
+    Ok(accepted(&app.face.abort(&id).await?))
 }
 
 #[derive(Deserialize)]

@@ -3,7 +3,7 @@
 //! ```text
 //! main ── serve                          → daemon
 //!      ├─ deputy                         → deputy (a self-update), helper → helper::serve
-//!      ├─ status, check, update, history → remote    ┐
+//!      ├─ status, check, update, abort … → remote    ┐
 //!      ├─ snapshot …                     → snapshots ├ client ── HTTP
 //!      ├─ rollback                       → rollback  ┘   └ jobs ── follow ── news ── view (plain | live)
 //!      └─ env, manifest, completions     → local
@@ -89,6 +89,11 @@ enum Command {
     /// A container that outlives it does the work, with the gate and the way back of every update. Without a
     /// tag: the newest release.
     SelfUpdate(remote::SelfUpdateArgs),
+    /// Leave a job that has not touched the application yet
+    ///
+    /// Works until the application is stopped for it; afterwards the answer says why it is too late. Exit
+    /// code 0 when the job has ended aborted.
+    Abort(remote::AbortArgs),
     /// Copies of the data: make, list, check, put back, take along
     #[command(subcommand, after_help = snapshots::EXAMPLES)]
     Snapshot(snapshots::SnapshotCommand),
@@ -163,6 +168,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Check(args) => block_on(remote::check(args)),
         Command::Update(args) => block_on(remote::update(args)),
         Command::SelfUpdate(args) => block_on(remote::self_update(args)),
+        Command::Abort(args) => block_on(remote::abort(args)),
         Command::Snapshot(command) => block_on(snapshots::run(command)),
         Command::Rollback(args) => block_on(rollback::run(args)),
         Command::History(args) => block_on(remote::history(args)),
@@ -224,6 +230,9 @@ mod tests {
             ("self-update v0.2.0 --retry --json", true),
             ("self-update v0.2.0 v0.3.0", false),
             ("update --token secret", false),
+            ("abort", true),
+            ("abort job_00000000000000a1 --json", true),
+            ("abort job_00000000000000a1 job_00000000000000a2", false),
             ("snapshot create --hot --no-follow", true),
             ("snapshot list --json", true),
             ("snapshot verify gen-1", true),

@@ -100,6 +100,17 @@ pub struct SelfUpdateArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct AbortArgs {
+    #[command(flatten)]
+    access: Access,
+    /// The job; without it the one that is active
+    job: Option<String>,
+    /// Print the job as JSON and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct HistoryArgs {
     #[command(flatten)]
     access: Access,
@@ -207,6 +218,20 @@ pub async fn self_update(args: SelfUpdateArgs) -> Outcome {
     let request = Request { target_tag: tag.unwrap_or_default(), allow_downgrade, accept_drift, retry };
     let job = jobs::begin(&client, "/self-update", &json!(request)).await?;
     jobs::to_the_end(&client, job, &args.following).await
+}
+
+/// `abort`
+pub async fn abort(args: AbortArgs) -> Outcome {
+    let client = args.access.client()?;
+    let id = match args.job {
+        Some(id) => url::form_urlencoded::byte_serialize(id.as_bytes()).collect(),
+        None => match client.get_as::<Status>("/status").await?.active_job {
+            Some(job) => job.id.0,
+            None => return Err(CliError::Failed("no job is active: there is nothing to abort".into())),
+        },
+    };
+    let job = jobs::begin(&client, &format!("/update/{id}/abort"), &json!({})).await?;
+    jobs::aborted(&client, job, args.json).await
 }
 
 async fn submit(client: &Client, wanted: Wanted, retry: bool) -> Result<Job, ClientError> {

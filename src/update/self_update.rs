@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Request;
 use super::context::Context;
+use super::door::AbortError;
 use super::job::{Job, State};
 use super::ports::{DeputyError, Entry};
 use super::record::Record;
@@ -16,6 +17,7 @@ use super::transition::Verdict;
 /// Runs the job to the deputy's verdict, or until `stop`: then the next start waits on.
 pub async fn run(cx: &Context, record: Record, request: &Request, stop: &CancellationToken) {
     enter(cx, State::Planning);
+    cx.door.shut(AbortError::TooLate("too late to abort: a deputy carries the job out".into()));
     let carried_out = async {
         let mut request = request.clone();
         if request.target_tag.is_empty() {
