@@ -33,6 +33,7 @@ pub fn router(face: Arc<dyn Face>, token: SecretString) -> Router {
         .route("/update/{id}", get(updates::show))
         .route("/update/{id}/abort", post(updates::abort))
         .route("/update/{id}/log", get(updates::log))
+        .route("/self-update", post(updates::submit_own))
         .route("/history", get(updates::history))
         .route("/snapshots", get(snapshots::list).post(snapshots::create))
         .route("/snapshots/prune", post(snapshots::prune))

@@ -37,6 +37,16 @@ pub async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, body: Body)
     accept(&app, Order::Update(wanted.request()?)).await
 }
 
+/// `POST /self-update`: as an update, of the updater itself; without a tag, to the newest.
+pub async fn submit_own(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let wanted: Wanted = body::optional(&headers, body, r#"{"target_tag":"v0.1.2"}"#).await?;
+    let request = match wanted.target_tag.as_deref().unwrap_or_default() {
+        "" => wanted.unchecked(),
+        _ => wanted.request()?,
+    };
+    accept(&app, Order::SelfUpdate(request)).await
+}
+
 /// Begins a job of any kind; it is followed at `/update/{id}`.
 pub async fn accept(app: &App, order: Order) -> Result<Response, ApiError> {
     // A client that hangs up drops this future; a job that is half accepted must not be dropped with it.
@@ -73,10 +83,13 @@ struct Wanted {
 
 impl Wanted {
     fn request(self) -> Result<Request, ApiError> {
-        let target_tag = self.target_tag.unwrap_or_default();
-        valid_tag(&target_tag)?;
-        let Self { allow_downgrade, accept_drift, retry, .. } = self;
-        Ok(Request { target_tag, allow_downgrade, accept_drift, retry })
+        valid_tag(self.target_tag.as_deref().unwrap_or_default())?;
+        Ok(self.unchecked())
+    }
+
+    fn unchecked(self) -> Request {
+        let Self { target_tag, allow_downgrade, accept_drift, retry } = self;
+        Request { target_tag: target_tag.unwrap_or_default(), allow_downgrade, accept_drift, retry }
     }
 }
 

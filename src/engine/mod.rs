@@ -44,8 +44,8 @@ pub mod label {
     pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
     /// Ours: the job it belongs to. Helpers belong to none.
     pub const JOB: &str = "io.processgit.updater.job";
-    /// Ours, on every container we make: `claim`, `guard-old`, `guard-new`, `migration`, `hook`, `helper-deployment`,
-    /// `helper-data`.
+    /// Ours, on every container we make: `claim`, `guard-old`, `guard-new`, `migration`, `hook`,
+    /// `helper-deployment`, `helper-data`, `deputy`.
     pub const ROLE: &str = "io.processgit.updater.role";
     /// Ours, on helpers: the state folder whose updater made it.
     pub const OWNER: &str = "io.processgit.updater.owner";
@@ -172,6 +172,11 @@ pub struct RestartPolicy {
 }
 
 impl RestartPolicy {
+    /// The engine restarts it, until a person stops it.
+    pub fn unless_stopped() -> Self {
+        Self { name: "unless-stopped".into(), maximum_retry_count: 0 }
+    }
+
     /// Nothing restarts it.
     pub fn never() -> Self {
         Self { name: "no".into(), maximum_retry_count: 0 }
@@ -253,6 +258,7 @@ pub struct ContainerSpec {
     /// stand alone. Empty is `none`.
     pub networks: Vec<String>,
     pub extra_hosts: Vec<String>,
+    pub group_add: Vec<String>,
     pub cap_add: Vec<String>,
     pub cap_drop: Vec<String>,
     pub security_opt: Vec<String>,

@@ -16,6 +16,7 @@ pub mod policy;
 pub mod ports;
 pub mod record;
 pub mod run;
+pub mod self_update;
 pub mod survey;
 pub mod transition;
 
@@ -57,6 +58,8 @@ pub enum Order {
         with_data: bool,
         accept_drift: bool,
     },
+    /// Another version of the updater itself; an empty tag is the newest.
+    SelfUpdate(Request),
 }
 
 impl Order {
@@ -66,6 +69,7 @@ impl Order {
             Order::Snapshot { .. } => Kind::Snapshot,
             Order::Restore { .. } => Kind::Restore,
             Order::Rollback { .. } => Kind::Rollback,
+            Order::SelfUpdate(_) => Kind::SelfUpdate,
         }
     }
 }
@@ -245,6 +249,14 @@ impl Updater {
     /// # Errors
     /// A job is active, the process is stopping, or the journal cannot be written.
     pub async fn submit(&self, order: Order) -> Result<Job, SubmitError> {
+        self.submit_as(JobId::random(), order).await
+    }
+
+    /// As [`Self::submit`], under a name that somebody else has given the job.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn submit_as(&self, id: JobId, order: Order) -> Result<Job, SubmitError> {
         let _one_at_a_time = self.inner.entrance.lock().await;
         if self.inner.stop.is_cancelled() {
             return Err(SubmitError::Stopping);
@@ -253,8 +265,11 @@ impl Updater {
             return Err(SubmitError::Busy(Box::new((*active).clone())));
         }
         let Inner { ports, options, book, .. } = &*self.inner;
-        let tag = if let Order::Update(request) = &order { request.target_tag.clone() } else { String::new() };
-        let job = Job { kind: order.kind(), ..Job::new(JobId::random(), tag, ports.clock.now(), options.stub) };
+        let tag = match &order {
+            Order::Update(request) | Order::SelfUpdate(request) => request.target_tag.clone(),
+            _ => String::new(),
+        };
+        let job = Job { kind: order.kind(), ..Job::new(id, tag, ports.clock.now(), options.stub) };
         let record = Record::new(job.id.clone(), order);
         ports.journal.save(&job, &record, Entry::Accepted).await.map_err(|e| SubmitError::Journal(e.to_string()))?;
         let (cx, stop) = (self.context(job.id.clone(), Door::open()), self.inner.stop.clone());
@@ -295,6 +310,12 @@ impl Updater {
         if tokio::time::timeout(grace, self.inner.tasks.wait()).await.is_err() {
             tracing::warn!("a job is in the middle of something; the next start takes it up");
         }
+    }
+
+    /// Waits until every job has ended; no further one is expected.
+    pub async fn finish(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
     }
 
     /// Any job that was ever accepted.

@@ -33,6 +33,10 @@ pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
     if record.interrupted && !settled(cx, stop).await {
         return cx.door.shut(AbortError::Stopping);
     }
+    if let Order::SelfUpdate(request) = &record.order {
+        let request = request.clone();
+        return super::self_update::run(cx, record, &request, stop).await;
+    }
     while record.plan.is_none() && !record.interrupted && record.heading == Heading::There {
         tokio::select! {
             planned = plan(cx, &mut record) => match planned {
@@ -299,7 +303,7 @@ async fn turn(cx: &Context, record: &mut Record, why: &str) {
 }
 
 /// The verdict, written down; the very last step.
-async fn end(cx: &Context, record: &Record, verdict: Verdict) {
+pub(super) async fn end(cx: &Context, record: &Record, verdict: Verdict) {
     cx.door.shut(AbortError::TooLate(format!("too late to abort: the job has ended, {}", verdict.state)));
     let now = cx.ports.clock.now();
     let plan = record.plan.as_ref();
@@ -328,7 +332,7 @@ async fn end(cx: &Context, record: &Record, verdict: Verdict) {
     }
 }
 
-fn enter(cx: &Context, state: State) {
+pub(super) fn enter(cx: &Context, state: State) {
     let now = cx.ports.clock.now();
     cx.change(|job| {
         if job.state != state {
@@ -339,7 +343,7 @@ fn enter(cx: &Context, state: State) {
     });
 }
 
-async fn save(cx: &Context, record: &Record, entry: Entry) -> Result<(), JournalError> {
+pub(super) async fn save(cx: &Context, record: &Record, entry: Entry) -> Result<(), JournalError> {
     let Some(job) = cx.book.get(&cx.job.0) else { return Ok(()) };
     cx.ports.journal.save(&job, record, entry).await
 }

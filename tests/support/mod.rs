@@ -55,6 +55,7 @@ impl Face for Script {
     async fn submit(&self, order: Order) -> Result<Job, SubmitError> {
         let (kind, tag) = match &order {
             Order::Update(request) => (Kind::Update, request.target_tag.clone()),
+            Order::SelfUpdate(request) => (Kind::SelfUpdate, request.target_tag.clone()),
             Order::Snapshot { .. } => (Kind::Snapshot, String::new()),
             Order::Restore { .. } => (Kind::Restore, String::new()),
             Order::Rollback { .. } => (Kind::Rollback, String::new()),
