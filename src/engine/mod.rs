@@ -44,12 +44,10 @@ pub mod label {
     pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
     /// Ours: the job it belongs to. Helpers belong to none.
     pub const JOB: &str = "io.processgit.updater.job";
-    /// Ours, on every container we make: `guard-old`, `guard-new`, `guard-data`, `migration`, `hook`, `helper-deployment`,
-    /// `helper-data`.
+    /// Ours, on every container we make: `claim`, `guard-old`, `guard-new`, `guard-data`, `migration`, `hook`,
+    /// `helper-deployment`, `helper-data`, `deputy`.
     pub const ROLE: &str = "io.processgit.updater.role";
-    /// How the roles of containers begin that are never started.
-    pub const GUARD: &str = "guard";
-    /// Ours, on those: [`crate::update::note`].
+    /// Ours, on some that are never started: [`crate::update::note`].
     pub const NOTE: &str = "io.processgit.updater.note";
     /// Ours, on helpers: the state folder whose updater made it.
     pub const OWNER: &str = "io.processgit.updater.owner";
@@ -176,6 +174,11 @@ pub struct RestartPolicy {
 }
 
 impl RestartPolicy {
+    /// The engine restarts it, until a person stops it.
+    pub fn unless_stopped() -> Self {
+        Self { name: "unless-stopped".into(), maximum_retry_count: 0 }
+    }
+
     /// Nothing restarts it.
     pub fn never() -> Self {
         Self { name: "no".into(), maximum_retry_count: 0 }
@@ -257,6 +260,7 @@ pub struct ContainerSpec {
     /// stand alone. Empty is `none`.
     pub networks: Vec<String>,
     pub extra_hosts: Vec<String>,
+    pub group_add: Vec<String>,
     pub cap_add: Vec<String>,
     pub cap_drop: Vec<String>,
     pub security_opt: Vec<String>,
@@ -329,6 +333,14 @@ pub struct Project {
     /// The variable that selects the version. It is never passed on from our own environment, because a
     /// variable of the process beats `.env`.
     pub version_key: String,
+}
+
+impl Project {
+    /// A container of the service, one-off runs left out.
+    pub fn is_of_service(&self, container: &Container) -> bool {
+        let labels = [(label::PROJECT, &*self.name), (label::SERVICE, &self.service), (label::ONEOFF, "False")];
+        labels.iter().all(|(name, value)| container.label(name) == Some(value))
+    }
 }
 
 /// One line of `compose up --dry-run`.

@@ -6,6 +6,7 @@
 //! | `journal.db`     | jobs, their private records, the audit trail, known-bad digests |
 //! | `installation`   | sixteen random hexadecimal digits: which updater this is |
 //! | `ballast`        | room that is given back when the disk is full, see [`ballast`] |
+//! | `self/`          | the same again for the updater's own updates, of its deputy ([`own_data`]) |
 //! | `logs/<job>.log` | everything a job printed, at most [`logs::LOG_CAP`] bytes |
 
 pub mod ballast;
@@ -13,6 +14,7 @@ mod damaged;
 mod import;
 mod lock;
 pub mod logs;
+pub mod own_data;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,9 @@ use crate::update::ports::{Entry, Journal, JournalError};
 use crate::update::record::{Heading, Record};
 use ballast::Ballast;
 use logs::Logs;
+
+/// The journal's name in the state folder.
+const JOURNAL: &str = "journal.db";
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +83,7 @@ impl Store {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(io)?;
         let lock = lock::Lock::take(folder)?;
-        let file = folder.join("journal.db");
+        let file = folder.join(JOURNAL);
         let ballast = Ballast::of(folder);
         let db = match open_with_room(&file, &ballast) {
             Err(StoreError::Damaged { file, why }) => {
@@ -105,7 +110,7 @@ impl Store {
     pub fn in_memory() -> Result<Self, StoreError> {
         let db = schema::in_memory()?;
         let db = Arc::new(Mutex::new(db));
-        Ok(Self { db, logs: None, ballast: None, installation: String::new(), troubles: Vec::new(), _lock: None })
+        Ok(Self { db, logs: None, ballast: None, installation: random_name(), troubles: Vec::new(), _lock: None })
     }
 
     /// Which updater this is, among those of one engine: it stays when the journal is lost.
@@ -134,13 +139,17 @@ fn open_with_room(file: &Path, ballast: &Ballast) -> Result<Connection, StoreErr
     }
 }
 
+fn random_name() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
 /// Reads the name of this installation, or gives it one; durable when it returns.
 fn installation(file: &Path) -> std::io::Result<String> {
     let known = fs::read_to_string(file).unwrap_or_default();
     if known.len() == 16 && known.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(known);
     }
-    let name = format!("{:016x}", rand::random::<u64>());
+    let name = random_name();
     fs::write(file, &name)?;
     fs::File::open(file)?.sync_all()?;
     file.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())?;

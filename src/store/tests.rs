@@ -180,3 +180,22 @@ async fn a_flipped_bit_is_noticed_or_changes_nothing() {
     println!("{noticed} noticed, {harmless} harmless, {behind} read up to the damage");
     assert!(noticed > 50 && harmless > 100 && behind > 20, "{noticed} {harmless} {behind}");
 }
+
+#[test]
+fn a_second_updater_on_one_state_folder_is_told_who_holds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Store::open(folder.path()).unwrap();
+    let error = Store::open(folder.path()).err().expect("it is held").to_string();
+    let holder = format!("is in use by another updater (process {}): only one may run on it", std::process::id());
+    assert!(error.contains(&holder), "{error}");
+    drop(first);
+    Store::open(folder.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_state_folder_keeps_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Store::open(folder.path()).unwrap().installation().to_owned();
+    assert_eq!((first.len(), Store::open(folder.path()).unwrap().installation()), (16, &*first));
+    assert_ne!(Store::in_memory().unwrap().installation(), first);
+}

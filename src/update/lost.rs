@@ -50,14 +50,14 @@ impl Updater {
         let mut lost = Vec::new();
         for trace in traces(&containers) {
             let note = &trace.note;
-            if note.installation != self.inner.options.installation {
+            if note.installation != self.inner.options.owner.id {
                 self.tell_of_stranger(&trace);
                 continue;
             }
             let env = ports.env.read().await.map_err(|e| e.to_string())?;
             let known = unfinished.iter().find(|(job, _)| job.id == note.job);
             let is_settled = match known {
-                Some((_, record)) => !note.is_ahead_of(record, &trace.service, env.as_deref()),
+                Some((_, record)) => !note.is_ahead_of(record, &containers, env.as_deref()),
                 None => self.job(&note.job.0).await.is_some_and(|job| job.state.is_end()),
             };
             if !is_settled {
@@ -107,7 +107,7 @@ impl Updater {
     }
 
     /// Another updater's job is its own business, unless that updater is gone for good.
-    fn tell_of_stranger(&self, trace: &Trace<'_>) {
+    fn tell_of_stranger(&self, trace: &Trace) {
         let (plan, options) = (&trace.note.plan, &self.inner.options);
         if plan.previous.container_name != options.app_container {
             return;
@@ -128,22 +128,13 @@ struct Lost {
 }
 
 /// What a job left.
-struct Trace<'a> {
+struct Trace {
     note: Note,
     new_image: Option<String>,
-    /// The service's containers.
-    service: Vec<&'a Container>,
-}
-
-fn is_of_service(container: &Container, plan: &Plan) -> bool {
-    let project = &plan.project;
-    [(label::PROJECT, &*project.name), (label::SERVICE, &project.service), (label::ONEOFF, "False")]
-        .iter()
-        .all(|(name, value)| container.label(name) == Some(value))
 }
 
 /// One for every job, by its latest note. Pure.
-fn traces(containers: &[Container]) -> Vec<Trace<'_>> {
+fn traces(containers: &[Container]) -> Vec<Trace> {
     let mut notes = BTreeMap::<String, Note>::new();
     for container in containers {
         let Some(text) = container.label(label::NOTE) else { continue };
@@ -156,13 +147,9 @@ fn traces(containers: &[Container]) -> Vec<Trace<'_>> {
         }
     }
     let of = |note: Note| {
-        let new = format!("{}-new", label::GUARD);
-        let is_new = |c: &&Container| c.label(label::JOB) == Some(&note.job.0) && c.label(label::ROLE) == Some(&new);
-        Trace {
-            new_image: containers.iter().find(is_new).map(|c| c.image_id.clone()),
-            service: containers.iter().filter(|c| is_of_service(c, &note.plan)).collect(),
-            note,
-        }
+        let is_new =
+            |c: &&Container| c.label(label::JOB) == Some(&note.job.0) && c.label(label::ROLE) == Some("guard-new");
+        Trace { new_image: containers.iter().find(is_new).map(|c| c.image_id.clone()), note }
     };
     notes.into_values().map(of).collect()
 }

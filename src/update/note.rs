@@ -1,9 +1,9 @@
 //! What is left on the engine for the case that the journal cannot be read: enough of a job's Plan, in the
-//! label of a container that is never started, to find the way back. Pure; who leaves and who finds them
-//! is [`super::effects::note`]'s and [`super::lost`]'s business.
+//! label of a container that is never started, to find the way back. Pure; who leaves them and who finds them
+//! is the business of [`super::effects`] and [`super::lost`].
 //!
-//! A label cannot be changed, so there are two: one is made before the application is stopped, the other
-//! just before its data may change. What neither holds is secret: anybody who may ask the engine reads it.
+//! A label cannot be changed, so there are two: the claim is made before anything else, a guard just before
+//! the data may change. What neither holds is secret: anybody who may ask the engine reads it.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use super::plan::{EnvChange, Plan, Purpose};
 use super::record::{Heading, Learned, Record};
 use super::survey::is_alive;
 use super::transition::{Effect, touched, way_back, way_there};
-use crate::engine::Container;
+use crate::engine::{Container, RestartPolicy};
 use crate::envfile;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,21 +75,24 @@ impl Note {
         record
     }
 
-    /// The journal knows less than this note, the service's containers and `.env` tell: its last pages are
+    /// The journal knows less than this note, the engine's containers and `.env` tell: its last pages are
     /// lost.
-    pub fn is_ahead_of(&self, record: &Record, service: &[&Container], env: Option<&[u8]>) -> bool {
-        let (previous, change) = (&self.plan.previous, &self.plan.env);
-        let (old, new): (Vec<&Container>, Vec<_>) = service.iter().partition(|c| c.id == previous.container_id);
-        let is_as_before = old.first().is_some_and(|c| {
-            (is_alive(c) || !previous.baseline.running) && c.restart_policy == previous.restart_policy
-        });
+    pub fn is_ahead_of(&self, record: &Record, containers: &[Container], env: Option<&[u8]>) -> bool {
+        let (previous, change, plan) = (&self.plan.previous, &self.plan.env, &self.plan);
+        let is_as_before = |id: &String, policy: &RestartPolicy, ran: bool| {
+            let found = containers.iter().find(|c| c.id == *id);
+            found.is_some_and(|c| (is_alive(c) || !ran) && c.restart_policy == *policy)
+        };
+        let untouched = is_as_before(&previous.container_id, &previous.restart_policy, previous.baseline.running)
+            && plan.companions.iter().all(|c| is_as_before(&c.container_id, &c.restart_policy, true));
+        let is_new = |c: &Container| plan.project.is_of_service(c) && c.id != previous.container_id;
         let value = env.and_then(|bytes| envfile::get(bytes, &change.key));
         let is_written = value == change.value_after && value != change.value_before;
         record.plan.is_none()
-            || (!new.is_empty() && !record.has_begun(Effect::Swap))
-            || (is_written && !record.has_begun(Effect::WriteEnv))
             || (self.data_may_differ && !record.begun.iter().any(|e| e.changes_data()))
-            || (!is_as_before && !touched(record))
+            || (!untouched && !touched(record))
+            || (is_written && !record.has_begun(Effect::WriteEnv))
+            || (containers.iter().any(is_new) && !record.has_begun(Effect::Swap))
     }
 }
 

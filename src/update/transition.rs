@@ -6,6 +6,7 @@
 //!      │ an effect failed, the world is not as planned, or the process died before the gate
 //!      ▼ Turn(why)
 //!   Back    ──Do(effect)──▶ … ──▶ End(rolled_back)   proven: the application is what it was
+//!                            ├──▶ End(aborted)      left on request before anything was touched
 //!                            └──▶ End(failed)        a person is needed, and is told what to do
 //! ```
 
@@ -19,6 +20,8 @@ use super::record::{Heading, Record};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
+    /// No other updater works on this application.
+    Claim,
     /// Pull by digest, tag locally.
     Pull,
     /// Signature, platform, digest among RepoDigests.
@@ -72,6 +75,7 @@ impl Effect {
     /// The step in which it happens.
     pub fn state(self) -> State {
         match self {
+            Effect::Claim => State::Planning,
             Effect::Pull => State::Pulling,
             Effect::Verify | Effect::Guard => State::Verifying,
             Effect::HotCopy | Effect::Disarm | Effect::Stop | Effect::HookBefore | Effect::ColdCopy => {
@@ -185,6 +189,7 @@ pub fn way_there(plan: &Plan) -> Vec<Effect> {
     let stops = plan.stops_first();
     let (moves, restores) = (!plan.stays, plan.restores().is_some());
     [
+        (true, Claim),
         (moves, Pull),
         (moves, Verify),
         (moves, Guard),
@@ -242,12 +247,23 @@ pub(super) fn touched(record: &Record) -> bool {
     record.begun.iter().any(|e| e.touches())
 }
 
+/// Why a job cannot be left on request any more once this has begun; `None` while it still can.
+pub fn too_late_to_abort(effect: Effect) -> Option<&'static str> {
+    match effect {
+        Effect::Tidy => Some("too late to abort: the job is done, and only tidies up"),
+        e if e.touches() => Some(
+            "too late to abort: the application is being changed; if it does not prove healthy, everything is put back by itself",
+        ),
+        _ => None,
+    }
+}
+
 /// The next action. Total: every record and every sight has one.
 pub fn next(record: &Record, seen: &Seen) -> Action {
     let Some(plan) = &record.plan else {
         // Nothing was planned, so nothing was done.
         let why = record.why_or("the updater was interrupted while planning; nothing was changed: ask again");
-        return Action::End(Verdict { state: State::RolledBack, error: Some(why) });
+        return untouched(record, why);
     };
     if record.lives > Record::MAX_LIVES && touched(record) {
         let why = record.why_or("the updater was interrupted");
@@ -378,7 +394,7 @@ fn next_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
 fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
     let end = |state, error: String| Action::End(Verdict { state, error: Some(error) });
     if !touched(record) {
-        return end(State::RolledBack, why.to_owned());
+        return untouched(record, why.to_owned());
     }
     let runs_old = match seen.app {
         App::Untouched { running } | App::OldAnew { running } => running || !plan.previous.baseline.running,
@@ -405,6 +421,12 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
         ),
         _ => end(State::RolledBack, why.to_owned()),
     }
+}
+
+/// Nothing was changed: the verdict needs no proof.
+fn untouched(record: &Record, why: String) -> Action {
+    let state = if record.aborted { State::Aborted } else { State::RolledBack };
+    Action::End(Verdict { state, error: Some(why) })
 }
 
 fn failed(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {

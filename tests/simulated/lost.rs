@@ -61,7 +61,7 @@ impl Journal for Short {
 }
 
 fn guards(world: &World) -> Vec<&Container> {
-    world.containers.iter().filter(|c| c.label(label::ROLE).is_some_and(|r| r.starts_with("guard"))).collect()
+    world.containers.iter().filter(|c| c.label(label::NOTE).is_some()).collect()
 }
 
 fn application(world: &World) -> Option<&Container> {

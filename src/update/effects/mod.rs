@@ -2,10 +2,11 @@
 //! side. Which comes when is [`super::transition`]'s business.
 
 mod app;
+mod claim;
 mod data;
 mod gate;
+mod guard;
 mod image;
-mod note;
 mod oneshot;
 mod swap;
 
@@ -24,6 +25,9 @@ pub enum EffectError {
     Engine(#[from] EngineError),
     #[error("{0}")]
     Other(String),
+    /// Looked, and did nothing: it counts as not begun.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl EffectError {
@@ -37,17 +41,15 @@ pub type Result<T = ()> = std::result::Result<T, EffectError>;
 /// Does it. What is learned is kept with the outcome.
 pub async fn perform(effect: Effect, cx: &Context, record: &Record, plan: &Plan, learned: &mut Learned) -> Result {
     if effect.changes_data() {
-        note::before_data_changes(cx, effect, record, plan).await?;
+        guard::before_data_changes(cx, effect, record, plan).await?;
     }
     match effect {
+        Effect::Claim => claim::claim(cx, record, plan).await,
         Effect::Pull => image::pull(cx, plan, learned).await,
         Effect::Verify => image::verify(cx, plan, learned).await,
-        Effect::Guard => note::guard(cx, record, plan).await,
+        Effect::Guard => guard::guard(cx, record, plan).await,
         Effect::HotCopy => data::hot_copy(cx, plan).await,
-        Effect::Disarm => {
-            note::before_stop(cx, record, plan).await?;
-            app::disarm(cx, plan).await
-        }
+        Effect::Disarm => app::disarm(cx, record, plan).await,
         Effect::Stop => app::stop(cx, plan).await,
         Effect::HookBefore => oneshot::before_copy(cx, plan, learned).await,
         Effect::ColdCopy => data::cold_copy(cx, plan, learned).await,
@@ -55,7 +57,7 @@ pub async fn perform(effect: Effect, cx: &Context, record: &Record, plan: &Plan,
         Effect::Migrate => oneshot::migrate(cx, plan, learned).await,
         Effect::LoadData => data::load(cx, plan).await,
         Effect::HookAfter | Effect::HookRestored => oneshot::after_restore(cx, plan, learned).await,
-        Effect::WriteEnv => swap::write_env(cx, plan).await,
+        Effect::WriteEnv => swap::write_env(cx, record, plan).await,
         Effect::Swap => swap::swap(cx, plan, learned).await,
         Effect::Resume => app::resume(cx, plan).await,
         Effect::Gate => gate::gate(cx, plan, learned).await,

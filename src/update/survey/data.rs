@@ -18,7 +18,8 @@ pub fn is_socket(mount: &Mount) -> bool {
 /// off. Room and rights are checked here, before anything is stopped.
 pub async fn data_plan(ports: &Ports, options: &Options, mounts: &[Mount]) -> Result<DataPlan, Refused> {
     let is_data = |m: &&Mount| m.writable && matches!(m.kind, MountKind::Volume | MountKind::Bind) && !is_socket(m);
-    let mounts = mounts.iter().filter(is_data).cloned();
+    let holds = |m: &&Mount| options.data_in.as_ref().is_none_or(|path| Path::new(path).starts_with(&m.destination));
+    let mounts = mounts.iter().filter(is_data).filter(holds).cloned();
     if let Some(why) = ports.data.off() {
         return Ok(DataPlan { copied: Vec::new(), uncovered: mounts.collect(), why });
     }

@@ -1,5 +1,5 @@
-//! Containers that are never started: they keep images from being pruned, and their labels tell the way
-//! back if the journal is lost. See [`crate::update::note`].
+//! Containers that are never started: they keep images from being pruned, and one of them says that from
+//! then on the data may have changed.
 
 use super::{EffectError, Result};
 use crate::engine::{ContainerSpec, label};
@@ -12,52 +12,37 @@ use crate::update::transition::Effect;
 /// Both images are kept from `docker image prune -a`: a tag does not do that.
 pub async fn guard(cx: &Context, record: &Record, plan: &Plan) -> Result {
     let new = record.learned.new_image_id.as_deref().unwrap_or_default();
-    let note = note_of(cx, record, plan);
-    let old = &plan.previous.image_id;
-    let (old, new) = tokio::join!(leave(cx, "old", old, &note), leave(cx, "new", new, &note));
+    let (old, new) = tokio::join!(leave(cx, "old", &plan.previous.image_id, None), leave(cx, "new", new, None));
     old.and(new)
 }
 
-/// Before the application is stopped, where no guard was needed.
-pub async fn before_stop(cx: &Context, record: &Record, plan: &Plan) -> Result {
-    if record.has_begun(Effect::Guard) {
-        return Ok(());
-    }
-    leave(cx, "old", &plan.previous.image_id, &note_of(cx, record, plan)).await
-}
-
-/// Before the first effect that may change data.
+/// Before the first effect that may change data, a note that says so: if the journal is lost, only a person
+/// can decide.
 pub async fn before_data_changes(cx: &Context, effect: Effect, record: &Record, plan: &Plan) -> Result {
     let first = record.begun.iter().find(|e| e.changes_data());
     if first != Some(&effect) || !may_lose_data(plan) {
         return Ok(());
     }
     let generation = record.learned.generation.clone();
-    let note = Note { data_may_differ: true, generation, ..note_of(cx, record, plan) };
-    leave(cx, "data", &plan.previous.image_id, &note).await
+    let note = Note { data_may_differ: true, generation, ..Note::of(&cx.options.owner.id, record, plan) };
+    leave(cx, "data", &plan.previous.image_id, Some(&note)).await
 }
 
-fn note_of(cx: &Context, record: &Record, plan: &Plan) -> Note {
-    Note::of(&cx.options.installation, record, plan)
-}
-
-async fn leave(cx: &Context, which: &str, image: &str, note: &Note) -> Result {
+async fn leave(cx: &Context, which: &str, image: &str, note: Option<&Note>) -> Result {
     let name = format!("processgit-updater-guard-{which}-{}", cx.job.0.trim_start_matches("job_"));
     if cx.ports.engine.container(&name).await?.is_some() {
         return Ok(());
     }
-    let labels = [
-        (label::JOB, cx.job.0.clone()),
-        (label::ROLE, format!("{}-{which}", label::GUARD)),
-        (label::NOTE, serde_json::to_string(note).map_err(EffectError::other)?),
-    ];
+    let note = note.map(serde_json::to_string).transpose().map_err(EffectError::other)?;
+    let labels =
+        [(label::JOB, Some(cx.job.0.clone())), (label::ROLE, Some(format!("guard-{which}"))), (label::NOTE, note)];
     let spec = ContainerSpec {
         name,
         image: image.to_owned(),
         // Never started; an image without any command could not be created otherwise.
         entrypoint: Some(vec!["/guard".into()]),
         command: Some(Vec::new()),
-        labels: labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        labels: labels.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect(),
         networks: vec!["none".into()],
         ..ContainerSpec::default()
     };
