@@ -27,5 +27,7 @@ mod drift;
 mod refuses;
 #[path = "real/rolls_back.rs"]
 mod rolls_back;
+#[path = "real/shapes.rs"]
+mod shapes;
 #[path = "real/sources.rs"]
 mod sources;
