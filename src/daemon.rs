@@ -116,6 +116,7 @@ async fn wait_for_signal() -> Result<(), ServeError> {
 pub(crate) fn options(settings: &Settings) -> Options {
     let health = &settings.health;
     Options {
+        command: "update",
         data_in: None,
         snapshot_exclude: settings.snapshot.exclude.clone(),
         stop_services: settings.stop_services.clone(),

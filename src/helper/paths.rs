@@ -238,6 +238,9 @@ services:
       - { path: ../f.env, required: false }
 ";
         let found = env_files_in(file, "/srv/app");
-        assert_eq!(found, ["/srv/a.env", "/etc/b.env", "/srv/opt.env", "/srv/d/e.env", "/srv/f.env"].map(PathBuf::from));
+        assert_eq!(
+            found,
+            ["/srv/a.env", "/etc/b.env", "/srv/opt.env", "/srv/d/e.env", "/srv/f.env"].map(PathBuf::from)
+        );
     }
 }

@@ -100,7 +100,8 @@ fn files_outside_of_the_folder() {
 #[test]
 fn several_compose_files_and_another_project() {
     holds(shape(Sees::Deploy).app(|a| {
-        let over = "services:\n  app:\n    labels: { over: ride }\n    extends: { file: ../over/base.yml, service: base }\n";
+        let over =
+            "services:\n  app:\n    labels: { over: ride }\n    extends: { file: ../over/base.yml, service: base }\n";
         a.files.push(("../over/override.yml".into(), over.into()));
         a.files.push(("../over/base.yml".into(), "services:\n  base:\n    hostname: based\n".into()));
         a.options = ["-f", "docker-compose.yml", "-f", "../over/override.yml"].map(str::to_owned).to_vec();

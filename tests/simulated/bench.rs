@@ -307,6 +307,7 @@ impl Installation {
             stop_services: vec![],
             hook_before_copy: None,
             hook_after_restore: None,
+            command: "update",
             data_in: None,
             own_container: None,
             app_name: "processgit".into(),
