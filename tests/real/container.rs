@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lab::engine::Engine;
@@ -17,13 +16,10 @@ use crate::case::Leaves::{Restored, Untouched, Updated};
 use crate::case::{Case, case};
 use crate::data::with_data;
 use crate::death::assert_proven;
+use crate::examples::example;
 
 /// What the examples in `deploy/` take away from it.
 const LEAST: [&str; 3] = ["read_only: true", "cap_drop: [ALL]", "security_opt: [\"no-new-privileges:true\"]"];
-
-fn example(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file)
-}
 
 fn beside(sees: Sees, network: Network) -> Case {
     case().sidecar(sees, |s| {
