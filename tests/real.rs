@@ -23,6 +23,8 @@ mod death;
 mod disk;
 #[path = "real/drift.rs"]
 mod drift;
+#[path = "real/examples.rs"]
+mod examples;
 #[path = "real/refuses.rs"]
 mod refuses;
 #[path = "real/rolls_back.rs"]

@@ -4,7 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -17,7 +17,7 @@ use crate::engine::{Engine, must_run};
 use crate::registry::Pushed;
 use crate::run::{LABEL, shared_owner};
 use crate::updater::{Life, Settings};
-use crate::{Lab, free_port};
+use crate::{Lab, free_port, socket_proxy};
 
 /// The repository of its images, where they come from the registry.
 const REPOSITORY: &str = "demo/updater";
@@ -60,8 +60,10 @@ pub struct Sidecar {
     pub port: u16,
     /// Compose names its container.
     pub generated_name: bool,
-    /// Where the engine's socket is on the host; the engine's own unless it is a proxy's.
-    pub socket: Option<PathBuf>,
+    /// It has no engine's socket but that of a [`crate::socket_proxy`], which reads this Compose file.
+    pub behind: Option<PathBuf>,
+    /// User and group; root unless given.
+    pub user: Option<(u32, u32)>,
     /// More lines of its service, as in the Compose file (`read_only: true`).
     pub lines: Vec<String>,
     /// Its image comes from the registry, and this key in `.env` selects its version.
@@ -75,7 +77,8 @@ impl Sidecar {
             network: Network::Host,
             port: free_port(),
             generated_name: false,
-            socket: None,
+            behind: None,
+            user: None,
             lines: Vec::new(),
             version_key: None,
         }
@@ -109,7 +112,8 @@ impl Sidecar {
                 vec!["./.env:/deploy/.env".into(), "./docker-compose.yml:/deploy/docker-compose.yml".into()]
             }
         };
-        let socket = self.socket.clone().unwrap_or_else(|| lab.engine.socket().to_owned());
+        let engine = lab.engine.socket();
+        let socket = if self.behind.is_some() { socket_proxy::socket(&lab.run) } else { engine.to_owned() };
         let rest = [
             format!("{}:/var/run/docker.sock", socket.display()),
             format!("{}:{STATE}", lab.run.subfolder("state").display()),
@@ -126,8 +130,12 @@ impl Sidecar {
             Network::Host => Some("network_mode: host".to_owned()),
             Network::Project => Some(format!("ports: [\"127.0.0.1:{}:{PORT}\"]", self.port)),
         };
+        let user = self.user.map(|(user, group)| {
+            chown(lab.run.subfolder("state"), Some(user), Some(group)).expect("giving away the state folder");
+            format!("user: \"{user}:{group}\"")
+        });
         let lines: String =
-            name.iter().chain(&network).chain(&self.lines).map(|line| format!("    {line}\n")).collect();
+            name.iter().chain(&network).chain(&user).chain(&self.lines).map(|line| format!("    {line}\n")).collect();
         format!(
             "
   {SERVICE}:

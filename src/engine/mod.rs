@@ -44,8 +44,8 @@ pub mod label {
     pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
     /// Ours: the job it belongs to. Helpers belong to none.
     pub const JOB: &str = "io.processgit.updater.job";
-    /// Ours, on every container we make: `guard-old`, `guard-new`, `migration`, `hook`, `helper-deployment`,
-    /// `helper-data`, `deputy`.
+    /// Ours, on every container we make: `claim`, `guard-old`, `guard-new`, `migration`, `hook`,
+    /// `helper-deployment`, `helper-data`, `deputy`.
     pub const ROLE: &str = "io.processgit.updater.role";
     /// Ours, on a deputy: the job it carries out. Not [`JOB`]: whatever belongs to the job is swept by the
     /// deputy itself.
