@@ -119,6 +119,7 @@ pub(crate) fn options(settings: &Settings, installation: String) -> Options {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let place = format!("host {host}, state folder {}", settings.state_dir.display());
     Options {
+        command: "update",
         owner: Owner { id: installation, place },
         data_in: None,
         snapshot_exclude: settings.snapshot.exclude.clone(),

@@ -29,5 +29,9 @@ mod examples;
 mod refuses;
 #[path = "real/rolls_back.rs"]
 mod rolls_back;
+#[path = "real/self_update.rs"]
+mod self_update;
+#[path = "real/shapes.rs"]
+mod shapes;
 #[path = "real/sources.rs"]
 mod sources;

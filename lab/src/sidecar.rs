@@ -14,10 +14,15 @@ use serde_json::Value;
 
 use crate::deployment::Deployment;
 use crate::engine::{Engine, must_run};
+use crate::registry::Pushed;
 use crate::run::{LABEL, shared_owner};
 use crate::updater::{Life, Settings};
 use crate::{Lab, free_port, socket_proxy};
 
+/// The repository of its images, where they come from the registry.
+const REPOSITORY: &str = "demo/updater";
+/// The version it begins with there.
+pub const FIRST_VERSION: &str = "1.0.0";
 /// Its service.
 const SERVICE: &str = "updater";
 /// The file with its settings, in the deployment's folder.
@@ -61,6 +66,8 @@ pub struct Sidecar {
     pub user: Option<(u32, u32)>,
     /// More lines of its service, as in the Compose file (`read_only: true`).
     pub lines: Vec<String>,
+    /// Its image comes from the registry, and this key in `.env` selects its version.
+    pub version_key: Option<String>,
 }
 
 impl Sidecar {
@@ -73,6 +80,7 @@ impl Sidecar {
             behind: None,
             user: None,
             lines: Vec::new(),
+            version_key: None,
         }
     }
 
@@ -138,7 +146,10 @@ impl Sidecar {
     volumes:
 {}
 {lines}",
-            image_name(lab),
+            match &self.version_key {
+                Some(key) => format!("{}/{REPOSITORY}:${{{key}:?}}", lab.registry.host),
+                None => image_name(lab),
+            },
             volumes.join("\n")
         )
     }
@@ -174,6 +185,9 @@ pub(crate) struct Container {
 impl Container {
     pub fn new(program: &Path, lab: &Lab, app: &Deployment, settings: &Settings) -> Self {
         image(lab, program);
+        if app.spec.sidecar.as_ref().is_some_and(|s| s.version_key.is_some()) {
+            publish(lab, FIRST_VERSION, "");
+        }
         // In single quotes nothing is replaced.
         let lines: String = settings.iter().map(|(name, value)| format!("{name}='{value}'\n")).collect();
         app.write(ENV_FILE, &lines);
@@ -236,6 +250,26 @@ impl Life for Container {
     }
 }
 
+/// Pushes the updater's image under this version, with more lines of a Dockerfile.
+pub fn publish(lab: &Lab, version: &str, more: &str) -> Pushed {
+    let name = format!("{}/{REPOSITORY}:{version}", lab.registry.host);
+    build(lab, &name, &format!("FROM {}\nLABEL lab.version={version}\n{more}\n", image_name(lab)));
+    let said = must_run(Command::new("docker").args(["push", &name]));
+    let digest = said.split_whitespace().find(|word| word.starts_with("sha256:")).expect("a digest").to_owned();
+    Pushed { registry: lab.registry.host.clone(), repository: REPOSITORY.to_owned(), digest }
+}
+
+fn build(lab: &Lab, name: &str, dockerfile: &str) {
+    let mut build = Command::new("docker")
+        .args(["build", "--quiet", "--label", &lab.run.label(), "--tag", name, "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("docker");
+    build.stdin.take().expect("its input").write_all(dockerfile.as_bytes()).expect("writing a Dockerfile");
+    assert!(build.wait().expect("docker build").success(), "{name} cannot be built");
+}
+
 /// The image of this run's updater.
 fn image_name(lab: &Lab) -> String {
     format!("updater-lab:{}", lab.run.id)
@@ -262,12 +296,5 @@ fn image(lab: &Lab, program: &Path) {
         must_run(Command::new(root.join("image")).arg("--program").arg(program).args([&base, "--label", &label]));
     }
     drop(lock);
-    let mut derive = Command::new("docker")
-        .args(["build", "--quiet", "--label", &lab.run.label(), "--tag", &image_name(lab), "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("docker");
-    writeln!(derive.stdin.take().expect("its input"), "FROM {base}").expect("writing a Dockerfile");
-    assert!(derive.wait().expect("docker build").success(), "the label of {base} cannot be set");
+    build(lab, &image_name(lab), &format!("FROM {base}\n"));
 }

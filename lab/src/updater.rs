@@ -176,6 +176,15 @@ impl Updater {
         eventually(&format!("the end of job {id}"), PATIENCE, || Some(self.job(id)).filter(Job::has_ended))
     }
 
+    /// As [`Self::wait_for_end`], of a job in which the updater itself is away for a while.
+    pub fn wait_out(&self, id: &str) -> Job {
+        eventually(&format!("the end of job {id}"), PATIENCE, || {
+            let request = http::client().get(format!("{}/update/{id}", self.base)).bearer_auth(TOKEN);
+            let answer = http::send(request).ok().filter(|answer| answer.status == 200)?;
+            Some(Job(answer.json())).filter(Job::has_ended)
+        })
+    }
+
     /// A whole update to `tag`.
     pub fn update(&self, tag: &str) -> Job {
         self.update_with(json!({ "target_tag": tag }))

@@ -47,6 +47,9 @@ pub mod label {
     /// Ours, on every container we make: `claim`, `guard-old`, `guard-new`, `migration`, `hook`,
     /// `helper-deployment`, `helper-data`, `deputy`.
     pub const ROLE: &str = "io.processgit.updater.role";
+    /// Ours, on a deputy: the job it carries out. Not [`JOB`]: whatever belongs to the job is swept by the
+    /// deputy itself.
+    pub const DEPUTY_OF: &str = "io.processgit.updater.deputy-of";
     /// Ours, on helpers: the state folder whose updater made it.
     pub const OWNER: &str = "io.processgit.updater.owner";
 }

@@ -270,6 +270,8 @@ pub struct Options {
     pub stop_services: Vec<String>,
     pub hook_before_copy: Option<HookSetting>,
     pub hook_after_restore: Option<HookSetting>,
+    /// The command that asks for an update here, for remedies: `update`; of a deputy `self-update`.
+    pub command: &'static str,
     /// Only the mount that holds this path of the application's container is its data; `None`: every
     /// writable mount is.
     pub data_in: Option<String>,

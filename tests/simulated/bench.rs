@@ -322,6 +322,7 @@ impl Installation {
             stop_services: vec![],
             hook_before_copy: None,
             hook_after_restore: None,
+            command: "update",
             owner: self.owner.clone(),
             data_in: None,
             own_container: None,
