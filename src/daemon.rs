@@ -105,6 +105,7 @@ fn options(settings: &Settings) -> Options {
     let health = &settings.health;
     Options {
         snapshot_exclude: settings.snapshot.exclude.clone(),
+        move_services: settings.move_services.clone(),
         stop_services: settings.stop_services.clone(),
         hook_before_copy: settings.hooks.before_copy.clone().map(hook),
         hook_after_restore: settings.hooks.after_restore.clone().map(hook),

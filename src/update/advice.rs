@@ -23,7 +23,7 @@ pub fn by_hand(plan: &Plan) -> String {
         "To have the old version back by hand: (1) docker tag {} {}  (2) {select}  (3) {compose} up -d --no-deps --no-build --pull never {}",
         plan.previous.image_id,
         quoted(&plan.previous.image_ref),
-        quoted(&project.service),
+        project.moved().map(quoted).collect::<Vec<_>>().join(" "),
     )
 }
 

@@ -2,6 +2,7 @@
 
 mod drift;
 mod job;
+mod observe;
 mod plan;
 mod policy;
 mod transition;

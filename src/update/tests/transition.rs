@@ -9,7 +9,7 @@ use crate::update::record::{Heading, Record};
 use crate::update::transition::{Action, App, Effect, Env, Seen, next, way_back, way_there};
 use crate::update::{Order, Request};
 
-fn plan() -> Plan {
+pub fn plan() -> Plan {
     let data = Mount {
         kind: MountKind::Volume,
         name: "data".into(),
@@ -24,6 +24,7 @@ fn plan() -> Plan {
         hot_only: false,
         hooks: Hooks::default(),
         companions: vec![],
+        crew: vec![],
         target: Target {
             tag: "v2".into(),
             version: "2.0.0".into(),
@@ -37,6 +38,7 @@ fn plan() -> Plan {
         project: Project {
             name: "p".into(),
             service: "app".into(),
+            crew: vec![],
             working_dir: "/w".into(),
             config_files: vec!["/w/c.yml".into()],
             env_files: vec![],
@@ -149,6 +151,16 @@ fn what_others_did_meanwhile_is_noticed_before_anything_is_touched() {
             seen(App::OldAnew { running: true }, Env::Before),
             "somebody replaced the application's container meanwhile",
         ),
+        (
+            Effect::Disarm,
+            seen(App::Mixed, Env::Before),
+            "somebody replaced or removed a container meanwhile that is moved with the application",
+        ),
+        (
+            Effect::Gate,
+            seen(App::Mixed, Env::After),
+            "only some of the services that are moved together are the new version's",
+        ),
         (Effect::Disarm, seen(App::Foreign, Env::Before), "somebody replaced the application's container meanwhile"),
         (Effect::Disarm, no_new, "the image that was pulled was removed meanwhile"),
         (Effect::Disarm, no_old, "the image that runs was removed meanwhile"),
@@ -237,6 +249,7 @@ fn verdicts_need_an_observation() {
     for (name, record, seen, expected) in [
         ("new runs, selected", there.clone(), seen(NEW, Env::After), Some(State::Committed)),
         ("new runs, .env edited elsewhere", there.clone(), seen(NEW, Env::KeyAfter), Some(State::Committed)),
+        ("some are new", there.clone(), seen(App::Mixed, Env::After), None),
         ("new stopped", there.clone(), seen(App::New { running: false, ours: true }, Env::After), None),
         ("new runs, not selected", there.clone(), seen(NEW, Env::Other), None),
         ("old runs", there.clone(), seen(old, Env::After), None),
@@ -245,6 +258,7 @@ fn verdicts_need_an_observation() {
         ("back: old stopped", back.clone(), seen(App::OldAnew { running: false }, Env::Before), Some(State::Failed)),
         ("back: new runs", back.clone(), seen(NEW, Env::Before), Some(State::Failed)),
         ("back: still selected", back.clone(), seen(old, Env::After), Some(State::Failed)),
+        ("back: some are new", back.clone(), seen(App::Mixed, Env::Before), Some(State::Failed)),
         ("back: gone", back.clone(), seen(App::Gone, Env::Before), Some(State::Failed)),
         ("back: data not covered", uncovered(back), seen(old, Env::Before), Some(State::Failed)),
     ] {
@@ -284,6 +298,7 @@ fn every_record_under_every_sight_has_a_next_action_and_an_end() {
         App::OldAnew { running: false },
         NEW,
         App::New { running: true, ours: false },
+        App::Mixed,
         App::Foreign,
         App::Gone,
     ];
@@ -309,7 +324,7 @@ fn every_record_under_every_sight_has_a_next_action_and_an_end() {
             }
         }
     }
-    assert_eq!(cases, 12 * 2 * 2 * 2 * 40);
+    assert_eq!(cases, 12 * 2 * 2 * 2 * 45);
 }
 
 fn follow(mut record: Record, seen: &Seen) {
