@@ -8,12 +8,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Listener};
 use crate::clock::{Clock, SystemClock};
+use crate::engine::Engine;
 use crate::engine::compose::ComposeCli;
 use crate::engine::docker::DockerEngine;
 use crate::engine::simulated::{NoFaults, Seed, Simulated, SimulatedTrust};
-use crate::envfile::{self, DeployedEnv};
+use crate::envfile;
 use crate::health::gate::GateSettings;
 use crate::health::http::HttpProbe;
+use crate::helper::compose::PlacedCompose;
+use crate::helper::data::PlacedData;
+use crate::helper::env::PlacedEnv;
+use crate::helper::own::{self, Own};
+use crate::helper::place::Here;
+use crate::helper::session::{HelperOptions, Helpers};
 use crate::https::{Authorities, AuthoritiesError};
 use crate::release::github::GithubReleases;
 use crate::settings::{Hook, Settings};
@@ -109,7 +116,7 @@ fn options(settings: &Settings) -> Options {
         stop_services: settings.stop_services.clone(),
         hook_before_copy: settings.hooks.before_copy.clone().map(hook),
         hook_after_restore: settings.hooks.after_restore.clone().map(hook),
-        own_container: own_container(),
+        own_container: own::container_id(),
         app_name: settings.app_name.clone(),
         app_container: settings.app_container.clone(),
         app_service: settings.app_service.clone(),
@@ -128,18 +135,6 @@ fn options(settings: &Settings) -> Options {
 
 fn hook(Hook { service, command }: Hook) -> HookSetting {
     HookSetting { service, command }
-}
-
-/// Where nobody says otherwise, a container's host name is the beginning of its id. Read once, before the
-/// runtime is busy.
-fn own_container() -> Option<String> {
-    container_id(&std::fs::read_to_string("/etc/hostname").ok()?)
-}
-
-fn container_id(hostname: &str) -> Option<String> {
-    let name = hostname.trim();
-    let is_id = name.len() == 12 && name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    is_id.then(|| name.to_owned())
 }
 
 fn ports(
@@ -161,19 +156,38 @@ fn ports(
             compose: world.clone(),
             probe: world.clone(),
             env: world.clone(),
-            data: world,
+            data: world.clone(),
+            place: world,
             releases,
             trust,
             journal,
             clock,
         });
     }
+    let engine: Arc<dyn Engine> = Arc::new(DockerEngine::from_environment()?);
+    let own = Arc::new(Own::new(engine.clone(), own::container_id()));
+    let retention = retention(settings);
+    let helpers = Helpers::new(
+        engine.clone(),
+        own,
+        HelperOptions {
+            state_dir: settings.state_dir.clone(),
+            snapshots: settings.snapshot.dir.clone(),
+            retention,
+            docker_host: std::env::var("DOCKER_HOST").unwrap_or_default(),
+        },
+    );
+    let data: Arc<dyn DataStore> = match settings.snapshot.on {
+        true => Arc::new(PlacedData::new(helpers.clone(), HostData::new(settings.snapshot.dir.clone(), retention))),
+        false => Arc::new(NoSnapshots),
+    };
     Ok(Ports {
-        engine: Arc::new(DockerEngine::from_environment()?),
-        compose: Arc::new(ComposeCli::from_environment()),
+        engine,
+        compose: Arc::new(PlacedCompose::new(helpers.clone(), ComposeCli::from_environment())),
         probe: Arc::new(HttpProbe::new(settings.health.url.clone(), authorities.clone())),
-        env: Arc::new(DeployedEnv::new(settings.env_file.clone())),
-        data: data(settings),
+        env: Arc::new(PlacedEnv::new(helpers.clone(), settings.env_file.clone())),
+        data,
+        place: Arc::new(Here::new(helpers)),
         releases,
         trust: judge,
         journal,
@@ -181,13 +195,9 @@ fn ports(
     })
 }
 
-fn data(settings: &Settings) -> Arc<dyn DataStore> {
+fn retention(settings: &Settings) -> Retention {
     let snapshot = &settings.snapshot;
-    if !snapshot.on {
-        return Arc::new(NoSnapshots);
-    }
-    let retention = Retention { keep: snapshot.keep as usize, max_age: snapshot.max_age };
-    Arc::new(HostData::new(snapshot.dir.clone(), retention))
+    Retention { keep: snapshot.keep as usize, max_age: snapshot.max_age }
 }
 
 /// The simulated deployment says the version that the real `.env` says, if there is one.
@@ -204,24 +214,5 @@ fn seed(settings: &Settings) -> Seed {
         version,
         has_data: settings.snapshot.on,
         latency: SIMULATED_LATENCY,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_name_that_is_a_container_id() {
-        for (hostname, id) in [
-            ("3f2a9c0b1d4e\n", Some("3f2a9c0b1d4e")),
-            ("updater\n", None),
-            ("3F2A9C0B1D4E", None),
-            ("3f2a9c0b1d4", None),
-            ("3f2a9c0b1d4e5", None),
-            ("", None),
-        ] {
-            assert_eq!(container_id(hostname).as_deref(), id, "{hostname:?}");
-        }
     }
 }

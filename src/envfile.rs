@@ -9,7 +9,7 @@ pub mod file;
 mod scan;
 
 pub use deployed::DeployedEnv;
-pub use file::{aio, get_file, read, set_file, write_atomic};
+pub use file::{aio, get_file, read, set_file, unset_file, write_atomic};
 
 use std::ops::Range;
 

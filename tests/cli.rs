@@ -428,6 +428,10 @@ fn the_env_file() {
     env("get VERSION").assert().code(0).stdout("0.1.2\n");
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.starts_with("# the version\nVERSION=0.1.2\nOTHER=x\nNEW=1"), "{text}");
+    env("unset VERSION").assert().code(0).stdout("");
+    env("unset MISSING").assert().code(0);
+    env("get VERSION").assert().code(1);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text.replace("VERSION=0.1.2\n", ""));
     bare(&format!("env get OTHER --file {}", path.display())).assert().code(0).stdout("x\n");
     bare("env get OTHER --file /there/is/no/such").assert().code(1);
 }

@@ -5,6 +5,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that finds the world broken should panic")]
 
+#[path = "real/advice.rs"]
+mod advice;
 #[path = "real/again.rs"]
 mod again;
 #[path = "real/case.rs"]
@@ -15,6 +17,8 @@ mod commits;
 mod data;
 #[path = "real/death.rs"]
 mod death;
+#[path = "support/disk.rs"]
+mod disk;
 #[path = "real/drift.rs"]
 mod drift;
 #[path = "real/refuses.rs"]

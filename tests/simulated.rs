@@ -7,7 +7,11 @@ mod bench;
 mod by_hand;
 #[path = "simulated/death.rs"]
 mod death;
+#[path = "support/disk.rs"]
+mod disk;
 #[path = "simulated/faults.rs"]
 mod faults;
+#[path = "simulated/full_disk.rs"]
+mod full_disk;
 #[path = "simulated/stories.rs"]
 mod stories;

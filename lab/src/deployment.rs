@@ -33,6 +33,9 @@ pub struct AppSpec {
     pub ignores_version_key: bool,
     /// More lines of the application's service, as in the Compose file (`tmpfs: [/data]`).
     pub service_lines: Vec<String>,
+    /// The same of its siblings.
+    pub database_lines: Vec<String>,
+    pub worker_lines: Vec<String>,
     /// More lines at the end of the Compose file.
     pub file_lines: Vec<String>,
 }
@@ -50,6 +53,8 @@ impl AppSpec {
             version_path: "/api/v1/version".to_owned(),
             ignores_version_key: false,
             service_lines: Vec::new(),
+            database_lines: Vec::new(),
+            worker_lines: Vec::new(),
             file_lines: Vec::new(),
         }
     }
@@ -163,7 +168,9 @@ fn compose_file(spec: &AppSpec, project: &str, container: &str, port: u16, image
     let AppSpec { service, version_key, version_path, port: inner, .. } = spec;
     let tag = if spec.ignores_version_key { spec.image_tag.clone() } else { format!("${{{version_key}:?}}") };
     let (name, sibling) = (image.name(), format!("{}:7", sibling.name()));
-    let service_lines: String = spec.service_lines.iter().map(|line| format!("    {line}\n")).collect();
+    let indented = |lines: &[String]| lines.iter().map(|line| format!("    {line}\n")).collect::<String>();
+    let service_lines = indented(&spec.service_lines);
+    let (database_lines, worker_lines) = (indented(&spec.database_lines), indented(&spec.worker_lines));
     let file_lines: String = spec.file_lines.iter().map(|line| format!("{line}\n")).collect();
     format!(
         "# The demonstration deployment.
@@ -182,10 +189,11 @@ services:
   database:
     image: {sibling}
     restart: unless-stopped
-
+{database_lines}
   worker:
     image: {sibling}
     restart: always
+{worker_lines}
 {file_lines}"
     )
 }

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -12,9 +13,11 @@ use super::text::clean;
 use super::{CliError, Outcome, block_on, complain, say, show};
 use crate::daemon;
 use crate::envfile;
+use crate::helper::serve::{self, HelperSettings};
 use crate::https::Authorities;
 use crate::release::manifest::Manifest;
 use crate::settings::{ServeArgs, Settings, Signing, default, name};
+use crate::snapshot::host::Retention;
 use crate::trust::Trust as _;
 use crate::trust::judge::Judge;
 
@@ -44,6 +47,13 @@ pub enum EnvCommand {
         key: String,
         /// Its new value, without quotes
         value: String,
+        #[command(flatten)]
+        file: EnvFile,
+    },
+    /// Take KEY out, atomically; comments, other keys, owner and mode stay
+    Unset {
+        /// The variable's name
+        key: String,
         #[command(flatten)]
         file: EnvFile,
     },
@@ -117,7 +127,29 @@ fn log_to_stdout(settings: &Settings) {
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
-/// `env get`, `env set`
+/// What `serve` tells a helper.
+#[derive(Debug, Args)]
+pub struct HelperArgs {
+    socket: PathBuf,
+    snapshots: PathBuf,
+    keep: usize,
+    #[arg(long)]
+    max_age_seconds: Option<u64>,
+}
+
+/// `helper`: serves the updater that made it, until that is gone.
+pub fn helper(args: HelperArgs) -> Outcome {
+    let max_age = args.max_age_seconds.map(Duration::from_secs);
+    let retention = Retention { keep: args.keep, max_age };
+    let settings = HelperSettings { socket: args.socket, snapshots: args.snapshots, retention };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve::serve(settings))?;
+    // A copy that nobody waits for stops at its next entry; the container ends now.
+    runtime.shutdown_background();
+    Ok(0)
+}
+
+/// `env get`, `env set`, `env unset`
 pub fn env(command: EnvCommand) -> Outcome {
     let failed = |e: envfile::EnvFileError| CliError::Failed(e.to_string());
     match command {
@@ -134,6 +166,10 @@ pub fn env(command: EnvCommand) -> Outcome {
             if std::io::stdout().is_terminal() {
                 say(format!("{key}: {before} -> {value} ({})\n", file.file.display()))?;
             }
+            Ok(0)
+        }
+        EnvCommand::Unset { key, file } => {
+            envfile::unset_file(&file.file, &key).map_err(failed)?;
             Ok(0)
         }
     }

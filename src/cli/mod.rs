@@ -102,6 +102,9 @@ enum Command {
     Manifest(local::ManifestCommand),
     /// Does the updater answer? For a container's HEALTHCHECK
     Healthz(remote::HealthzArgs),
+    /// The work of `serve` that must be done where the host's paths are true; made by it, not by hand
+    #[command(hide = true)]
+    Helper(local::HelperArgs),
     /// Completions for a shell, to stdout
     ///
     /// For bash: source <(processgit-updater completions bash)
@@ -154,6 +157,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Rollback(args) => block_on(rollback::run(args)),
         Command::History(args) => block_on(remote::history(args)),
         Command::Healthz(args) => block_on(remote::healthz(args)),
+        Command::Helper(args) => local::helper(args),
         Command::Env(command) => local::env(command),
         Command::Manifest(command) => local::manifest(command),
         Command::Completions { shell } => {
@@ -228,6 +232,8 @@ mod tests {
             ("env get", false),
             ("env set PROCESSGIT_VERSION 0.1.2 --file /tmp/.env", true),
             ("env set PROCESSGIT_VERSION", false),
+            ("env unset PROCESSGIT_VERSION --file /tmp/.env", true),
+            ("env unset", false),
             ("manifest verify release.json other.json", true),
             ("manifest verify", false),
             ("healthz", true),

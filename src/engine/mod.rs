@@ -43,15 +43,19 @@ pub mod label {
     pub const ENVIRONMENT_FILE: &str = "com.docker.compose.project.environment_file";
     pub const ONEOFF: &str = "com.docker.compose.oneoff";
     pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
-    /// Ours, on every container we make: the job it belongs to.
+    /// Ours: the job it belongs to. Helpers belong to none.
     pub const JOB: &str = "io.processgit.updater.job";
-    /// Ours: `guard-old`, `guard-new`, `migration`, `data`, `compose`, `hook`.
+    /// Ours, on every container we make: `guard-old`, `guard-new`, `migration`, `hook`, `helper-deployment`,
+    /// `helper-data`.
     pub const ROLE: &str = "io.processgit.updater.role";
+    /// Ours, on helpers: the state folder whose updater made it.
+    pub const OWNER: &str = "io.processgit.updater.owner";
 }
 
 /// Why the engine (or Compose) did not do what was asked. The message is complete: what was asked, what
 /// came back.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EngineError {
     /// The engine does not answer: socket missing or refused, daemon restarting, deadline passed.
     #[error("the Docker engine does not answer: {0}")]
@@ -239,6 +243,16 @@ impl Container {
         modes.into_iter().flatten().filter_map(|mode| mode.strip_prefix("container:")).collect()
     }
 
+    /// The networks that a container of ours joins to be where this one is, as [`ContainerSpec::networks`]
+    /// wants them.
+    pub fn reachable_networks(&self) -> Vec<String> {
+        match self.network_mode.as_str() {
+            mode @ ("host" | "none") => vec![mode.to_owned()],
+            mode if mode.starts_with("container:") => vec![mode.to_owned()],
+            _ => self.networks.keys().cloned().collect(),
+        }
+    }
+
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).map(String::as_str).filter(|v| !v.is_empty())
     }
@@ -273,6 +287,8 @@ pub struct ContainerSpec {
     pub tmpfs: BTreeMap<String, String>,
     pub read_only: bool,
     pub stop_grace_seconds: Option<i64>,
+    /// The engine removes it as soon as it has ended.
+    pub auto_remove: bool,
 }
 
 /// Something that happened to a container.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::{CAP, Edited, EnvFileError, get, set};
+use super::{CAP, Edited, EnvFileError, get, set, set_back};
 
 /// Temporary files beside `.env` begin so. One left by a crash is taken away later, see [`STALE`].
 const TEMPORARY: &str = ".processgit-updater-";
@@ -44,6 +44,14 @@ pub fn set_file(path: &Path, key: &str, value: &str) -> Result<Edited, EnvFileEr
         write_atomic(path, &edited.bytes)?;
     }
     Ok(edited)
+}
+
+/// Takes `key` out on disk. A file without it is not written again.
+pub fn unset_file(path: &Path, key: &str) -> Result<(), EnvFileError> {
+    let Some(before) = read(path)? else { return Ok(()) };
+    // As if from a file without the key.
+    let after = set_back(&before, b"", key)?;
+    if after == before { Ok(()) } else { write_atomic(path, &after) }
 }
 
 /// Replaces the file, or makes it: temporary file beside it, fsync, rename, fsync of the folder. Owner,

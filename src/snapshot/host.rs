@@ -17,7 +17,7 @@ use super::{Counts, Error, Label, Quiet, Repository, Source, list};
 use crate::engine::Mount;
 use crate::update::job::{CopyProgress, JobId};
 use crate::update::ports::{
-    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, SnapshotInfo,
+    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, Kept, SnapshotInfo,
 };
 
 /// How often progress is told.
@@ -127,6 +127,10 @@ fn sources(mounts: &[Mount]) -> Result<Vec<Source>, DataError> {
         .collect()
 }
 
+fn why(of: &CopyLabel) -> &'static str {
+    if of.by_hand { ASKED } else { BEFORE }
+}
+
 fn label(of: &CopyLabel, reason: &str) -> Label {
     Label {
         reason: reason.to_owned(),
@@ -136,12 +140,40 @@ fn label(of: &CopyLabel, reason: &str) -> Label {
         image_id: Some(of.image_id.clone()),
         repo_digest: of.repo_digest.clone(),
         env_value: of.env_value.clone(),
+        by_hand: of.by_hand,
     }
 }
 
 const BEFORE: &str = "before a change";
+const ASKED: &str = "asked for";
 const RUNNING: &str = "of the running application";
 const FAILED: &str = "what was written before it was put back";
+
+/// Keeps the present state. On a full disk snapshots go for it, the oldest first, but none that is
+/// `needed` or that a person asked for. Returns those that went.
+fn keep_whatever_goes(
+    repository: &Repository,
+    sources: &[Source],
+    id: &str,
+    label: &Label,
+    needed: &[String],
+    teller: &mut Teller,
+) -> Result<Vec<String>, Error> {
+    let mut pruned = Vec::new();
+    loop {
+        let full = match repository.keep_present_state(sources.to_vec(), id, label.clone(), teller) {
+            Ok(_) => return Ok(pruned),
+            Err(e) if e.is_disk_full() => e,
+            Err(e) => return Err(e),
+        };
+        let generations = repository.generations()?;
+        let nobody_needs = |g: &&super::Generation| !g.meta.label.by_hand && needed.iter().all(|n| n != g.id());
+        let Some(oldest) = generations.iter().find(nobody_needs) else { return Err(full) };
+        tracing::warn!(snapshot = oldest.id(), "pruned to make room for the copy of what a failed version left");
+        repository.remove(oldest)?;
+        pruned.push(oldest.id().to_owned());
+    }
+}
 
 fn finished(generation: &super::Generation) -> Generation {
     let files = generation.meta.sources.iter().map(|s| s.entries).sum();
@@ -167,7 +199,7 @@ impl DataStore for HostData {
     }
 
     async fn hot(&self, of: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<(), DataError> {
-        let (sources, label) = (sources(mounts)?, label(of, BEFORE));
+        let (sources, label) = (sources(mounts)?, label(of, why(of)));
         let (passes, job) = (self.passes.clone(), of.job.clone());
         self.with(report, move |repository, teller| {
             let mut pass = repository.begin(sources, label)?;
@@ -179,7 +211,7 @@ impl DataStore for HostData {
     }
 
     async fn cold(&self, of: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError> {
-        let (sources, label) = (sources(mounts)?, label(of, BEFORE));
+        let (sources, label) = (sources(mounts)?, label(of, why(of)));
         let begun = self.passes.lock().unwrap_or_else(PoisonError::into_inner).remove(&of.job);
         self.with(report, move |repository, teller| {
             let pass = match begun {
@@ -202,15 +234,17 @@ impl DataStore for HostData {
         of: &CopyLabel,
         generation: &str,
         mounts: &[Mount],
+        pinned: &[String],
         report: CopyReport,
-    ) -> Result<String, DataError> {
-        let (sources, label, kept) = (sources(mounts)?, label(of, FAILED), format!("failed-{}", of.job));
-        let generation = generation.to_owned();
+    ) -> Result<Kept, DataError> {
+        let (sources, label, id) = (sources(mounts)?, label(of, FAILED), format!("failed-{}", of.job));
+        let (generation, mut needed) = (generation.to_owned(), pinned.to_vec());
+        needed.push(generation.clone());
         self.with(report, move |repository, teller| {
             let from = repository.generation(&generation)?;
-            repository.keep_present_state(sources.clone(), &kept, label, teller)?;
+            let pruned = keep_whatever_goes(repository, &sources, &id, &label, &needed, teller)?;
             repository.restore(&from, &sources, teller)?;
-            Ok(kept)
+            Ok(Kept { id, pruned })
         })
         .await
     }
@@ -281,6 +315,7 @@ fn info(generation: &super::Generation) -> SnapshotInfo {
             image_id: image_id.clone(),
             repo_digest: meta.label.repo_digest.clone(),
             env_value: meta.label.env_value.clone(),
+            by_hand: meta.label.by_hand,
         }),
         _ => None,
     };

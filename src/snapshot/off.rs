@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::engine::Mount;
 use crate::update::job::JobId;
 use crate::update::ports::{
-    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, SnapshotInfo,
+    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, Kept, SnapshotInfo,
 };
 
 /// The operator has turned snapshots off: the Plan says so, and a rollback that would need one ends
@@ -35,7 +35,14 @@ impl DataStore for NoSnapshots {
     async fn running(&self, _: &CopyLabel, _: &[Mount], _: CopyReport) -> Result<Generation, DataError> {
         refuse()
     }
-    async fn restore(&self, _: &CopyLabel, _: &str, _: &[Mount], _: CopyReport) -> Result<String, DataError> {
+    async fn restore(
+        &self,
+        _: &CopyLabel,
+        _: &str,
+        _: &[Mount],
+        _: &[String],
+        _: CopyReport,
+    ) -> Result<Kept, DataError> {
         refuse()
     }
     async fn load(&self, _: &str, _: &[Mount], _: CopyReport) -> Result<(), DataError> {

@@ -66,6 +66,9 @@ pub struct Label {
     /// The version key's value in `.env`.
     #[serde(default)]
     pub env_value: Option<String>,
+    /// A person asked for it.
+    #[serde(default)]
+    pub by_hand: bool,
 }
 
 /// `meta.json` of a generation.
@@ -337,6 +340,11 @@ impl Repository {
             }
         }
         Ok(doomed)
+    }
+
+    /// Deletes a generation; files that others share stay with those.
+    pub fn remove(&self, generation: &Generation) -> Result<(), Error> {
+        self.throw_away("generations", generation.id())
     }
 
     /// Renames away, so that a half-deleted generation is never taken for one; then deletes.

@@ -34,9 +34,9 @@ impl Lock {
             let holder = if holder.trim().is_empty() { String::new() } else { format!(" ({})", holder.trim()) };
             return Err(StoreError::Locked { folder: folder.to_owned(), holder });
         }
-        file.set_len(0).map_err(io)?;
-        file.rewind().map_err(io)?;
-        writeln!(file, "process {}", std::process::id()).map_err(io)?;
+        // For people only; a full disk must not keep a job from being ended.
+        let _ = file.set_len(0).and_then(|()| file.rewind());
+        let _ = writeln!(file, "process {}", std::process::id());
         Ok(Self { _file: file })
     }
 }

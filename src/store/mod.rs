@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `updater.lock`   | one process at a time (`flock`) |
 //! | `journal.db`     | jobs, their private records, the audit trail, known-bad digests |
+//! | `ballast`        | room that is given back when the disk is full, see [`ballast`] |
 //! | `logs/<job>.log` | everything a job printed, at most [`logs::LOG_CAP`] bytes |
 
+pub mod ballast;
 mod import;
 mod lock;
 pub mod logs;
@@ -24,7 +26,8 @@ use semver::Version;
 
 use crate::update::job::{Job, JobId, Kind, State};
 use crate::update::ports::{Entry, Journal, JournalError};
-use crate::update::record::Record;
+use crate::update::record::{Heading, Record};
+use ballast::Ballast;
 use logs::Logs;
 
 /// Why the state folder cannot be used.
@@ -39,6 +42,8 @@ pub enum StoreError {
         .file.display()
     )]
     Journal { file: PathBuf, why: String },
+    #[error("the journal {} cannot be opened: {why}. Is the disk full, or not writable?", .file.display())]
+    NoRoom { file: PathBuf, why: String },
     #[error(
         "the journal {} was written by a newer updater (format {found}, this one knows {known}): start the newer updater again",
         .file.display()
@@ -52,6 +57,7 @@ pub enum StoreError {
 pub struct Store {
     db: Arc<Mutex<Connection>>,
     logs: Option<Logs>,
+    ballast: Option<Arc<Ballast>>,
     /// Held for the life of the process.
     _lock: Option<lock::Lock>,
 }
@@ -68,12 +74,19 @@ impl Store {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(io)?;
         let lock = lock::Lock::take(folder)?;
         let file = folder.join("journal.db");
-        let db = schema::open(&file)?;
+        let ballast = Ballast::of(folder);
+        let db = match schema::open(&file) {
+            // Its index needs some room of its own.
+            Err(StoreError::NoRoom { .. }) if ballast.release() => schema::open(&file)?,
+            other => other?,
+        };
         // The journal holds `.env` with its secrets.
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).map_err(io)?;
         import::once(&db, folder)?;
         let logs = Logs::open(&folder.join("logs")).map_err(io)?;
-        Ok(Self { db: Arc::new(Mutex::new(db)), logs: Some(logs), _lock: Some(lock) })
+        make(&ballast);
+        let (db, ballast) = (Arc::new(Mutex::new(db)), Some(Arc::new(ballast)));
+        Ok(Self { db, logs: Some(logs), ballast, _lock: Some(lock) })
     }
 
     /// A journal that ends with the process, for tests.
@@ -82,7 +95,7 @@ impl Store {
     /// SQLite cannot be started.
     pub fn in_memory() -> Result<Self, StoreError> {
         let db = schema::in_memory()?;
-        Ok(Self { db: Arc::new(Mutex::new(db)), logs: None, _lock: None })
+        Ok(Self { db: Arc::new(Mutex::new(db)), logs: None, ballast: None, _lock: None })
     }
 
     async fn with<T: Send + 'static>(
@@ -91,8 +104,24 @@ impl Store {
     ) -> Result<T, JournalError> {
         let db = self.db.clone();
         let done = tokio::task::spawn_blocking(move || work(&mut db.lock().unwrap_or_else(PoisonError::into_inner)));
-        done.await.map_err(|e| JournalError(e.to_string()))?.map_err(|e| JournalError(e.to_string()))
+        done.await.map_err(|e| JournalError(e.to_string()))?.map_err(|e| {
+            let remedy = if lacks_room(&e) { "; is there room in the state folder?" } else { "" };
+            JournalError(format!("{e}{remedy}"))
+        })
     }
+}
+
+/// Without it the updater works as well, until the disk is full.
+fn make(ballast: &Ballast) {
+    if let Err(e) = ballast.make() {
+        tracing::warn!("no room for the journal's reserve, so a full disk may leave a job to a person: {e}");
+    }
+}
+
+/// The disk is full, as far as SQLite tells: some of its calls only know that they failed.
+fn lacks_room(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
+    matches!(error.sqlite_error_code(), Some(DiskFull | SystemIoFailure | CannotOpen))
 }
 
 fn to_sql(error: serde_json::Error) -> rusqlite::Error {
@@ -107,8 +136,24 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
 #[async_trait]
 impl Journal for Store {
     async fn save(&self, job: &Job, record: &Record, entry: Entry) -> Result<(), JournalError> {
-        let (job, record) = (job.clone(), record.clone());
-        self.with(move |db| write(db, &job, &record, &entry)).await
+        let (job, record, ballast) = (job.clone(), record.clone(), self.ballast.clone());
+        // Going on is not worth the reserve: what cannot be written down is not begun, and it turns back.
+        let is_vital = matches!(record.heading, Heading::Back { .. }) || matches!(entry, Entry::Ended { .. });
+        let between_jobs = matches!(entry, Entry::Accepted | Entry::Ended { .. });
+        self.with(move |db| {
+            let saved = match write(db, &job, &record, &entry) {
+                Err(e) if is_vital && lacks_room(&e) && ballast.as_ref().is_some_and(|b| b.release()) => {
+                    tracing::warn!(job = %job.id, "the disk of the journal is full: its reserve was given back");
+                    write(db, &job, &record, &entry)
+                }
+                other => other,
+            };
+            if between_jobs && let Some(ballast) = &ballast {
+                make(ballast);
+            }
+            saved
+        })
+        .await
     }
 
     async fn unfinished(&self) -> Result<Vec<(Job, Record)>, JournalError> {
@@ -189,7 +234,8 @@ impl Journal for Store {
     }
 
     fn log(&self, job: &JobId, line: &str) {
-        if let Some(logs) = &self.logs {
+        let is_full = self.ballast.as_ref().is_some_and(|b| b.is_out());
+        if let Some(logs) = self.logs.as_ref().filter(|_| !is_full) {
             logs.append(job, line);
         }
     }

@@ -34,7 +34,10 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 /// Opens the journal, checks that it is whole, and makes the tables of a new one.
 pub fn open(file: &Path) -> Result<Connection, StoreError> {
     let wrong = |why: String| StoreError::Journal { file: file.to_owned(), why };
-    let sql = |e: rusqlite::Error| wrong(e.to_string());
+    let sql = |e: rusqlite::Error| match super::lacks_room(&e) {
+        true => StoreError::NoRoom { file: file.to_owned(), why: e.to_string() },
+        false => wrong(e.to_string()),
+    };
     let db = Connection::open(file).map_err(sql)?;
     db.pragma_update(None, "journal_mode", "WAL").map_err(sql)?;
     // FULL: a commit returns after the disk has it, also in WAL mode.

@@ -1,30 +1,145 @@
 //! What a person has to type when a job says `failed`. Pure.
 
 use super::plan::Plan;
+use super::record::Record;
+use super::transition::{App, Effect, Seen, may_differ};
+use crate::engine::RestartPolicy;
 
-/// The commands that bring the old version back by hand.
-pub fn by_hand(plan: &Plan) -> String {
+/// The commands that bring the old version back by hand, with its data, and what to know before. They stand
+/// at the end of the text, numbered. `seen` is `None` where nothing could be seen: then they fit every state.
+pub fn by_hand(record: &Record, plan: &Plan, seen: Option<&Seen>) -> String {
+    let disarmed = record.has_begun(Effect::Disarm);
+    let stands = matches!(seen.map(|s| s.app), Some(App::Untouched { .. }));
+    let data = data_to_put_back(record, plan);
+    let mut commands = Vec::new();
+    if !plan.stays || !stands {
+        commands.extend(version(record, plan, stands, data.is_none()));
+    }
+    if disarmed {
+        commands.extend(rearmed(&plan.previous.container_name, &plan.previous.restart_policy));
+    }
+    match data {
+        // It starts the application, and proves it.
+        Some(generation) => {
+            commands.push(format!("processgit-updater snapshot restore {generation} --yes"));
+            commands.extend((!plan.stays && !plan.crew.is_empty()).then(|| up(plan, "-d")));
+        }
+        None if stands && plan.previous.baseline.running => {
+            commands.push(format!("docker start {}", quoted(&plan.previous.container_name)));
+        }
+        None => {}
+    }
+    let companions = companions(record, plan);
+    commands.extend(companions.iter().cloned());
+    let mut text = String::new();
+    if runs_anew(plan, seen) {
+        let keep = if companions.is_empty() { "nothing needs doing".into() } else { companions.join(" && ") };
+        text.push_str(&format!("To keep what runs now: {keep}. "));
+    }
+    text.push_str(&about_data(record, plan, data));
+    let commands: Vec<String> = commands.iter().enumerate().map(|(n, c)| format!("({}) {c}", n + 1)).collect();
+    text + "To have the old version back by hand: " + &commands.join("  ")
+}
+
+/// The generation whose data the old version needs, if it may not find it there.
+fn data_to_put_back<'a>(record: &'a Record, plan: &Plan) -> Option<&'a str> {
+    let hooked = plan.hooks.after_restore.is_some();
+    let is_back = record.has_done(Effect::RestoreData) && (!hooked || record.has_done(Effect::HookRestored));
+    record.learned.generation.as_deref().filter(|_| may_differ(record, plan) && !is_back)
+}
+
+fn about_data(record: &Record, plan: &Plan, data: Option<&str>) -> String {
+    if let Some(generation) = data {
+        return format!(
+            "The data may have been changed, and must be put back before the old version starts: snapshot {generation} has it, and what is there now is kept. "
+        );
+    }
+    let mut text = String::new();
+    if let Some(generation) = record.learned.generation.as_ref().filter(|_| may_differ(record, plan)) {
+        text.push_str(&format!("The data is back as it was (snapshot {generation}). "));
+    }
+    if let Some(uncovered) = plan.data.uncovered().filter(|_| may_differ(record, plan)) {
+        text.push_str(&format!(
+            "There is no copy of {uncovered}, which may have been changed: put a backup of your own back before the old version starts. "
+        ));
+    }
+    text
+}
+
+/// Another version, or other data, is what runs.
+fn runs_anew(plan: &Plan, seen: Option<&Seen>) -> bool {
+    match seen.map(|s| s.app) {
+        Some(App::New { running, .. }) => running,
+        Some(App::Untouched { running }) => running && plan.stays && plan.restores().is_some(),
+        _ => false,
+    }
+}
+
+/// Image, configuration, container; the container is only made where its data must be put back first.
+fn version(record: &Record, plan: &Plan, stands: bool, start: bool) -> Vec<String> {
+    let previous = &plan.previous;
+    let (image, reference) = (&previous.image_id, &previous.image_ref);
+    let tag = format!("docker tag {image} {}", quoted(reference));
+    if stands {
+        // The very container can be started again.
+        return select(plan).into_iter().collect();
+    }
+    let names: Vec<_> = plan.crew.iter().map(|member| &member.container_name).collect();
+    let names =
+        [vec![&previous.container_name], names].concat().iter().map(|n| n.as_str()).collect::<Vec<_>>().join("|");
+    let half = record.has_begun(Effect::Swap) && (!record.has_done(Effect::Swap) || record.has_begun(Effect::StartOld));
+    let leftovers = format!("docker ps -aq --filter 'name=^/[0-9a-f]{{12}}_({names})$' | xargs -r docker rm -f");
+    let start = if start && previous.baseline.running { "-d" } else { "--no-start" };
+    let up = up(plan, start);
+    // A reference by digest cannot be tagged, and cannot have moved either.
+    let tag = Some(tag).filter(|_| !reference.contains('@'));
+    [tag, select(plan), Some(leftovers).filter(|_| half), Some(up)].into_iter().flatten().collect()
+}
+
+/// `.env` selects the old version.
+fn select(plan: &Plan) -> Option<String> {
+    let (env, project) = (&plan.env, &plan.project);
+    let file = project.env_files.last().cloned().unwrap_or_else(|| format!("{}/.env", project.working_dir));
+    let (key, file) = (&env.key, quoted(&file));
+    Some(match &env.value_before {
+        Some(value) => format!("processgit-updater env set {key} {} --file {file}", quoted(value)),
+        None => format!("processgit-updater env unset {key} --file {file}"),
+    })
+    .filter(|_| !plan.stays)
+}
+
+/// Of all that is moved.
+fn up(plan: &Plan, start: &str) -> String {
+    let services: Vec<_> = plan.project.moved().map(quoted).collect();
+    format!("{} up {start} --no-deps --no-build --pull never {}", compose(plan), services.join(" "))
+}
+
+fn compose(plan: &Plan) -> String {
     let project = &plan.project;
-    let mut compose =
-        format!("docker compose -p {} --project-directory {}", quoted(&project.name), quoted(&project.working_dir));
-    for file in &project.config_files {
-        compose.push_str(&format!(" -f {}", quoted(file)));
-    }
-    for file in &project.env_files {
-        compose.push_str(&format!(" --env-file {}", quoted(file)));
-    }
-    let env_file = project.env_files.last().cloned().unwrap_or_else(|| format!("{}/.env", project.working_dir));
-    let key = &plan.env.key;
-    let select = match &plan.env.value_before {
-        Some(value) => format!("processgit-updater env set {key} {} --file {}", quoted(value), quoted(&env_file)),
-        None => format!("remove the line {key}=… from {env_file}"),
+    let (name, folder) = (quoted(&project.name), quoted(&project.working_dir));
+    let files = project.config_files.iter().map(|file| format!(" -f {}", quoted(file)));
+    let env_files = project.env_files.iter().map(|file| format!(" --env-file {}", quoted(file)));
+    format!("docker compose -p {name} --project-directory {folder}{}", files.chain(env_files).collect::<String>())
+}
+
+fn companions(record: &Record, plan: &Plan) -> Vec<String> {
+    // Putting data back stops them once more.
+    let resumed = record.has_done(Effect::Resume) && !record.has_begun(Effect::RestoreData);
+    let is_back = resumed || record.has_done(Effect::Rearm);
+    let stopped = plan.companions.iter().filter(|_| record.has_begun(Effect::Disarm) && !is_back);
+    let commands = |c: &super::plan::Companion| {
+        let start = format!("docker start {}", quoted(&c.name));
+        rearmed(&c.name, &c.restart_policy).into_iter().chain([start]).collect::<Vec<_>>()
     };
-    format!(
-        "To have the old version back by hand: (1) docker tag {} {}  (2) {select}  (3) {compose} up -d --no-deps --no-build --pull never {}",
-        plan.previous.image_id,
-        quoted(&plan.previous.image_ref),
-        project.moved().map(quoted).collect::<Vec<_>>().join(" "),
-    )
+    stopped.flat_map(commands).collect()
+}
+
+/// The restart policy that it had; nothing where it had none.
+fn rearmed(name: &str, policy: &RestartPolicy) -> Option<String> {
+    let retries = policy.maximum_retry_count;
+    let retries = if retries > 0 { format!(":{retries}") } else { String::new() };
+    (*policy != RestartPolicy::never())
+        .then(|| format!("docker update --restart={}{retries} {}", policy.name, quoted(name)))
 }
 
 fn quoted(text: &str) -> String {

@@ -198,6 +198,7 @@ pub struct Member {
     pub service: String,
     /// The container before.
     pub container_id: String,
+    pub container_name: String,
     pub was: Was,
     /// The application depends on it.
     pub needed: bool,

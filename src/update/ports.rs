@@ -36,6 +36,31 @@ pub trait EnvStore: Send + Sync {
 #[error("{0}")]
 pub struct EnvError(pub String);
 
+impl EnvError {
+    pub fn new(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Where this process runs: on the host, or in a container of the engine.
+#[async_trait]
+pub trait Place: Send + Sync {
+    /// What an operator should know of it; an error is why no job may be begun here.
+    async fn check(&self) -> Result<Vec<String>, PlaceError>;
+    /// Waits until nothing that an earlier life began is still under way.
+    async fn settle(&self) -> Result<(), PlaceError>;
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct PlaceError(pub String);
+
+impl PlaceError {
+    pub fn new(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// What is appended to the audit trail together with a save.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
@@ -82,6 +107,12 @@ pub trait Journal: Send + Sync {
 #[error("{0}")]
 pub struct DataError(pub String);
 
+impl DataError {
+    pub fn new(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// What a copy is of: enough to have the matching version again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyLabel {
@@ -94,6 +125,9 @@ pub struct CopyLabel {
     pub repo_digest: Option<String>,
     /// The version key's value in `.env`; `None`: it was absent.
     pub env_value: Option<String>,
+    /// A person asked for it: it goes by retention only, never because room is needed.
+    #[serde(default)]
+    pub by_hand: bool,
 }
 
 /// A snapshot, as lists show it.
@@ -125,11 +159,19 @@ pub struct Distance {
 pub type ExportSink = Box<dyn std::io::Write + Send>;
 
 /// What a finished copy is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
     pub id: String,
     pub files: u64,
     pub bytes: u64,
+}
+
+/// What was kept before other data was put in its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub id: String,
+    /// Snapshots that had to go to make room for it.
+    pub pruned: Vec<String>,
 }
 
 /// Hears how copying comes on.
@@ -149,14 +191,16 @@ pub trait DataStore: Send + Sync {
     /// A snapshot without stopping anything: not consistent.
     async fn running(&self, label: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError>;
     /// Keeps the present state as a generation of its own, restores `generation` in place and verifies
-    /// it. Returns the id of what was kept. Done twice it ends in the same state.
+    /// it. Where there is no room for the first, snapshots that nobody needs go, the oldest first, but
+    /// none in `pinned`; if that is not enough, nothing is restored. Done twice it ends in the same state.
     async fn restore(
         &self,
         label: &CopyLabel,
         generation: &str,
         mounts: &[Mount],
+        pinned: &[String],
         report: CopyReport,
-    ) -> Result<String, DataError>;
+    ) -> Result<Kept, DataError>;
     /// Restores `generation` in place and verifies it, keeping nothing.
     async fn load(&self, generation: &str, mounts: &[Mount], report: CopyReport) -> Result<(), DataError>;
     /// Retention, sparing `pinned`; unfinished copies are dropped.
@@ -219,5 +263,6 @@ pub struct Ports {
     pub env: Arc<dyn EnvStore>,
     pub data: Arc<dyn DataStore>,
     pub journal: Arc<dyn Journal>,
+    pub place: Arc<dyn Place>,
     pub clock: Arc<dyn Clock>,
 }

@@ -29,6 +29,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs the job to its end, or until `stop`: then it is left to the next start.
 pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
+    if record.interrupted && !settled(cx, stop).await {
+        return;
+    }
     if record.plan.is_none() && !record.interrupted {
         match plan(cx, &mut record).await {
             Ok(()) => note(cx, &record, Entry::Note("planned".into())).await,
@@ -46,6 +49,21 @@ pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
             Action::Turn(why) => turn(cx, &mut record, &why).await,
             Action::End(verdict) => return end(cx, &record, verdict).await,
         }
+    }
+}
+
+/// What an earlier life began and its engine still does is waited for, never raced. False when asked to
+/// stop meanwhile.
+async fn settled(cx: &Context, stop: &CancellationToken) -> bool {
+    loop {
+        tokio::select! {
+            settled = cx.ports.place.settle() => match settled {
+                Ok(()) => return true,
+                Err(why) => tracing::warn!(job = %cx.job, "trying again in {FIRST_PAUSE:?}: {why}"),
+            },
+            () = stop.cancelled() => return false,
+        }
+        sleep(FIRST_PAUSE).await;
     }
 }
 
@@ -124,7 +142,7 @@ async fn look(cx: &Context, record: &Record, stop: &CancellationToken) -> Result
 }
 
 fn blind_end(record: &Record, why: &str) -> Action {
-    let advice = record.plan.as_ref().map(super::advice::by_hand).unwrap_or_default();
+    let advice = record.plan.as_ref().map(|plan| super::advice::by_hand(record, plan, None)).unwrap_or_default();
     let error = format!("{}; {why}. {advice}", record.why_or("the update had begun"));
     Action::End(Verdict { state: State::Failed, error: Some(error) })
 }

@@ -236,7 +236,7 @@ pub fn way_back(record: &Record) -> Vec<Effect> {
 }
 
 /// The data may be other than before. Taking a snapshot changes nothing that could be put back.
-fn may_differ(record: &Record, plan: &Plan) -> bool {
+pub(super) fn may_differ(record: &Record, plan: &Plan) -> bool {
     plan.purpose != Purpose::Snapshot && record.begun.iter().any(|e| e.changes_data())
 }
 
@@ -253,7 +253,12 @@ pub fn next(record: &Record, seen: &Seen) -> Action {
     };
     if record.lives > Record::MAX_LIVES && touched(record) {
         let why = record.why_or("the updater was interrupted");
-        return failed(record, plan, &format!("{why}; the job could not be ended in {} lives", Record::MAX_LIVES));
+        return failed(
+            record,
+            plan,
+            seen,
+            &format!("{why}; the job could not be ended in {} lives", Record::MAX_LIVES),
+        );
     }
     match &record.heading {
         Heading::There => next_there(record, plan, seen),
@@ -268,7 +273,7 @@ fn next_there(record: &Record, plan: &Plan, seen: &Seen) -> Action {
     if matches!(effect, Effect::Swap | Effect::Gate)
         && let Some(why) = too_late_to_turn(record, plan, seen)
     {
-        return failed(record, plan, &why);
+        return failed(record, plan, seen, &why);
     }
     if record.interrupted && !matches!(effect, Effect::Resume | Effect::Gate | Effect::Tidy) {
         let when = effect.state();
@@ -363,7 +368,9 @@ fn next_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
     if let Some(effect) = way_back(record).into_iter().find(|e| !record.has_done(*e)) {
         return match record.failed_back {
             // An undo that fails is a person's business; only tidying may fail.
-            Some(failed_effect) if failed_effect == effect && effect != Effect::Sweep => failed(record, plan, why),
+            Some(failed_effect) if failed_effect == effect && effect != Effect::Sweep => {
+                failed(record, plan, seen, why)
+            }
             Some(failed_effect) if failed_effect == effect => rolled_back(record, plan, seen, why),
             _ => Action::Do(effect),
         };
@@ -385,6 +392,7 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
         return failed(
             record,
             plan,
+            seen,
             &format!(
                 "{why}; and after the way back the observation disagrees: application {:?}, .env {:?}",
                 seen.app, seen.env
@@ -403,12 +411,7 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
     }
 }
 
-fn failed(record: &Record, plan: &Plan, why: &str) -> Action {
-    let mut advice = super::advice::by_hand(plan);
-    if let Some(generation) = &record.learned.generation {
-        advice.push_str(&format!(
-            ". The data from before is snapshot {generation}: `processgit-updater snapshot restore {generation}` puts it back and keeps today's"
-        ));
-    }
+fn failed(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
+    let advice = super::advice::by_hand(record, plan, Some(seen));
     Action::End(Verdict { state: State::Failed, error: Some(format!("{why}. {advice}")) })
 }

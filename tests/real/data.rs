@@ -8,7 +8,7 @@ use crate::case::{Case, Leaves::*, Stage, case};
 
 /// An application that keeps a schema and a counter of its starts in a volume, and refuses data of a
 /// newer version; a release that knows schema 2.
-fn with_data(behaviour: &'static str) -> Case {
+pub fn with_data(behaviour: &'static str) -> Case {
     case()
         .app(|a| {
             a.image.env.push(("DATA_DIR".into(), "/data".into()));
@@ -25,7 +25,7 @@ fn with_data(behaviour: &'static str) -> Case {
 }
 
 /// What the running application says of its data: `{"counter": starts, "schema": n}`.
-fn data(stage: &Stage) -> Value {
+pub fn data(stage: &Stage) -> Value {
     let base = stage.app.health_url.trim_end_matches(&stage.app.spec.version_path);
     http::get(&format!("{base}/data")).expect("an answer").expect_status(&[200], "GET /data").json()
 }

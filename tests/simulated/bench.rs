@@ -214,6 +214,13 @@ impl Installation {
         Self { scene, world, journal, clock, releases, before: Mutex::default() }
     }
 
+    /// Another journal, whatever the first one knew.
+    #[must_use]
+    pub fn with_journal(mut self, journal: Arc<Store>) -> Self {
+        self.journal = journal;
+        self
+    }
+
     /// As [`Installation::new`], and what comes before the scene's order has happened.
     pub async fn ready(scene: Scene) -> Self {
         let installation = Self::new(scene);
@@ -252,6 +259,7 @@ impl Installation {
             compose: shared.clone(),
             probe: shared.clone(),
             env: shared.clone(),
+            place: shared.clone(),
             data: if self.scene.snapshots { shared } else { Arc::new(processgit_updater::snapshot::NoSnapshots) },
             releases: self.releases.clone(),
             trust: Arc::new(SimulatedTrust::new(Arc::new(Trusting), world.clone())),

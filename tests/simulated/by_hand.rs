@@ -198,7 +198,7 @@ fn stories() -> Vec<Story> {
             )
         },
         Story {
-            reason: "the hook failed: \"false\" exited with code 1. To have the old version back by hand",
+            reason: "the hook failed: \"false\" exited with code 1. The data may have been changed, and must be put back",
             snapshot: Some("written by 1.0.0, and later"),
             failed_snapshot: Some(taken),
             // An undo is tried three times, and then it is a person's business.

@@ -1,47 +1,17 @@
 //! A disk that fills, at every place where it can.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
+use processgit_updater::engine::{Mount, MountKind};
+use processgit_updater::snapshot::host::{HostData, Retention};
 use processgit_updater::snapshot::{Label, Quiet, Repository, Source};
+use processgit_updater::update::job::JobId;
+use processgit_updater::update::ports::{CopyLabel, CopyReport, DataStore};
 
-use crate::places::{Mount, run};
+use crate::disk::Disk;
 use crate::tree::*;
 use crate::{copy, snapshot, sources};
-
-/// A file system of its own in a file.
-struct Disk {
-    folder: tempfile::TempDir,
-    _mount: Mount,
-}
-
-impl Disk {
-    fn new(mib: u64, make: &[&str]) -> Self {
-        assert!(rustix::process::geteuid().is_root(), "these tests need root");
-        let folder = tempfile::tempdir().unwrap();
-        let (image, at) = (folder.path().join("image"), folder.path().join("mnt"));
-        File::create(&image).unwrap().set_len(mib << 20).unwrap();
-        run(make[0], &make[1..], &image);
-        fs::create_dir(&at).unwrap();
-        let mount = Mount::new(&["-o", "loop", image.to_str().unwrap()], &at);
-        Self { folder, _mount: mount }
-    }
-
-    fn ext4(mib: u64) -> Self {
-        Self::new(mib, &["mkfs.ext4", "-q", "-m", "0", "-N", "2000", "-F"])
-    }
-
-    fn root(&self) -> PathBuf {
-        self.folder.path().join("mnt")
-    }
-
-    /// Takes all room but this much.
-    fn fill(&self, leave_mib: u64) {
-        let free = rustix::fs::statvfs(self.root()).unwrap();
-        let room = free.f_bavail * free.f_frsize;
-        fs::write(self.root().join("ballast"), noise(99, (room - (leave_mib << 20)) as usize)).unwrap();
-    }
-}
 
 fn megabytes(root: &Path, from: u64, count: u64) {
     for i in from..from + count {
@@ -77,7 +47,7 @@ fn at_the_hot_pass_and_at_the_cold_pass() {
         repository.discard(&id).unwrap();
         assert_eq!(repository.generations().unwrap(), std::slice::from_ref(&first));
         assert_same(&before, &account(&copy(&first)), full_at);
-        fs::remove_file(disk.root().join("ballast")).unwrap();
+        fs::remove_file(disk.filler()).unwrap();
         repository.verify(&snapshot(&repository, source), &mut Quiet).unwrap();
     }
 }
@@ -105,13 +75,70 @@ fn at_the_copy_of_the_damaged_state() {
     // Whoever frees room may go on.
     let doomed = repository.prune(1, None, &[guarding.id()], guarding.meta.created_at).unwrap();
     assert_eq!(doomed, [old.id()]);
-    fs::remove_file(disk.root().join("ballast")).unwrap();
+    fs::remove_file(disk.filler()).unwrap();
     let kept = keep().unwrap();
     assert_same(&damaged, &account(&copy(&kept)), "kept");
     repository.restore(&guarding, &source, &mut Quiet).unwrap();
     assert_same(&before, &account(data.path()), "restored");
     assert_eq!(keep().unwrap().id(), kept.id());
     assert_same(&damaged, &account(&copy(&kept)), "kept, asked for again");
+}
+
+/// As an update asks for it: older snapshots go, but none that somebody needs; and without room nothing is
+/// restored over data that was not copied.
+#[tokio::test]
+async fn room_is_made_for_the_damaged_state_but_not_at_any_price() {
+    // What speaks for the older snapshot, and what becomes of it.
+    for (what, by_hand, is_pinned, is_pruned) in [
+        ("nobody needs it", false, false, true),
+        ("a person asked for it", true, false, false),
+        ("a rollback would want it", false, true, false),
+    ] {
+        let disk = Disk::ext4(60);
+        let folder = tempfile::tempdir().unwrap();
+        let store = HostData::new(disk.root().join("repository"), Retention { keep: 5, max_age: None });
+        let mounts = [Mount {
+            kind: MountKind::Bind,
+            name: String::new(),
+            source: folder.path().display().to_string(),
+            destination: "/data".into(),
+            writable: true,
+            subpath: String::new(),
+        }];
+        let quiet: CopyReport = std::sync::Arc::new(|_| ());
+        let label = |job: &str, by_hand| CopyLabel {
+            job: JobId(job.into()),
+            version: None,
+            image: String::new(),
+            image_id: String::new(),
+            repo_digest: None,
+            env_value: None,
+            by_hand,
+        };
+        megabytes(folder.path(), 0, 10);
+        let older = store.cold(&label("job_1", by_hand), &mounts, quiet.clone()).await.unwrap();
+        (0..10).for_each(|n| fs::remove_file(folder.path().join(format!("file {n}"))).unwrap());
+        megabytes(folder.path(), 10, 5);
+        let before = account(folder.path());
+        let guarding = store.cold(&label("job_2", false), &mounts, quiet.clone()).await.unwrap();
+        megabytes(folder.path(), 20, 12);
+        let damaged = account(folder.path());
+        disk.fill(8);
+        let pinned = if is_pinned { vec![older.id.clone()] } else { Vec::new() };
+        let restored = store.restore(&label("job_2", false), &guarding.id, &mounts, &pinned, quiet.clone()).await;
+        let left: Vec<String> = store.list().await.unwrap().into_iter().map(|s| s.id).collect();
+        if is_pruned {
+            let kept = restored.expect(what);
+            assert_eq!((kept.id.as_str(), &kept.pruned), ("failed-job_2", &vec![older.id]), "{what}");
+            assert_eq!(left, [kept.id, guarding.id], "{what}");
+            assert_same(&before, &account(folder.path()), what);
+        } else {
+            let error = restored.expect_err(what).to_string();
+            assert!(error.contains("No space left") && error.contains("prune snapshots"), "{what}: {error}");
+            assert_eq!(left, [guarding.id, older.id], "{what}");
+            assert_same(&damaged, &account(folder.path()), what);
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 // Helpers of tests may panic like tests; the lint's exception only knows functions marked as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../support/disk.rs"]
+mod disk;
 mod export;
 mod full;
 mod mutations;

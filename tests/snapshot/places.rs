@@ -2,34 +2,13 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use processgit_updater::snapshot::{Error, Label, Quiet, Source};
 
+use crate::disk::Mount;
 use crate::tree::*;
 use crate::{Bench, copy, snapshot, sources};
-
-/// A mount that ends with the test.
-pub struct Mount(pub PathBuf);
-
-impl Mount {
-    pub fn new(arguments: &[&str], at: &Path) -> Self {
-        run("mount", arguments, at);
-        Self(at.to_owned())
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
-pub fn run(program: &str, arguments: &[&str], last: &Path) {
-    let output = Command::new(program).args(arguments).arg(last).output().expect(program);
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-}
 
 #[test]
 fn mounts_inside_are_neither_crossed_nor_touched() {

@@ -141,6 +141,7 @@ pub fn snapshot(id: &str) -> SnapshotInfo {
             image_id: "sha256:aa".into(),
             repo_digest: None,
             env_value: Some("0.1.1".into()),
+            by_hand: false,
         }),
     }
 }

@@ -4,6 +4,9 @@
 //! demo-app                            serve
 //! demo-app check [--fail]             HEALTHCHECK: 0 when the server beside it answers 200
 //! demo-app migrate [--fail] [--hang]  write the schema this version knows into DATA_DIR
+//! demo-app dump FILE [--fail]         write what the DATABASE holds into a file …
+//! demo-app load FILE [--fail]         … and bring it back, as hooks do
+//! demo-app fill MEBIBYTES [--fail]    write that much into DATA_DIR
 //! ```
 //!
 //! | variable | default | |
@@ -13,9 +16,11 @@
 //! | `PORT` | `3000` | |
 //! | `VERSION_PATH` | `/api/v1/version` | where it says so; `/data` shows its data |
 //! | `DATA_DIR` | none | keeps a counter of starts and a schema version there |
+//! | `DATABASE` | none | the host of another of its kind, which keeps the same for it, as a database would |
+//! | `FILL` | none | so many mebibytes it writes into DATA_DIR at its start |
 //! | `SCHEMA` | `1` | the schema this version knows; it brings older data to it at its start, and refuses to start on newer |
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::exit;
@@ -82,8 +87,20 @@ fn main() {
         None => serve(),
         Some("check") => check(flag("--fail")),
         Some("migrate") => migrate(flag("--fail"), flag("--hang")),
-        Some(other) => die(&format!("unknown command {other:?}: say nothing, check or migrate")),
+        Some("dump") => dump(argument(&arguments), flag("--fail")),
+        Some("load") => load(argument(&arguments), flag("--fail")),
+        Some("fill") => {
+            fill(argument(&arguments));
+            if flag("--fail") {
+                die("failing after it, as it was asked to");
+            }
+        }
+        Some(other) => die(&format!("unknown command {other:?}: see the head of its source")),
     }
+}
+
+fn argument(arguments: &[String]) -> &str {
+    arguments.get(1).map_or_else(|| die(&format!("{arguments:?} lacks an argument")), String::as_str)
 }
 
 /// The first process of a container ignores SIGTERM unless it says otherwise; then every stop would take
@@ -118,7 +135,13 @@ fn serve() {
         _ => {}
     }
     if let Some(data) = data_dir() {
-        open_data(&data);
+        open_data(&data, known_schema());
+    }
+    if let Some(database) = database() {
+        ask(&database, "GET", &format!("/open/{}", known_schema()), "");
+    }
+    if let Ok(mebibytes) = env::var("FILL") {
+        fill(&mebibytes);
     }
     let port = variable("PORT", "3000");
     let listener =
@@ -142,16 +165,19 @@ impl App {
         if matches!(self.behaviour, Behaviour::Silent) {
             sleep(Duration::from_secs(3600));
         }
-        let Some(path) = read_request(&stream) else { return };
-        let (status, body) = self.page(&path);
+        let Some((path, body)) = read_request(&stream) else { return };
+        let (status, body) = self.page(&path, &body);
         let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n");
         let _ = write!(&stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
     }
 
-    fn page(&self, path: &str) -> (&'static str, String) {
+    fn page(&self, path: &str, body: &str) -> (&'static str, String) {
         static ANSWERS: AtomicU64 = AtomicU64::new(1);
         if path == "/data" {
-            return ("200 OK", data_dir().map_or_else(|| "{}".to_owned(), |dir| describe_data(&dir)));
+            return ("200 OK", describe_data());
+        }
+        if let Some(answer) = data_dir().and_then(|dir| as_database(&dir, path, body)) {
+            return ("200 OK", answer);
         }
         if path != self.path {
             return ("404 Not Found", r#"{"error":"there is nothing here"}"#.to_owned());
@@ -169,16 +195,66 @@ impl App {
     }
 }
 
-/// Reads the request's head and returns its path.
-fn read_request(stream: &TcpStream) -> Option<String> {
-    let mut lines = BufReader::new(stream).lines();
-    let first = lines.next()?.ok()?;
-    for line in lines {
-        if line.ok()?.is_empty() {
-            break;
+/// Reads a request; its path and its body.
+fn read_request(stream: &TcpStream) -> Option<(String, String)> {
+    let mut reader = BufReader::new(stream);
+    let mut line = || {
+        let mut text = String::new();
+        reader.read_line(&mut text).ok().map(|_| text.trim_end().to_owned())
+    };
+    let path = line()?.split_whitespace().nth(1)?.to_owned();
+    let mut length = 0;
+    loop {
+        match line()? {
+            end if end.is_empty() => break,
+            header => {
+                if let Some(value) = header.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().ok()?;
+                }
+            }
         }
     }
-    first.split_whitespace().nth(1).map(str::to_owned)
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((path, String::from_utf8(body).ok()?))
+}
+
+/// What it does for another of its kind: `/open/SCHEMA` counts a start, `/dump` and `/load` are all it has.
+fn as_database(dir: &Path, path: &str, body: &str) -> Option<String> {
+    if let Some(schema) = path.strip_prefix("/open/") {
+        open_data(dir, schema.parse().ok()?);
+        return Some(String::new());
+    }
+    match path {
+        "/dump" => Some(format!("{} {}", read_number(&dir.join("counter")), read_number(&dir.join("schema")))),
+        "/load" => {
+            for (name, number) in ["counter", "schema"].iter().zip(body.split_whitespace()) {
+                write_number(&dir.join(name), number.parse().ok()?);
+            }
+            Some(String::new())
+        }
+        _ => None,
+    }
+}
+
+fn database() -> Option<String> {
+    env::var("DATABASE").ok().filter(|host| !host.is_empty())
+}
+
+/// One request to another of its kind; dies without a good answer. A name may not be known yet.
+fn ask(host: &str, method: &str, path: &str, body: &str) -> String {
+    let address = format!("{host}:{}", variable("DATABASE_PORT", "3000"));
+    let stream = (0..50)
+        .find_map(|_| TcpStream::connect(&address).map_err(|_| sleep(Duration::from_millis(100))).ok())
+        .unwrap_or_else(|| die(&format!("{address} cannot be reached")));
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n", body.len());
+    let _ = write!(&stream, "{head}{body}");
+    let mut answer = String::new();
+    let _ = BufReader::new(&stream).read_to_string(&mut answer);
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.contains(" 200 ") => body.to_owned(),
+        _ => die(&format!("{address}{path} answered {answer:?}")),
+    }
 }
 
 fn data_dir() -> Option<PathBuf> {
@@ -197,11 +273,11 @@ fn known_schema() -> u64 {
     variable("SCHEMA", "1").parse().unwrap_or_else(|_| die("SCHEMA is no number"))
 }
 
-/// Counts this start, brings the data to its own schema, and refuses data of a newer version: that is how
+/// Counts a start, brings the data to this schema, and refuses data of a newer version: that is how
 /// a rollback without its data shows.
-fn open_data(dir: &Path) {
+fn open_data(dir: &Path, known: u64) {
     fs::create_dir_all(dir).unwrap_or_else(|e| die(&format!("cannot make {}: {e}", dir.display())));
-    let (schema, known) = (read_number(&dir.join("schema")), known_schema());
+    let schema = read_number(&dir.join("schema"));
     if schema > known {
         die(&format!("the data has schema {schema}, this version knows {known}"));
     }
@@ -210,9 +286,53 @@ fn open_data(dir: &Path) {
     write_number(&counter, read_number(&counter) + 1);
 }
 
-fn describe_data(dir: &Path) -> String {
+fn describe_data() -> String {
+    let Some(dir) = data_dir() else { return "{}".to_owned() };
     let number = |name| read_number(&dir.join(name));
-    format!(r#"{{"counter":{},"schema":{}}}"#, number("counter"), number("schema"))
+    let database = database().map(|host| format!(r#","database":{}"#, ask(&host, "GET", "/data", "")));
+    let (counter, schema) = (number("counter"), number("schema"));
+    format!(r#"{{"counter":{counter},"schema":{schema}{}}}"#, database.unwrap_or_default())
+}
+
+fn known_database() -> String {
+    database().unwrap_or_else(|| die("DATABASE is not set"))
+}
+
+fn dump(file: &str, fail: bool) {
+    let content = ask(&known_database(), "GET", "/dump", "");
+    fs::write(file, &content).unwrap_or_else(|e| die(&format!("cannot write {file}: {e}")));
+    println!("dumped {content}");
+    if fail {
+        die("the dump failed, as it was asked to");
+    }
+}
+
+fn load(file: &str, fail: bool) {
+    let content = fs::read_to_string(file).unwrap_or_else(|e| die(&format!("cannot read {file}: {e}")));
+    ask(&known_database(), "POST", "/load", &content);
+    println!("loaded {content}");
+    if fail {
+        die("the loading failed, as it was asked to");
+    }
+}
+
+/// Noise, so that nothing stores it in less.
+fn fill(mebibytes: &str) {
+    let count: u32 = mebibytes.parse().unwrap_or_else(|_| die(&format!("{mebibytes:?} is no number of mebibytes")));
+    let path = data_dir().unwrap_or_else(|| die("DATA_DIR is not set")).join("fill");
+    let mut file = fs::File::create(&path).unwrap_or_else(|e| die(&format!("cannot make {}: {e}", path.display())));
+    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..count {
+        let block: Vec<u8> = (0..1 << 17)
+            .flat_map(|_| {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                noise.to_le_bytes()
+            })
+            .collect();
+        file.write_all(&block).unwrap_or_else(|e| die(&format!("cannot write {}: {e}", path.display())));
+    }
 }
 
 /// The server beside us answers 200.

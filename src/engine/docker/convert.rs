@@ -217,6 +217,7 @@ pub(super) fn create_body(spec: &ContainerSpec) -> Result<ContainerCreateBody> {
         tmpfs: (!spec.tmpfs.is_empty()).then(|| map(&spec.tmpfs)),
         readonly_rootfs: Some(spec.read_only),
         log_config: Some(log_config()),
+        auto_remove: Some(spec.auto_remove),
         ..HostConfig::default()
     };
     let endpoints =

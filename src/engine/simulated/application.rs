@@ -16,7 +16,8 @@ use crate::release::manifest::Manifest;
 use crate::trust::{Trust, TrustError};
 use crate::update::job::{CopyProgress, JobId, Verified};
 use crate::update::ports::{
-    CopyLabel, CopyReport, DataError, DataStore, Distance, EnvError, EnvStore, ExportSink, Generation, SnapshotInfo,
+    CopyLabel, CopyReport, DataError, DataStore, Distance, EnvError, EnvStore, ExportSink, Generation, Kept, Place,
+    PlaceError, SnapshotInfo,
 };
 
 impl From<String> for EnvError {
@@ -45,6 +46,18 @@ impl Probe for Simulated {
             }
         });
         asked.await.unwrap_or_else(Answer::Silent)
+    }
+}
+
+/// Nowhere in particular.
+#[async_trait]
+impl Place for Simulated {
+    async fn check(&self) -> Result<Vec<String>, PlaceError> {
+        Ok(Vec::new())
+    }
+
+    async fn settle(&self) -> Result<(), PlaceError> {
+        Ok(())
     }
 }
 
@@ -111,8 +124,9 @@ impl DataStore for Simulated {
         label: &CopyLabel,
         generation: &str,
         _mounts: &[Mount],
+        _pinned: &[String],
         _report: CopyReport,
-    ) -> Result<String, DataError> {
+    ) -> Result<Kept, DataError> {
         let now = self.clock.now();
         self.call("data.restore", |w| {
             w.require_nobody_writes()?;
@@ -122,7 +136,7 @@ impl DataStore for Simulated {
                 w.keep(&kept, label, now, true);
             }
             w.load(generation)?;
-            Ok(kept)
+            Ok(Kept { id: kept, pruned: Vec::new() })
         })
         .await
     }

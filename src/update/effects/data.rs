@@ -1,11 +1,12 @@
 //! The data: copied before, put back exactly.
 
 use super::app::{require_stopped, stop_writers};
+use super::image::pinned_generations;
 use super::{EffectError, Result};
 use crate::engine::Mount;
 use crate::update::context::Context;
-use crate::update::plan::Plan;
-use crate::update::ports::{CopyLabel, Generation};
+use crate::update::plan::{Plan, Purpose};
+use crate::update::ports::{CopyLabel, Generation, Kept};
 use crate::update::record::Learned;
 
 fn mounts(plan: &Plan) -> &[Mount] {
@@ -22,6 +23,7 @@ fn label(cx: &Context, plan: &Plan) -> CopyLabel {
         image_id: previous.image_id.clone(),
         repo_digest: previous.repo_digest.clone(),
         env_value: plan.env.value_before.clone(),
+        by_hand: plan.purpose == Purpose::Snapshot,
     }
 }
 
@@ -67,10 +69,17 @@ pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> R
     let Some(generation) = learned.generation.clone() else { return Ok(()) };
     stop_writers(cx, plan).await?;
     cx.say(&format!("restoring the data from snapshot {generation}"));
-    let kept = cx.ports.data.restore(&label(cx, plan), &generation, mounts(plan), cx.copying()).await;
-    let kept = kept.map_err(EffectError::other)?;
-    cx.say(&format!("what was written since is kept as snapshot {kept}"));
-    cx.change(|job| job.failed_snapshot = Some(kept.clone()));
-    learned.failed_generation = Some(kept);
+    let pinned = pinned_generations(cx).await;
+    let kept = cx.ports.data.restore(&label(cx, plan), &generation, mounts(plan), &pinned, cx.copying()).await;
+    let Kept { id, pruned } = kept.map_err(EffectError::other)?;
+    if !pruned.is_empty() {
+        cx.warn(&format!(
+            "to make room for what was written since, these snapshots were removed: {}",
+            pruned.join(", ")
+        ));
+    }
+    cx.say(&format!("what was written since is kept as snapshot {id}"));
+    cx.change(|job| job.failed_snapshot = Some(id.clone()));
+    learned.failed_generation = Some(id);
     Ok(())
 }

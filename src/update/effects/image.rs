@@ -213,7 +213,7 @@ pub async fn tidy(cx: &Context, plan: &Plan) -> Result {
 }
 
 /// Snapshots that retention must leave: the one a rollback by hand would want.
-async fn pinned_generations(cx: &Context) -> Vec<String> {
+pub async fn pinned_generations(cx: &Context) -> Vec<String> {
     let last = cx.ports.journal.last_committed().await.ok().flatten();
     last.and_then(|(_, record)| record.learned.generation).into_iter().collect()
 }

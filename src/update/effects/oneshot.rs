@@ -85,6 +85,6 @@ fn specification(cx: &Context, role: &str, what: &OneShot, learned: &Learned) ->
         privileged: around.privileged,
         tmpfs: around.tmpfs.clone(),
         read_only: around.read_only,
-        stop_grace_seconds: None,
+        ..ContainerSpec::default()
     }
 }

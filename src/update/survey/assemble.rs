@@ -99,6 +99,7 @@ async fn assemble(
     };
     plan.changes = changes(&plan, deployment);
     plan.warnings = warnings(&plan, options, deployment, &resolved);
+    plan.warnings.extend(deployment.place_warnings.iter().cloned());
     Ok(plan)
 }
 
@@ -144,6 +145,7 @@ fn crew(deployment: &Deployment, config: &Value) -> Vec<Member> {
     let member = |mate: &Mate| Member {
         service: mate.service.clone(),
         container_id: mate.container.id.clone(),
+        container_name: mate.container.name.clone(),
         was: Was::of(&mate.container),
         needed: order.comes_before_the_first(Some(&mate.service)),
     };
@@ -176,7 +178,7 @@ fn migration(wish: &Wish, new: &Value, deployment: &Deployment) -> Result<Option
             odd.destination
         )));
     }
-    let (project, networks) = (&deployment.project, data::networks(container));
+    let (project, networks) = (&deployment.project, container.reachable_networks());
     let surroundings =
         plan::surroundings(new, &project.service, networks, &project.version_key, &wish.target.image_tag);
     let mounts = container.mounts.iter().filter(|m| !data::is_socket(m)).cloned().collect();

@@ -64,8 +64,10 @@ pub fn companions<'a>(
 ) -> Result<Vec<Companion>, Refused> {
     let stops = |c: &&Container| {
         let is_own = options.own_container.as_ref().is_some_and(|own| c.id.starts_with(own));
+        // A helper of ours writes only when it is told to.
+        let is_ours = is_own || c.label(label::OWNER).is_some();
         let concerned = c.mounts.iter().any(|m| overlaps(m, &data.copied)) || compose::host_of(c, deployment).is_some();
-        c.id != deployment.container.id && c.is_alive() && !is_own && concerned
+        c.id != deployment.container.id && c.is_alive() && !is_ours && concerned
     };
     let service = |c: &'a Container| {
         let is_sibling = c.label(label::PROJECT) == Some(&deployment.project.name);
@@ -137,16 +139,7 @@ fn hook(setting: &HookSetting, config: &Value, deployment: &Deployment) -> Resul
     Ok(OneShot {
         image: Some(container.image_id.clone()),
         command: setting.command.clone(),
-        surroundings: plan::surroundings(config, &setting.service, networks(container), key, value),
+        surroundings: plan::surroundings(config, &setting.service, container.reachable_networks(), key, value),
         mounts,
     })
-}
-
-/// The networks that a one-shot container joins to be where this container is.
-pub fn networks(container: &Container) -> Vec<String> {
-    match container.network_mode.as_str() {
-        mode @ ("host" | "none") => vec![mode.to_owned()],
-        mode if mode.starts_with("container:") => vec![mode.to_owned()],
-        _ => container.networks.keys().cloned().collect(),
-    }
 }

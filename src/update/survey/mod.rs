@@ -63,6 +63,8 @@ pub struct Deployment {
     /// The key's value in `.env`.
     pub env_value: Option<String>,
     pub running_version: Option<semver::Version>,
+    /// What an operator should know of where the updater itself runs.
+    pub place_warnings: Vec<String>,
 }
 
 /// A service that is moved together with the application's, as it is now.
@@ -134,6 +136,7 @@ async fn fetch(ports: &Ports, asset: &Asset, cap: usize) -> Result<Bytes, Refuse
 
 /// Looks at the application's container and how Compose made it.
 pub async fn deployment(ports: &Ports, options: &Options) -> Result<Deployment, Refused> {
+    let place_warnings = ports.place.check().await.map_err(Refused::because)?;
     let name = &options.app_container;
     let (engine, container) = tokio::join!(ports.engine.info(), ports.engine.container(name));
     let engine = engine.map_err(Refused::because)?;
@@ -151,7 +154,18 @@ pub async fn deployment(ports: &Ports, options: &Options) -> Result<Deployment, 
     let env_value = env.as_deref().and_then(|bytes| envfile::get(bytes, &options.version_key));
     let label = image.labels.get("org.opencontainers.image.version").map(String::as_str);
     let running_version = policy::running_version(env_value.as_deref(), label);
-    Ok(Deployment { engine, container, image, project, crew, containers, env, env_value, running_version })
+    Ok(Deployment {
+        engine,
+        container,
+        image,
+        project,
+        crew,
+        containers,
+        env,
+        env_value,
+        running_version,
+        place_warnings,
+    })
 }
 
 async fn image_of(ports: &Ports, container: &Container) -> Result<Image, Refused> {

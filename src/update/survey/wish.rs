@@ -119,6 +119,7 @@ fn of_running(deployment: &Deployment) -> CopyLabel {
         image_id: deployment.container.image_id.clone(),
         repo_digest: deployment.image.repo_digests.first().cloned(),
         env_value: deployment.env_value.clone(),
+        by_hand: false,
     }
 }
 
@@ -164,6 +165,7 @@ async fn rollback(
         image_id: previous.image_id.clone(),
         repo_digest: previous.repo_digest.clone(),
         env_value: plan.env.value_before.clone(),
+        by_hand: false,
     };
     let purpose = match (with_data, learned.generation) {
         (false, _) => Purpose::Update,

@@ -1,5 +1,6 @@
 //! Pure tables: what the domain decides, without any I/O.
 
+mod advice;
 mod drift;
 mod job;
 mod observe;

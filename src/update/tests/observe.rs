@@ -10,6 +10,7 @@ fn plan() -> Plan {
     let member = |service: &str, was| Member {
         service: service.into(),
         container_id: format!("old-{service}"),
+        container_name: format!("p-{service}-1"),
         was,
         needed: false,
     };

@@ -1,0 +1,128 @@
+//! Compose, where the project's paths are true.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, mpsc};
+
+use super::own::OwnContainer;
+use super::paths;
+use super::session::{Ear, Helpers, Kind};
+use super::wire::Call;
+use crate::engine::compose::ComposeCli;
+use crate::engine::{Compose, DryRun, EngineError, Mount, Project, Result};
+
+/// So many files outside of the project's folders are looked for before Compose's complaint is believed.
+const MOST_FILES: usize = 64;
+/// What the engine says of a bind whose source it does not have, before the path.
+const NO_SUCH_SOURCE: &str = "bind source path does not exist: ";
+
+/// In process on the host; in a container by a helper.
+pub struct PlacedCompose {
+    helpers: Arc<Helpers>,
+    local: ComposeCli,
+    /// Files of the host, outside of the project's folders, that its Compose files name.
+    outside: Mutex<Vec<PathBuf>>,
+}
+
+impl PlacedCompose {
+    pub fn new(helpers: Arc<Helpers>, local: ComposeCli) -> Self {
+        Self { helpers, local, outside: Mutex::default() }
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        own: &OwnContainer,
+        project: &Project,
+        call: Call,
+        lines: Option<mpsc::Sender<String>>,
+    ) -> Result<T> {
+        let mounts = self.mounts(own, project).await?;
+        let ear = lines.as_ref().map_or(Ear::Nobody, Ear::Lines);
+        let answer = self.helpers.call(own, Kind::Deployment, &mounts, &call, ear).await?;
+        serde_json::from_value(answer).map_err(|e| EngineError::Failed(format!("a helper's answer: {e}")))
+    }
+
+    /// Everything that the Compose files name must be seen, wherever the host has it. What Compose demands
+    /// it names when it is missing; what is optional it passes over in silence, so that is looked for first.
+    async fn mounts(&self, own: &OwnContainer, project: &Project) -> Result<Vec<Mount>> {
+        let mut outside = self.outside.lock().await;
+        let mut absent: Vec<PathBuf> = Vec::new();
+        for _ in 0..MOST_FILES {
+            let mounts = paths::of_project(project, &outside).map_err(EngineError::Failed)?;
+            let look = self.look(own, project, &mounts).await;
+            match look {
+                Ok(named) => {
+                    let is_shown = |file: &PathBuf| mounts.iter().any(|m| file.starts_with(&m.destination));
+                    let new: Vec<_> = named.into_iter().filter(|f| !is_shown(f) && !absent.contains(f)).collect();
+                    if new.is_empty() {
+                        return Ok(mounts);
+                    }
+                    outside.extend(new);
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    let gone = text.rsplit_once(NO_SUCH_SOURCE).map(|(_, path)| PathBuf::from(path.trim()));
+                    match gone.filter(|path| outside.contains(path)) {
+                        // The host does not have it either.
+                        Some(path) => {
+                            outside.retain(|known| *known != path);
+                            absent.push(path);
+                        }
+                        None => match paths::missing_in(&text, &mounts).filter(|path| !absent.contains(path)) {
+                            Some(path) => outside.push(path),
+                            None => return Err(error),
+                        },
+                    }
+                }
+            }
+        }
+        Err(EngineError::Failed(format!("the Compose files name more than {MOST_FILES} files outside of the project")))
+    }
+
+    /// Does Compose find what it needs? Then the optional files that the Compose files name.
+    async fn look(&self, own: &OwnContainer, project: &Project, mounts: &[Mount]) -> Result<Vec<PathBuf>> {
+        let mut named = Vec::new();
+        for file in &project.config_files {
+            let call = Call::Read { path: file.clone() };
+            let bytes = self.helpers.call(own, Kind::Deployment, mounts, &call, Ear::Nobody).await?;
+            let bytes: Option<Vec<u8>> = serde_json::from_value(bytes).unwrap_or_default();
+            let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned();
+            named.extend(paths::env_files_in(&text, &project.working_dir));
+        }
+        let call = Call::ComposeConfig { project: project.clone(), version: None };
+        let config = self.helpers.call(own, Kind::Deployment, mounts, &call, Ear::Nobody).await?;
+        for kind in ["secrets", "configs"] {
+            let files = config[kind].as_object().into_iter().flatten().filter_map(|(_, v)| v["file"].as_str());
+            named.extend(files.map(PathBuf::from));
+        }
+        Ok(named)
+    }
+}
+
+#[async_trait]
+impl Compose for PlacedCompose {
+    async fn version(&self) -> Result<String> {
+        let Some(own) = self.helpers.own().await? else { return self.local.version().await };
+        let answer = self.helpers.call(&own, Kind::Deployment, &[], &Call::ComposeVersion, Ear::Nobody).await?;
+        serde_json::from_value(answer).map_err(|e| EngineError::Failed(format!("a helper's answer: {e}")))
+    }
+
+    async fn config(&self, project: &Project, version: Option<&str>) -> Result<serde_json::Value> {
+        let Some(own) = self.helpers.own().await? else { return self.local.config(project, version).await };
+        let call = Call::ComposeConfig { project: project.clone(), version: version.map(str::to_owned) };
+        self.ask(&own, project, call, None).await
+    }
+
+    async fn dry_run(&self, project: &Project, service: &str) -> Result<DryRun> {
+        let Some(own) = self.helpers.own().await? else { return self.local.dry_run(project, service).await };
+        let call = Call::ComposeDryRun { project: project.clone(), service: service.to_owned() };
+        self.ask(&own, project, call, None).await
+    }
+
+    async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()> {
+        let Some(own) = self.helpers.own().await? else { return self.local.up(project, lines).await };
+        self.ask(&own, project, Call::ComposeUp { project: project.clone() }, Some(lines)).await
+    }
+}

@@ -1,0 +1,48 @@
+//! May a job run here at all? And what has an earlier life left under way?
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::session::{Helpers, Kind};
+use crate::update::ports::{Place, PlaceError};
+
+/// The host, or a container of the engine.
+pub struct Here {
+    helpers: Arc<Helpers>,
+}
+
+impl Here {
+    pub fn new(helpers: Arc<Helpers>) -> Self {
+        Self { helpers }
+    }
+}
+
+#[async_trait]
+impl Place for Here {
+    async fn check(&self) -> Result<Vec<String>, PlaceError> {
+        let Some(own) = self.helpers.own().await.map_err(PlaceError::new)? else { return Ok(Vec::new()) };
+        let state = &self.helpers.options().state_dir;
+        if own.on_host(state).is_none() {
+            return Err(PlaceError(format!(
+                "the state folder {} (PROCESSGIT_UPDATER_STATE_DIR) is no mount: journal and snapshots would be gone with the container, in the middle of a job too; mount a volume or a folder of the host there",
+                state.display()
+            )));
+        }
+        if own.container.restart_policy.name != "no" {
+            return Ok(Vec::new());
+        }
+        Ok(vec![format!(
+            "the updater's own container {} has restart policy `no`: if it dies in the middle of a job nobody ends it; give it `restart: unless-stopped`",
+            own.container.name
+        )])
+    }
+
+    async fn settle(&self) -> Result<(), PlaceError> {
+        let Some(own) = self.helpers.own().await.map_err(PlaceError::new)? else { return Ok(()) };
+        for kind in [Kind::Deployment, Kind::Data] {
+            self.helpers.farewell(&own, kind).await.map_err(PlaceError::new)?;
+        }
+        Ok(())
+    }
+}

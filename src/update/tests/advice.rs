@@ -1,0 +1,168 @@
+use super::transition::{plan, seen, up_to};
+use crate::engine::{Healthcheck, RestartPolicy};
+use crate::update::advice::by_hand;
+use crate::update::plan::{Companion, DataPlan, Hooks, Member, Plan, Purpose, Was};
+use crate::update::record::Record;
+use crate::update::transition::{App, Effect, Env, Seen};
+
+const NEW: App = App::New { running: true, ours: true };
+const STOPPED: App = App::Untouched { running: false };
+const TAG: &str = "docker tag sha256:1 r/a:1";
+const SET: &str = "processgit-updater env set V 1 --file /w/.env";
+const UP: &str = "docker compose -p p --project-directory /w -f /w/c.yml up -d --no-deps --no-build --pull never app";
+const MAKE: &str =
+    "docker compose -p p --project-directory /w -f /w/c.yml up --no-start --no-deps --no-build --pull never app";
+const RESTORE: &str = "processgit-updater snapshot restore g1 --yes";
+const BACK: &str = "The data is back as it was (snapshot g1). ";
+const FIRST: &str = "The data may have been changed, and must be put back before the old version starts: snapshot g1 has it, and what is there now is kept. ";
+const HALF: &str = "docker ps -aq --filter 'name=^/[0-9a-f]{12}_(app)$' | xargs -r docker rm -f";
+const HALF_OF_CREW: &str = "docker ps -aq --filter 'name=^/[0-9a-f]{12}_(app|p-worker-1)$' | xargs -r docker rm -f";
+
+/// An update that has done all before `effect`, and whose data was copied if it came so far.
+fn before(effect: Effect) -> Record {
+    let mut record = up_to(effect);
+    record.learned.generation = record.has_done(Effect::ColdCopy).then(|| "g1".into());
+    record
+}
+
+fn also(mut record: Record, done: &[Effect]) -> Record {
+    record.begun.extend(done);
+    record.done.extend(done);
+    record
+}
+
+fn with_plan(record: Record, change: impl FnOnce(&mut Plan)) -> Record {
+    let mut plan = plan();
+    change(&mut plan);
+    Record { plan: Some(plan), ..record }
+}
+
+fn always() -> RestartPolicy {
+    RestartPolicy { name: "always".into(), maximum_retry_count: 0 }
+}
+
+#[test]
+fn what_a_person_is_told() {
+    use Effect::*;
+    let armed = |plan: &mut Plan| {
+        plan.previous.restart_policy = RestartPolicy { name: "on-failure".into(), maximum_retry_count: 3 };
+        plan.companions = vec![Companion {
+            container_id: "w".into(),
+            name: "p-worker-1".into(),
+            restart_policy: always(),
+            needed: false,
+        }];
+    };
+    let crew = |plan: &mut Plan| {
+        plan.project.crew = vec!["worker".into()];
+        let (container_id, container_name) = ("w".into(), "p-worker-1".into());
+        let was = Was::Running { healthcheck: Healthcheck::None };
+        plan.crew = vec![Member { service: "worker".into(), container_id, container_name, was, needed: false }];
+    };
+    let (up, make) = (format!("{UP} worker"), format!("{MAKE} worker"));
+    let rearm = "docker update --restart=on-failure:3 app";
+    let worker = ["docker update --restart=always p-worker-1", "docker start p-worker-1"];
+    let restores = |plan: &mut Plan| {
+        (plan.stays, plan.migration) = (true, None);
+        plan.purpose = Purpose::Restore { generation: "g0".into() };
+    };
+    let uncovered = |plan: &mut Plan| {
+        plan.data =
+            DataPlan { uncovered: std::mem::take(&mut plan.data.copied), why: "off".into(), ..plan.data.clone() };
+    };
+    let hooked = |plan: &mut Plan| {
+        plan.hooks = Hooks { after_restore: plan.migration.clone(), ..Hooks::default() };
+    };
+    let absent = |plan: &mut Plan| plan.env.value_before = None;
+    let by_digest = |plan: &mut Plan| plan.previous.image_ref = "r/a@sha256:1".into();
+    let went_back = |record| also(record, &[HaltNew, RestoreData]);
+    let nothing: &str = "";
+    // What, the record, the application now, what is told before, the commands.
+    type Row<'a> = (&'a str, Record, Option<App>, &'a str, Vec<&'a str>);
+    let rows: Vec<Row<'_>> = vec![
+        ("stopped, nothing changed", before(ColdCopy), Some(STOPPED), nothing, vec![SET, "docker start app"]),
+        ("the migration began", also(before(Migrate), &[Migrate]), Some(STOPPED), FIRST, vec![SET, RESTORE]),
+        (
+            "the new version ran",
+            before(Gate),
+            Some(App::New { running: false, ours: true }),
+            FIRST,
+            vec![TAG, SET, MAKE, RESTORE],
+        ),
+        (
+            "it runs",
+            before(Gate),
+            Some(NEW),
+            "To keep what runs now: nothing needs doing. ",
+            vec![TAG, SET, MAKE, RESTORE],
+        ),
+        ("nothing can be seen", before(Gate), None, FIRST, vec![TAG, SET, MAKE, RESTORE]),
+        ("the data is back", went_back(before(Gate)), Some(App::Gone), BACK, vec![TAG, SET, UP]),
+        (
+            "a hook must bring data back too",
+            with_plan(went_back(before(Gate)), hooked),
+            Some(App::Gone),
+            FIRST,
+            vec![TAG, SET, MAKE, RESTORE],
+        ),
+        (
+            "a half-done swap",
+            also(went_back(before(Gate)), &[StartOld]),
+            Some(App::Gone),
+            BACK,
+            vec![TAG, SET, HALF, UP],
+        ),
+        (
+            "a half-done swap of several services",
+            with_plan(also(went_back(before(Gate)), &[StartOld]), crew),
+            Some(App::Mixed),
+            BACK,
+            vec![TAG, SET, HALF_OF_CREW, &up],
+        ),
+        (
+            "the new version of several services ran",
+            with_plan(before(Gate), crew),
+            Some(App::Mixed),
+            FIRST,
+            vec![TAG, SET, &make, RESTORE, &up],
+        ),
+        (
+            "policies and companions",
+            with_plan(went_back(before(Gate)), armed),
+            Some(App::Gone),
+            BACK,
+            vec![TAG, SET, UP, rearm, worker[0], worker[1]],
+        ),
+        ("not even stopped", with_plan(before(Disarm), armed), Some(STOPPED), nothing, vec![SET, "docker start app"]),
+        (
+            "no key before",
+            with_plan(before(ColdCopy), absent),
+            Some(App::Gone),
+            nothing,
+            vec![TAG, "processgit-updater env unset V --file /w/.env", UP],
+        ),
+        ("by digest", with_plan(before(ColdCopy), by_digest), Some(App::Gone), nothing, vec![SET, UP]),
+        (
+            "no copy",
+            with_plan(also(up_to(Gate), &[]), uncovered),
+            Some(App::Gone),
+            "There is no copy of /data (off), which may have been changed: put a backup of your own back before the old version starts. ",
+            vec![TAG, SET, UP],
+        ),
+        (
+            "a restore by hand",
+            with_plan(also(before(Migrate), &[LoadData]), restores),
+            Some(STOPPED),
+            FIRST,
+            vec![RESTORE],
+        ),
+    ];
+    for (name, record, app, about, commands) in rows {
+        let sight: Option<Seen> = app.map(|app| seen(app, Env::After));
+        let text = by_hand(&record, record.plan.as_ref().unwrap(), sight.as_ref());
+        let numbered: Vec<String> = commands.iter().enumerate().map(|(n, c)| format!("({}) {c}", n + 1)).collect();
+        let end = format!("To have the old version back by hand: {}", numbered.join("  "));
+        assert!(text.ends_with(&end), "{name}:\n{text}\n{end}");
+        assert!(text.starts_with(about) && (!about.is_empty() || text == end), "{name}: {text}");
+    }
+}
