@@ -26,8 +26,9 @@ COPY --from=system /image /
 COPY --from=compose /docker-compose /usr/libexec/docker/cli-plugins/docker-compose
 COPY --from=binary /image /
 # So that `docker compose exec updater processgit-updater status` finds it, and registry credentials are
-# looked for in /root/.docker/config.json.
-ENV PATH=/ HOME=/root
+# looked for in /root/.docker/config.json. Compose wants to write a folder of buildx's; /dev/shm can be written to
+# by any user, also when the root file system is read-only.
+ENV PATH=/ HOME=/root BUILDX_CONFIG=/dev/shm/buildx
 EXPOSE 9000
 STOPSIGNAL SIGTERM
 # The first probes come quickly: whoever waits for a healthy sidecar notices it at once.

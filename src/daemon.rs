@@ -17,6 +17,7 @@ use crate::health::gate::GateSettings;
 use crate::health::http::HttpProbe;
 use crate::helper::compose::PlacedCompose;
 use crate::helper::data::PlacedData;
+use crate::helper::deputy::{ContainerDeputy, NoDeputy};
 use crate::helper::env::PlacedEnv;
 use crate::helper::own::{self, Own};
 use crate::helper::place::Here;
@@ -33,7 +34,7 @@ use crate::update::ports::{DataStore, HookSetting, Options, Ports};
 use crate::update::{Updater, policy};
 
 /// On SIGTERM what is in the middle of something gets this long. Docker itself waits ten seconds.
-const GRACE: Duration = Duration::from_secs(8);
+pub(crate) const GRACE: Duration = Duration::from_secs(8);
 /// How long one call of the simulated engine takes: long enough to watch.
 const SIMULATED_LATENCY: Duration = Duration::from_millis(50);
 
@@ -73,10 +74,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let state_dir = settings.state_dir.clone();
     let opened = tokio::task::spawn_blocking(move || Store::open(&state_dir)).await;
     let store = opened.map_err(|e| ServeError::Io { what: "the journal", source: std::io::Error::other(e) })??;
-    let ca_file = settings.ca_file.clone();
-    let authorities = tokio::task::spawn_blocking(move || Authorities::load(ca_file.as_deref())).await;
-    let authorities =
-        authorities.map_err(|e| ServeError::Io { what: "the CA certificates", source: std::io::Error::other(e) })??;
+    let authorities = authorities(&settings).await?;
     let judge = Judge::from_settings(&settings.signing, &authorities).await?;
     tracing::info!(trust = judge.describe(), stub = settings.stub, repo = %settings.repo, "starting");
     let listener = Listener::bind(&settings.listen)?;
@@ -97,6 +95,13 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     Ok(())
 }
 
+pub(crate) async fn authorities(settings: &Settings) -> Result<Authorities, ServeError> {
+    let ca_file = settings.ca_file.clone();
+    let loaded = tokio::task::spawn_blocking(move || Authorities::load(ca_file.as_deref())).await;
+    let failed = |e| ServeError::Io { what: "the CA certificates", source: std::io::Error::other(e) };
+    Ok(loaded.map_err(failed)??)
+}
+
 async fn wait_for_signal() -> Result<(), ServeError> {
     let io = |source| ServeError::Io { what: "signals cannot be caught", source };
     let mut term = signal(SignalKind::terminate()).map_err(io)?;
@@ -108,9 +113,10 @@ async fn wait_for_signal() -> Result<(), ServeError> {
     Ok(())
 }
 
-fn options(settings: &Settings) -> Options {
+pub(crate) fn options(settings: &Settings) -> Options {
     let health = &settings.health;
     Options {
+        data_in: None,
         snapshot_exclude: settings.snapshot.exclude.clone(),
         move_services: settings.move_services.clone(),
         stop_services: settings.stop_services.clone(),
@@ -137,7 +143,7 @@ fn hook(Hook { service, command }: Hook) -> HookSetting {
     HookSetting { service, command }
 }
 
-fn ports(
+pub(crate) fn ports(
     settings: &Settings,
     store: Store,
     judge: Arc<dyn Trust>,
@@ -145,7 +151,8 @@ fn ports(
 ) -> Result<Ports, ServeError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (api, repo, token) = (settings.github_api.clone(), settings.repo.clone(), settings.github_token.clone());
-    let releases = Arc::new(GithubReleases::new(api, repo, token, authorities)?);
+    let releases = Arc::new(GithubReleases::new(api.clone(), repo, token.clone(), authorities)?);
+    let own_releases = Arc::new(GithubReleases::new(api, settings.own.repo.clone(), token, authorities)?);
     let journal = Arc::new(store);
     if settings.stub {
         let world = Simulated::new(seed(settings), clock.clone(), Arc::new(NoFaults));
@@ -158,6 +165,7 @@ fn ports(
             env: world.clone(),
             data: world.clone(),
             place: world,
+            deputy: Arc::new(NoDeputy("stub mode simulates the application; there is no updater to replace")),
             releases,
             trust,
             journal,
@@ -182,11 +190,12 @@ fn ports(
         false => Arc::new(NoSnapshots),
     };
     Ok(Ports {
-        engine,
+        engine: engine.clone(),
         compose: Arc::new(PlacedCompose::new(helpers.clone(), ComposeCli::from_environment())),
         probe: Arc::new(HttpProbe::new(settings.health.url.clone(), authorities.clone())),
         env: Arc::new(PlacedEnv::new(helpers.clone(), settings.env_file.clone())),
         data,
+        deputy: Arc::new(ContainerDeputy::new(engine.clone(), helpers.clone(), own_releases)),
         place: Arc::new(Here::new(helpers)),
         releases,
         trust: judge,

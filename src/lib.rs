@@ -21,11 +21,13 @@
 //! | [`api`]      | the HTTP contract |
 //! | [`cli`]      | the commands: thin clients of the API, except `serve` |
 //! | [`daemon`]   | composition root |
+//! | [`deputy`]   | the other one: the updater's own update |
 
 pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod daemon;
+pub mod deputy;
 pub mod engine;
 pub mod envfile;
 pub mod health;

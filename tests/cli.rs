@@ -13,6 +13,7 @@ use predicates::str::contains;
 use processgit_updater::api::VERSION;
 use processgit_updater::release::{Channel, SourceError};
 use processgit_updater::settings::Listen;
+use processgit_updater::update::door::AbortError;
 use processgit_updater::update::job::{Job, State, Verified};
 use processgit_updater::update::{Check, CheckRequest, Request, SubmitError};
 use serde_json::Value;
@@ -58,6 +59,7 @@ fn version_and_help() {
         "status",
         "check",
         "update",
+        "abort",
         "history",
         "env set",
         "manifest verify",
@@ -116,6 +118,27 @@ fn every_end_has_its_exit_code() {
         let output = asking(&server, "update v1 --json").assert().code(code).get_output().clone();
         assert_eq!(serde_json::from_slice::<Job>(&output.stdout).unwrap(), last, "{state}");
     }
+}
+
+#[test]
+fn an_abort() {
+    let active = job("v0.1.2", &[(State::Pulling, "")]);
+    let aborted = ended(active.clone(), State::Aborted, Some("stopped on request"));
+    let script = |end: &Job| Script { active: Mutex::new(Some(Arc::new(active.clone()))), ..frames(vec![end.clone()]) };
+    for line in ["abort", &format!("abort {JOB}")] {
+        let server = Server::start(script(&aborted));
+        asking(&server, line).assert().code(0).stdout(format!("{JOB}: aborted\n"));
+        assert_eq!(*server.script.aborts.lock().unwrap(), [JOB], "{line}");
+    }
+    let server = Server::start(script(&aborted));
+    let json: Value = serde_json::from_str(&stdout(&mut asking(&server, "abort --json"))).unwrap();
+    assert_eq!(json["state"], "aborted");
+
+    let server = Server::start(Script::default());
+    asking(&server, "abort").assert().code(1).stderr(contains("no job is active"));
+    let too_late = Some(AbortError::TooLate("too late to abort".into()));
+    let server = Server::start(Script { abort_fails: too_late, ..Script::default() });
+    asking(&server, "abort job_0").assert().code(1).stderr(contains("too late to abort"));
 }
 
 #[test]

@@ -33,7 +33,16 @@ fn code(text: &str) -> String {
 
 #[test]
 fn dependencies_point_one_way() {
-    let adapters = ["crate::daemon", "crate::cli", "crate::api", "crate::settings", "crate::store", "crate::registry"];
+    let adapters = [
+        "crate::daemon",
+        "crate::cli",
+        "crate::api",
+        "crate::settings",
+        "crate::store",
+        "crate::registry",
+        "crate::helper",
+        "crate::deputy",
+    ];
     let real = [
         "engine::docker",
         "engine::compose",

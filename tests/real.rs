@@ -13,6 +13,8 @@ mod again;
 mod case;
 #[path = "real/commits.rs"]
 mod commits;
+#[path = "real/container.rs"]
+mod container;
 #[path = "real/data.rs"]
 mod data;
 #[path = "real/death.rs"]

@@ -1,6 +1,8 @@
 //! The whole machine against the simulated world, under a paused clock: every way a job can go.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "simulated/abort.rs"]
+mod abort;
 #[path = "simulated/bench.rs"]
 mod bench;
 #[path = "simulated/by_hand.rs"]
@@ -13,5 +15,7 @@ mod disk;
 mod faults;
 #[path = "simulated/full_disk.rs"]
 mod full_disk;
+#[path = "simulated/journal.rs"]
+mod journal;
 #[path = "simulated/stories.rs"]
 mod stories;

@@ -11,7 +11,8 @@ use crate::engine::{Engine, must_run};
 use crate::image::ImageSpec;
 use crate::publish::REPOSITORY;
 use crate::registry::Pushed;
-use crate::{Lab, eventually, free_port, http};
+use crate::sidecar::Sidecar;
+use crate::{Lab, eventually, free_port, http, sidecar};
 
 /// A deployment to be.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct AppSpec {
     pub service: String,
     /// The container's name is this run's, then this.
     pub container_suffix: String,
+    /// Compose names the container instead.
+    pub generated_name: bool,
     pub version_key: String,
     /// What the application listens on, in its container.
     pub port: u16,
@@ -38,6 +41,14 @@ pub struct AppSpec {
     pub worker_lines: Vec<String>,
     /// More lines at the end of the Compose file.
     pub file_lines: Vec<String>,
+    /// More files, as seen from the deployment's folder (`../app.env`), and what is in them.
+    pub files: Vec<(String, String)>,
+    /// The file with the version, as seen from there.
+    pub env_file: String,
+    /// What stands between `docker compose` and its command, always: `-f`, `--env-file`, `-p`.
+    pub options: Vec<String>,
+    /// The updater is a service of the same project.
+    pub sidecar: Option<Sidecar>,
 }
 
 impl AppSpec {
@@ -48,6 +59,7 @@ impl AppSpec {
             app_name: "demo".to_owned(),
             service: "app".to_owned(),
             container_suffix: "app".to_owned(),
+            generated_name: false,
             version_key: "APP_VERSION".to_owned(),
             port: 3000,
             version_path: "/api/v1/version".to_owned(),
@@ -56,11 +68,23 @@ impl AppSpec {
             database_lines: Vec::new(),
             worker_lines: Vec::new(),
             file_lines: Vec::new(),
+            files: Vec::new(),
+            env_file: ".env".to_owned(),
+            options: Vec::new(),
+            sidecar: None,
+        }
+    }
+
+    fn container(&self, project: &str) -> String {
+        match self.generated_name {
+            true => format!("{project}-{}-1", self.service),
+            false => format!("{project}-{}", self.container_suffix),
         }
     }
 }
 
 /// A deployment that runs.
+#[derive(Clone)]
 pub struct Deployment {
     pub spec: AppSpec,
     /// The application's container.
@@ -69,6 +93,8 @@ pub struct Deployment {
     pub image: Pushed,
     /// The version's address from outside.
     pub health_url: String,
+    /// Its Compose project, which is named after the run.
+    pub project: String,
     folder: PathBuf,
     run_label: String,
     project_label: String,
@@ -79,25 +105,47 @@ impl Deployment {
     pub(crate) fn up(lab: &Lab, spec: AppSpec) -> Self {
         let folder = lab.run.subfolder("deployment");
         let port = free_port();
-        let container = format!("{}-{}", lab.run.id, spec.container_suffix);
+        let project = lab.run.id.clone();
+        let container = spec.container(&project);
         let image = lab.registry.push(REPOSITORY, &spec.image_tag, &spec.image);
         let sibling = lab.registry.push("demo/sibling", "7", &ImageSpec::new("7.0.0"));
-        let compose = compose_file(&spec, &lab.run.id, &container, port, &image, &sibling);
+        let mut compose = compose_file(&spec, &project, port, &image, &sibling);
+        if let Some(sidecar) = &spec.sidecar {
+            compose.push_str(&sidecar.service(lab, &folder));
+        }
+        compose.extend(spec.file_lines.iter().map(|line| format!("{line}\n")));
         let deployment = Self {
             container,
             image,
             health_url: format!("http://127.0.0.1:{port}{}", spec.version_path),
+            project,
             folder,
             run_label: lab.run.label(),
             project_label: lab.run.project_label(),
             engine: lab.engine.clone(),
             spec,
         };
-        fs::write(deployment.compose_file(), compose).expect("writing the Compose file");
-        fs::write(deployment.env_file(), env_file(&deployment.spec)).expect("writing .env");
-        deployment.compose(&["up", "-d", "--quiet-pull"]);
+        deployment.write("docker-compose.yml", &compose);
+        deployment.write(&deployment.spec.env_file, &env_file(&deployment.spec));
+        if deployment.spec.sidecar.is_some() {
+            deployment.write(sidecar::ENV_FILE, "");
+        }
+        for (path, content) in &deployment.spec.files {
+            deployment.write(path, content);
+        }
+        // The updater is started later, when its settings are known.
+        let but_the_updater = deployment.spec.sidecar.as_ref().map(|_| ["--scale", "updater=0"]);
+        deployment.compose(&[&["up", "-d", "--quiet-pull"], but_the_updater.as_slice().as_flattened()].concat());
         deployment.await_version(&deployment.spec.image.version);
         deployment
+    }
+
+    /// Writes a file of the deployment, whose path is as seen from its folder.
+    pub fn write(&self, path: &str, content: &str) {
+        let path = self.folder.join(path);
+        let folder = path.parent().unwrap_or(&self.folder);
+        let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, content));
+        written.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 
     pub fn compose_file(&self) -> PathBuf {
@@ -105,7 +153,7 @@ impl Deployment {
     }
 
     pub fn env_file(&self) -> PathBuf {
-        self.folder.join(".env")
+        self.folder.join(&self.spec.env_file)
     }
 
     pub fn folder(&self) -> &Path {
@@ -114,7 +162,23 @@ impl Deployment {
 
     /// `docker compose …` in the deployment's folder, as an operator types it.
     pub fn compose(&self, arguments: &[&str]) -> String {
-        must_run(Command::new("docker").arg("compose").args(arguments).current_dir(&self.folder))
+        must_run(&mut self.compose_command(arguments))
+    }
+
+    fn compose_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command.arg("compose").args(&self.spec.options).args(arguments).current_dir(&self.folder);
+        command
+    }
+
+    /// What the operator's own `docker compose up -d` would do: nothing, if every container is as the files
+    /// say.
+    pub fn would_change(&self) -> Vec<String> {
+        let mut command = self.compose_command(&["--progress", "json", "up", "-d", "--dry-run"]);
+        let output = command.output().expect("docker compose");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success() && said.contains("\"Running\""), "a dry run: {said}");
+        said.lines().filter(|line| !line.contains("\"Running\"")).map(str::to_owned).collect()
     }
 
     /// Changes a file as an editor does.
@@ -158,28 +222,34 @@ impl Deployment {
         &self.engine
     }
 
+    /// The name of the updater's container, if it is a service here.
+    pub fn updater_container(&self) -> Option<String> {
+        self.spec.sidecar.as_ref().map(|sidecar| sidecar.container(&self.project))
+    }
+
     /// Labels by which everything of this run is found: containers of its images, containers of Compose.
     pub(crate) fn labels(&self) -> [&str; 2] {
         [&self.run_label, &self.project_label]
     }
 }
 
-fn compose_file(spec: &AppSpec, project: &str, container: &str, port: u16, image: &Pushed, sibling: &Pushed) -> String {
+/// Up to the end of the services.
+fn compose_file(spec: &AppSpec, project: &str, port: u16, image: &Pushed, sibling: &Pushed) -> String {
     let AppSpec { service, version_key, version_path, port: inner, .. } = spec;
     let tag = if spec.ignores_version_key { spec.image_tag.clone() } else { format!("${{{version_key}:?}}") };
     let (name, sibling) = (image.name(), format!("{}:7", sibling.name()));
     let indented = |lines: &[String]| lines.iter().map(|line| format!("    {line}\n")).collect::<String>();
     let service_lines = indented(&spec.service_lines);
     let (database_lines, worker_lines) = (indented(&spec.database_lines), indented(&spec.worker_lines));
-    let file_lines: String = spec.file_lines.iter().map(|line| format!("{line}\n")).collect();
+    let named = |line: String, given: bool| if given { line } else { String::new() };
+    let project_line = named(format!("name: {project}\n"), !spec.options.iter().any(|option| option == "-p"));
+    let name_line = named(format!("    container_name: {}\n", spec.container(project)), !spec.generated_name);
     format!(
         "# The demonstration deployment.
-name: {project}
-services:
+{project_line}services:
   {service}:
     image: {name}:{tag}
-    container_name: {container}
-    restart: unless-stopped
+{name_line}    restart: unless-stopped
     ports: [\"127.0.0.1:{port}:{inner}\"]
     environment:
       PORT: \"{inner}\"
@@ -193,8 +263,7 @@ services:
   worker:
     image: {sibling}
     restart: always
-{worker_lines}
-{file_lines}"
+{worker_lines}"
     )
 }
 

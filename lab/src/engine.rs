@@ -1,7 +1,8 @@
 //! The few questions to Docker's API that tests ask. The product has its own, better client; this one
 //! shares no code with it, so that a fault there cannot hide itself here.
 
-use std::path::PathBuf;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use reqwest::{Client, Method, Url};
@@ -12,6 +13,7 @@ use crate::http::{self, Answer};
 #[derive(Clone)]
 pub struct Engine {
     client: Client,
+    socket: PathBuf,
 }
 
 impl Engine {
@@ -22,9 +24,14 @@ impl Engine {
             panic!("DOCKER_HOST={host}: the laboratory needs an engine on this machine, unix:///path")
         });
         let client = Client::builder().unix_socket(PathBuf::from(socket)).build().expect("a client of the engine");
-        let engine = Self { client };
+        let engine = Self { client, socket: socket.into() };
         engine.call(Method::GET, "/_ping", &[]).expect_status(&[200], "asking the engine");
         engine
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     fn call(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Answer {
@@ -82,6 +89,24 @@ impl Engine {
 
     pub fn stop(&self, container: &str) {
         self.call(Method::POST, &format!("/containers/{container}/stop"), &[]).expect_status(&[204, 304], "stopping");
+    }
+
+    /// This machine, as containers see it.
+    pub fn gateway(&self) -> Ipv4Addr {
+        let bridge = self.find("/networks/bridge").unwrap_or_default();
+        let gateway = bridge["IPAM"]["Config"][0]["Gateway"].as_str().and_then(|gateway| gateway.parse().ok());
+        gateway.unwrap_or_else(|| panic!("the engine's default network has no gateway: {bridge:#}"))
+    }
+
+    pub fn start(&self, container: &str) {
+        self.call(Method::POST, &format!("/containers/{container}/start"), &[]).expect_status(&[204, 304], "starting");
+    }
+
+    /// SIGKILL, and until it is dead. What does not run is dead already.
+    pub fn kill(&self, container: &str) {
+        self.call(Method::POST, &format!("/containers/{container}/kill"), &[])
+            .expect_status(&[204, 404, 409], "killing");
+        self.call(Method::POST, &format!("/containers/{container}/wait"), &[]).expect_status(&[200, 404], "waiting");
     }
 
     /// Removes `kind` (`containers`, `images`, `networks`, `volumes`). What is gone already, or still in

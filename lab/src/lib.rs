@@ -21,7 +21,9 @@
 //! | [`releases`]   | a server that answers like GitHub's releases API, or misbehaves on request |
 //! | [`publish`]    | a whole release: image, manifest, signatures, assets |
 //! | [`deployment`] | a Compose project with `.env` and siblings |
-//! | [`updater`]    | the product as a process |
+//! | [`updater`]    | the product, running and answering |
+//! | [`process`]    | … as a process of this machine |
+//! | [`sidecar`]    | … as a container beside the application |
 //! | [`load`]       | how many answers a second? |
 //! | [`poller`]     | how long was the application away? |
 //! | [`world`]      | what must not change, before and after |
@@ -31,18 +33,22 @@
 
 pub mod deployment;
 pub mod engine;
+mod forward;
 pub mod http;
 pub mod image;
 pub mod load;
 pub mod poller;
+pub mod process;
 pub mod publish;
 pub mod registry;
 pub mod releases;
 pub mod run;
+pub mod sidecar;
 pub mod signer;
 pub mod updater;
 pub mod world;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -62,6 +68,8 @@ pub struct Lab {
     /// A key that no updater trusts.
     pub stranger: Signer,
     pub engine: Engine,
+    /// The address at which containers reach this laboratory's servers, if they can.
+    pub gateway: Option<Ipv4Addr>,
     /// Last, because fields are dropped in order: it removes what the others left.
     pub run: Run,
 }
@@ -69,14 +77,33 @@ pub struct Lab {
 impl Lab {
     /// Starts registry and release server, and removes what dead runs left behind.
     pub fn new() -> Self {
+        Self::begin("127.0.0.1", None)
+    }
+
+    /// Registry and release server are reached by containers in networks of their own, too.
+    ///
+    /// A registry without TLS must have a loopback name, so `localhost` it is: this machine's own for the
+    /// engine, the gateway to this machine in the containers' `/etc/hosts`.
+    pub fn for_containers() -> Self {
+        let gateway = Engine::connect().gateway();
+        let lab = Self::begin("localhost", Some(gateway));
+        for address in lab.releases.addresses().into_iter().chain([lab.registry.host.as_str()]) {
+            let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port");
+            forward::start((gateway, port), port);
+        }
+        lab
+    }
+
+    fn begin(host: &str, gateway: Option<Ipv4Addr>) -> Self {
         let engine = Engine::connect();
         let run = Run::begin(&engine);
         Self {
-            registry: Registry::start(&run),
-            releases: ReleaseServer::start(),
+            registry: Registry::start(&run, host),
+            releases: ReleaseServer::start(host),
             signer: Signer::new(&run.subfolder("signer")),
             stranger: Signer::new(&run.subfolder("stranger")),
             engine,
+            gateway,
             run,
         }
     }

@@ -42,7 +42,8 @@ impl Pushed {
 }
 
 impl Registry {
-    pub fn start(run: &Run) -> Self {
+    /// Listens on loopback, and is called `name`.
+    pub fn start(run: &Run, name: &str) -> Self {
         let folder = run.subfolder("registry");
         let (config, log) = (folder.join("config.json"), folder.join("log"));
         let settings = json!({
@@ -62,8 +63,8 @@ impl Registry {
             .unwrap_or_else(|e| panic!("docker-registry cannot be started ({e}): run ci/lab.sh up"));
         let host = crate::eventually("the registry's port in its log", Duration::from_secs(20), || {
             let text = fs::read_to_string(&log).ok()?;
-            let (host, _) = text.split_once("listening on ")?.1.split_once('"')?;
-            Some(host.to_owned())
+            let (host, _) = text.split_once("listening on 127.0.0.1")?.1.split_once('"')?;
+            Some(format!("{name}{host}"))
         });
         Self { process, host, run_label: run.id.clone() }
     }

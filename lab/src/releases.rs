@@ -2,7 +2,6 @@
 //!
 //! As with GitHub, the API and the storage of the assets are different hosts: a download is redirected.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -65,8 +64,9 @@ struct Shop {
 #[derive(Clone)]
 struct Shared {
     shop: Arc<Mutex<Shop>>,
-    api: SocketAddr,
-    storage: SocketAddr,
+    /// `HOST:PORT`
+    api: String,
+    storage: String,
 }
 
 pub struct ReleaseServer {
@@ -77,11 +77,11 @@ pub struct ReleaseServer {
 pub const REPO: &str = "demo/app";
 
 impl ReleaseServer {
-    /// Serves until the process ends.
-    pub fn start() -> Self {
+    /// Serves on loopback until the process ends, and says that it is `host`.
+    pub fn start(host: &str) -> Self {
         let listen = || http::runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("a loopback port");
         let (api, storage) = (listen(), listen());
-        let address = |listener: &TcpListener| listener.local_addr().expect("an address");
+        let address = |listener: &TcpListener| format!("{host}:{}", listener.local_addr().expect("an address").port());
         let shared = Shared { shop: Arc::default(), api: address(&api), storage: address(&storage) };
         let api_routes = Router::new()
             .route("/repos/demo/app/releases", get(list))
@@ -101,6 +101,11 @@ impl ReleaseServer {
     /// What goes into the setting of the API's address.
     pub fn url(&self) -> String {
         format!("http://{}", self.shared.api)
+    }
+
+    /// `HOST:PORT` of the API and of the storage.
+    pub(crate) fn addresses(&self) -> [&str; 2] {
+        [&self.shared.api, &self.shared.storage]
     }
 
     fn shop(&self) -> MutexGuard<'_, Shop> {

@@ -61,6 +61,12 @@ impl Run {
     }
 }
 
+/// The owner of what every test of the program that started this one may use: it lives as long as that.
+pub(crate) fn shared_owner() -> String {
+    let pid = std::os::unix::process::parent_id();
+    format!("{PREFIX}{pid}-{}-shared", start_of(pid).unwrap_or_default())
+}
+
 impl Drop for Run {
     fn drop(&mut self) {
         remove_runs(&self.engine, |id| id == self.id);

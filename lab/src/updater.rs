@@ -1,134 +1,140 @@
-//! The product as a process: started, asked, killed, started again.
+//! The product, running: started, asked, killed, started again. As a process of this machine, or as a
+//! container beside the application.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::deployment::Deployment;
 use crate::http::{self, Answer};
+use crate::process::Process;
 use crate::releases::REPO;
+use crate::sidecar::{Container, Sidecar};
 use crate::{Lab, eventually, free_port};
 
 pub const TOKEN: &str = "laboratory-token";
 /// The longest any job of a test may take.
 const PATIENCE: Duration = Duration::from_secs(100);
 
+/// As environment variables.
+pub type Settings = BTreeMap<String, String>;
+
+/// How the product lives and dies.
+pub(crate) trait Life: Send + Sync {
+    /// Starts it; it does not answer yet.
+    fn spawn(&mut self);
+    /// Ends it at once, if it runs.
+    fn kill9(&mut self);
+    /// Removes what is left of it, as an operator removes a container.
+    fn remove(&mut self);
+    /// Asks it to end, and waits until it has.
+    fn sigterm(&mut self) -> ExitStatus;
+    /// Why it runs no more.
+    fn ended(&mut self) -> Option<String>;
+    fn pid(&self) -> u32;
+    /// The program, for the commands that talk to it.
+    fn command(&self) -> Command;
+    /// Everything it has logged since its first start.
+    fn log_text(&self) -> String;
+}
+
 pub struct Updater {
-    process: Option<Child>,
-    program: PathBuf,
+    life: Box<dyn Life>,
     /// `http://127.0.0.1:PORT`
     pub base: String,
-    settings: BTreeMap<String, String>,
-    folder: PathBuf,
-    log: PathBuf,
+    settings: Settings,
 }
 
 impl Updater {
-    /// Starts `program` beside the deployment. `settings` are names without the prefix and beat ours.
+    /// Starts `program` beside the deployment: in a container if the deployment has a place for it, as a
+    /// process otherwise. `settings` are names without the prefix and beat ours.
     pub fn start(program: &Path, lab: &Lab, app: &Deployment, settings: &[(&str, &str)]) -> Self {
-        let folder = lab.run.subfolder("updater");
-        let listen = format!("127.0.0.1:{}", free_port());
-        let text = |path: PathBuf| path.display().to_string();
+        let sidecar = app.spec.sidecar.as_ref();
+        let address = sidecar.map_or_else(|| format!("127.0.0.1:{}", free_port()), Sidecar::address);
         let own = [
             ("TOKEN", TOKEN.to_owned()),
-            ("LISTEN", listen.clone()),
-            ("STATE_DIR", text(lab.run.subfolder("state"))),
             ("REPO", REPO.to_owned()),
             ("GITHUB_API", lab.releases.url()),
             ("APP_NAME", app.spec.app_name.clone()),
             ("APP_CONTAINER", app.container.clone()),
             ("APP_SERVICE", app.spec.service.clone()),
             ("VERSION_KEY", app.spec.version_key.clone()),
-            ("COMPOSE_FILE", text(app.compose_file())),
-            ("ENV_FILE", text(app.env_file())),
-            ("HEALTH_URL", app.health_url.clone()),
             ("HEALTH_TIMEOUT", "20s".to_owned()),
             ("HEALTH_INTERVAL", "1s".to_owned()),
             ("HEALTH_STABLE", "1s".to_owned()),
-            ("SIGNING_KEY", text(lab.signer.public_key())),
             ("STUB", "false".to_owned()),
             ("DEBUG", "true".to_owned()),
         ];
+        let of_its_place =
+            sidecar.map_or_else(|| Process::settings(lab, app, &address), |sidecar| sidecar.settings(app));
         let given = settings.iter().map(|(name, value)| (*name, (*value).to_owned()));
-        let settings = own.into_iter().chain(given).map(|(name, value)| (format!("PROCESSGIT_UPDATER_{name}"), value));
-        let mut updater = Self {
-            process: None,
-            program: program.to_owned(),
-            base: format!("http://{listen}"),
-            settings: settings.collect(),
-            log: folder.join("log"),
-            folder,
+        let settings: Settings = own
+            .into_iter()
+            .chain(of_its_place)
+            .chain(given)
+            .map(|(name, value)| (format!("PROCESSGIT_UPDATER_{name}"), value))
+            .collect();
+        let life: Box<dyn Life> = match sidecar {
+            Some(_) => Box::new(Container::new(program, lab, app, &settings)),
+            None => Box::new(Process::new(program, lab, &settings)),
         };
+        let mut updater = Self { life, base: format!("http://{address}"), settings };
         updater.restart();
         updater
     }
 
-    /// Starts the process anew, ending the one that runs, and waits until it answers.
+    /// Starts it anew, ending the one that runs, and waits until it answers.
     pub fn restart(&mut self) {
         self.kill9();
         self.spawn();
+        self.await_answer();
+    }
+
+    /// Waits until it answers.
+    pub fn await_answer(&mut self) {
         eventually("an answer of /healthz", Duration::from_secs(20), || {
-            let ended = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
+            let ended = self.life.ended();
             assert!(ended.is_none(), "the updater ended at its start ({ended:?}):\n{}", self.log_text());
             http::get(&format!("{}/healthz", self.base)).ok().filter(|answer| answer.status == 200)
         });
     }
 
-    /// Starts the process; it does not answer yet.
+    /// Starts it; it does not answer yet.
     pub fn spawn(&mut self) {
-        let log = || File::options().create(true).append(true).open(&self.log).expect("the updater's log");
-        let process = self
-            .command()
-            .arg("serve")
-            .stdin(Stdio::null())
-            .stdout(log())
-            .stderr(log())
-            .spawn()
-            .unwrap_or_else(|e| panic!("{} cannot be started: {e}", self.program.display()));
-        self.process = Some(process);
+        self.life.spawn();
     }
 
-    /// The program with the settings of this updater: for `serve` and for the commands that talk to it.
+    /// The program with the settings of this updater, for the commands that talk to it.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.current_dir(&self.folder).env_clear().env("PATH", path).env("HOME", &self.folder);
-        // The engine that the laboratory uses is the one to be updated on.
-        command.envs(std::env::var("DOCKER_HOST").map(|host| ("DOCKER_HOST", host)));
-        command.envs(&self.settings);
-        command
+        self.life.command()
     }
 
     /// Its settings, as environment variables.
-    pub fn settings(&self) -> &BTreeMap<String, String> {
+    pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// The process's number.
     pub fn pid(&self) -> u32 {
-        self.process.as_ref().map_or(0, Child::id)
+        self.life.pid()
     }
 
     pub fn kill9(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+        self.life.kill9();
+    }
+
+    /// Kills it and removes its container; it is made anew at the next start.
+    pub fn remove(&mut self) {
+        self.kill9();
+        self.life.remove();
     }
 
     /// Asks it to end, and waits until it has.
     pub fn sigterm(&mut self) -> ExitStatus {
-        let mut process = self.process.take().expect("the updater runs");
-        let pid = Pid::from_child(&process);
-        kill_process(pid, Signal::TERM).expect("sending SIGTERM");
-        eventually("the end of the updater after SIGTERM", Duration::from_secs(60), || {
-            process.try_wait().expect("waiting for the updater")
-        })
+        self.life.sigterm()
     }
 
     /// Asks the API as its operator does.
@@ -174,7 +180,7 @@ impl Updater {
 
     /// Everything it has logged since its first start.
     pub fn log_text(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        self.life.log_text()
     }
 
     /// The lines that are JSON.
@@ -185,7 +191,7 @@ impl Updater {
     /// Memory in use: all that is resident, and of it what is no part of a file (the program itself is
     /// one, and its pages can be had again).
     pub fn memory(&self) -> Memory {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         let kib = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
             line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)

@@ -40,8 +40,11 @@ impl World {
         let mut containers: BTreeMap<String, Container> = list(&|label| engine.containers(label))
             .iter()
             .filter_map(|listed| engine.container(listed["Id"].as_str()?))
+            .filter(|inspected| !is_helper(inspected))
             .map(|inspected| (text(&inspected["Name"]).trim_start_matches('/').to_owned(), Container::of(&inspected)))
             .collect();
+        // The updater itself is not what it must not change: tests kill it.
+        deployment.updater_container().map(|name| containers.remove(&name));
         Self {
             app: containers.remove(&deployment.container),
             others: containers,
@@ -92,6 +95,11 @@ impl Container {
     fn without_identity(&self) -> Self {
         Self { id: String::new(), started_at: String::new(), ..self.clone() }
     }
+}
+
+/// The updater's helpers stay a while, in case there is more to do.
+pub fn is_helper(container: &Value) -> bool {
+    text(&container["Config"]["Labels"]["io.processgit.updater.role"]).starts_with("helper-")
 }
 
 /// The environment without what the image itself brings (its version), ports, mounts, networks, labels.

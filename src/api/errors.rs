@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::answer;
 use crate::release::SourceError;
 use crate::update::SubmitError;
+use crate::update::door::AbortError;
 use crate::update::ports::DataError;
 
 /// Every answer that is no success. The texts are for the client's operator: they name the thing, the
@@ -98,6 +99,18 @@ impl From<SubmitError> for ApiError {
             SubmitError::Busy(_) => Self::Conflict(text),
             SubmitError::Stopping => Self::Stopping(text),
             SubmitError::Journal(_) => Self::Internal(text),
+        }
+    }
+}
+
+impl From<AbortError> for ApiError {
+    fn from(error: AbortError) -> Self {
+        let text = error.to_string();
+        match error {
+            AbortError::Unknown(_) => Self::NotFound(text),
+            AbortError::TooLate(_) => Self::Conflict(text),
+            AbortError::Journal(_) => Self::Internal(text),
+            AbortError::Stopping => Self::Stopping(text),
         }
     }
 }

@@ -34,6 +34,7 @@ pub use server::{BindError, Listener, serve};
 pub use updates::LOG_CHUNK;
 
 use crate::release::{Channel, Release, SourceError};
+use crate::update::door::AbortError;
 use crate::update::job::Job;
 use crate::update::ports::{DataError, ExportSink, SnapshotInfo};
 use crate::update::{Check, CheckRequest, Order, RollbackView, SubmitError, Updater};
@@ -46,6 +47,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[async_trait]
 pub trait Face: Send + Sync {
     async fn submit(&self, order: Order) -> Result<Job, SubmitError>;
+    async fn abort(&self, id: &str) -> Result<Job, AbortError>;
     async fn job(&self, id: &str) -> Option<Arc<Job>>;
     fn active(&self) -> Option<Arc<Job>>;
     fn history(&self, limit: usize) -> Vec<Arc<Job>>;
@@ -66,6 +68,9 @@ pub trait Face: Send + Sync {
 impl Face for Updater {
     async fn submit(&self, order: Order) -> Result<Job, SubmitError> {
         Updater::submit(self, order).await
+    }
+    async fn abort(&self, id: &str) -> Result<Job, AbortError> {
+        Updater::abort(self, id).await
     }
     async fn job(&self, id: &str) -> Option<Arc<Job>> {
         Updater::job(self, id).await

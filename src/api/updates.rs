@@ -10,7 +10,7 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::answer::{json, json_of_jobs, serialized};
+use super::answer::{json_of_jobs, serialized};
 use super::body;
 use super::errors::{ApiError, Asked, Id};
 use super::router::App;
@@ -37,6 +37,16 @@ pub async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, body: Body)
     accept(&app, Order::Update(wanted.request()?)).await
 }
 
+/// `POST /self-update`: as an update, of the updater itself; without a tag, to the newest.
+pub async fn submit_own(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let wanted: Wanted = body::optional(&headers, body, r#"{"target_tag":"v0.1.2"}"#).await?;
+    let request = match wanted.target_tag.as_deref().unwrap_or_default() {
+        "" => wanted.unchecked(),
+        _ => wanted.request()?,
+    };
+    accept(&app, Order::SelfUpdate(request)).await
+}
+
 /// Begins a job of any kind; it is followed at `/update/{id}`.
 pub async fn accept(app: &App, order: Order) -> Result<Response, ApiError> {
     // A client that hangs up drops this future; a job that is half accepted must not be dropped with it.
@@ -44,8 +54,20 @@ pub async fn accept(app: &App, order: Order) -> Result<Response, ApiError> {
     let job = tokio::spawn(async move { face.submit(order).await })
         .await
         .map_err(|_| ApiError::Internal("the updater has a fault: its log says where".into()))??;
-    let accepted = Accepted { job_id: &job.id, status_url: format!("/update/{}", job.id), job: &job };
-    Ok(json(StatusCode::ACCEPTED, &accepted))
+    Ok(accepted(&job))
+}
+
+/// Jobs are small when they begin; later their texts are bounded as everywhere.
+fn accepted(job: &Job) -> Response {
+    json_of_jobs(StatusCode::ACCEPTED, &[Arc::new(job.clone())], |jobs| {
+        let job = jobs.first().map_or(job, Arc::as_ref);
+        serialized(&Accepted { job_id: &job.id, status_url: format!("/update/{}", job.id), job })
+    })
+}
+
+/// `POST /update/{id}/abort`: 202 when it is recorded that the job ends `aborted`; no body is read.
+pub async fn abort(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, ApiError> {
+    Ok(accepted(&app.face.abort(&id).await?))
 }
 
 #[derive(Deserialize)]
@@ -61,10 +83,13 @@ struct Wanted {
 
 impl Wanted {
     fn request(self) -> Result<Request, ApiError> {
-        let target_tag = self.target_tag.unwrap_or_default();
-        valid_tag(&target_tag)?;
-        let Self { allow_downgrade, accept_drift, retry, .. } = self;
-        Ok(Request { target_tag, allow_downgrade, accept_drift, retry })
+        valid_tag(self.target_tag.as_deref().unwrap_or_default())?;
+        Ok(self.unchecked())
+    }
+
+    fn unchecked(self) -> Request {
+        let Self { target_tag, allow_downgrade, accept_drift, retry } = self;
+        Request { target_tag: target_tag.unwrap_or_default(), allow_downgrade, accept_drift, retry }
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, ClientError};
 use super::{Outcome, complain, follow, say, show, view};
-use crate::update::job::{Job, JobId};
+use crate::update::job::{Job, JobId, State};
 
 /// The exit code of a command that SIGINT ended, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -56,6 +56,16 @@ pub async fn to_the_end(client: &Client, job: Job, following: &Following) -> Out
         Err(text) => complain(&text),
     }
     Ok(follow::exit_code(job.state))
+}
+
+/// Follows a job that was told to end, and shows that it has.
+pub async fn aborted(client: &Client, job: Job, json: bool) -> Outcome {
+    let Some(job) = followed(client, &job.id, true).await? else { return Ok(INTERRUPTED) };
+    match json {
+        true => say(format!("{}\n", json!(job)))?,
+        false => say(format!("{}: {}\n", job.id, job.state))?,
+    };
+    Ok(u8::from(job.state != State::Aborted))
 }
 
 /// The job with its verdict, or nothing when the person in front did not want to wait for it.

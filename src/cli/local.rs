@@ -11,7 +11,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::text::clean;
 use super::{CliError, Outcome, block_on, complain, say, show};
-use crate::daemon;
+use crate::daemon::{self, ServeError};
+use crate::deputy::{self, Mission};
 use crate::envfile;
 use crate::helper::serve::{self, HelperSettings};
 use crate::https::Authorities;
@@ -20,6 +21,8 @@ use crate::settings::{ServeArgs, Settings, Signing, default, name};
 use crate::snapshot::host::Retention;
 use crate::trust::Trust as _;
 use crate::trust::judge::Judge;
+use crate::update::Request;
+use crate::update::job::JobId;
 
 /// The exit code of a faulty configuration.
 const CONFIGURATION: u8 = 2;
@@ -93,8 +96,40 @@ pub struct VerifyArgs {
     ca_file: Option<PathBuf>,
 }
 
-/// `serve`: every fault of the settings is a line on stderr.
+/// What `serve` tells a deputy; its settings are those of `serve`.
+#[derive(Debug, Args)]
+pub struct DeputyArgs {
+    job: String,
+    tag: String,
+    container: String,
+    #[arg(long)]
+    allow_downgrade: bool,
+    #[arg(long)]
+    accept_drift: bool,
+    #[arg(long)]
+    retry: bool,
+    #[command(flatten)]
+    serve: Box<ServeArgs>,
+}
+
+/// `deputy`: updates the updater that made it.
+pub fn deputy(args: DeputyArgs) -> Outcome {
+    let DeputyArgs { job, tag, container, allow_downgrade, accept_drift, retry, serve } = args;
+    let request = Request { target_tag: tag, allow_downgrade, accept_drift, retry };
+    let mission = Mission { job: JobId(job), request, container };
+    with_settings(*serve, |settings| deputy::serve(settings, mission))
+}
+
+/// `serve`
 pub fn serve(args: ServeArgs) -> Outcome {
+    with_settings(args, daemon::serve)
+}
+
+/// Runs a service on a runtime of its own. Every fault of the settings is a line on stderr.
+fn with_settings<F>(args: ServeArgs, service: impl FnOnce(Settings) -> F) -> Outcome
+where
+    F: Future<Output = Result<(), ServeError>>,
+{
     let settings = match args.settings() {
         Ok(settings) => settings,
         Err(faults) => {
@@ -105,7 +140,7 @@ pub fn serve(args: ServeArgs) -> Outcome {
     log_to_stdout(&settings);
     // An update waits more than it computes.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let served = runtime.block_on(daemon::serve(settings));
+    let served = runtime.block_on(service(settings));
     // Whatever still blocks a thread is a job's, and the next start takes the job up.
     runtime.shutdown_background();
     match served {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! main ── serve                          → daemon
-//!      ├─ status, check, update, history → remote    ┐
+//!      ├─ deputy                         → deputy (a self-update), helper → helper::serve
+//!      ├─ status, check, update, abort … → remote    ┐
 //!      ├─ snapshot …                     → snapshots ├ client ── HTTP
 //!      ├─ rollback                       → rollback  ┘   └ jobs ── follow ── news ── view (plain | live)
 //!      └─ env, manifest, completions     → local
@@ -83,6 +84,16 @@ enum Command {
     ///
     /// Interrupting it (Ctrl-C) stops the following, not the job.
     Update(remote::UpdateArgs),
+    /// Install another version of the updater itself, in its place
+    ///
+    /// A container that outlives it does the work, with the gate and the way back of every update. Without a
+    /// tag: the newest release.
+    SelfUpdate(remote::SelfUpdateArgs),
+    /// Leave a job that has not touched the application yet
+    ///
+    /// Works until the application is stopped for it; afterwards the answer says why it is too late. Exit
+    /// code 0 when the job has ended aborted.
+    Abort(remote::AbortArgs),
     /// Copies of the data: make, list, check, put back, take along
     #[command(subcommand, after_help = snapshots::EXAMPLES)]
     Snapshot(snapshots::SnapshotCommand),
@@ -105,6 +116,9 @@ enum Command {
     /// The work of `serve` that must be done where the host's paths are true; made by it, not by hand
     #[command(hide = true)]
     Helper(local::HelperArgs),
+    /// The container that `self-update` makes; not by hand
+    #[command(hide = true)]
+    Deputy(local::DeputyArgs),
     /// Completions for a shell, to stdout
     ///
     /// For bash: source <(processgit-updater completions bash)
@@ -153,10 +167,13 @@ fn run(cli: Cli) -> Outcome {
         Command::Status(args) => block_on(remote::status(args)),
         Command::Check(args) => block_on(remote::check(args)),
         Command::Update(args) => block_on(remote::update(args)),
+        Command::SelfUpdate(args) => block_on(remote::self_update(args)),
+        Command::Abort(args) => block_on(remote::abort(args)),
         Command::Snapshot(command) => block_on(snapshots::run(command)),
         Command::Rollback(args) => block_on(rollback::run(args)),
         Command::History(args) => block_on(remote::history(args)),
         Command::Healthz(args) => block_on(remote::healthz(args)),
+        Command::Deputy(args) => local::deputy(args),
         Command::Helper(args) => local::helper(args),
         Command::Env(command) => local::env(command),
         Command::Manifest(command) => local::manifest(command),
@@ -209,7 +226,13 @@ mod tests {
             ("update", true),
             ("update v0.1.2 --retry --no-follow", true),
             ("update v0.1.2 v0.1.3", false),
+            ("self-update", true),
+            ("self-update v0.2.0 --retry --json", true),
+            ("self-update v0.2.0 v0.3.0", false),
             ("update --token secret", false),
+            ("abort", true),
+            ("abort job_00000000000000a1 --json", true),
+            ("abort job_00000000000000a1 job_00000000000000a2", false),
             ("snapshot create --hot --no-follow", true),
             ("snapshot list --json", true),
             ("snapshot verify gen-1", true),

@@ -81,6 +81,36 @@ pub struct UpdateArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct SelfUpdateArgs {
+    #[command(flatten)]
+    access: Access,
+    /// The release's tag [default: the newest]
+    tag: Option<String>,
+    /// Also to a version older than the one that runs
+    #[arg(long)]
+    allow_downgrade: bool,
+    /// Also if the files differ from what runs in more than the version
+    #[arg(long)]
+    accept_drift: bool,
+    /// Also if this very image was started and rolled back before
+    #[arg(long)]
+    retry: bool,
+    #[command(flatten)]
+    following: Following,
+}
+
+#[derive(Debug, Args)]
+pub struct AbortArgs {
+    #[command(flatten)]
+    access: Access,
+    /// The job; without it the one that is active
+    job: Option<String>,
+    /// Print the job as JSON and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct HistoryArgs {
     #[command(flatten)]
     access: Access,
@@ -179,6 +209,29 @@ pub async fn update(args: UpdateArgs) -> Outcome {
     let client = args.access.client()?;
     let job = submit(&client, args.wanted, args.retry).await?;
     jobs::to_the_end(&client, job, &args.following).await
+}
+
+/// `self-update`
+pub async fn self_update(args: SelfUpdateArgs) -> Outcome {
+    let client = args.access.client()?;
+    let SelfUpdateArgs { tag, allow_downgrade, accept_drift, retry, .. } = args;
+    let request = Request { target_tag: tag.unwrap_or_default(), allow_downgrade, accept_drift, retry };
+    let job = jobs::begin(&client, "/self-update", &json!(request)).await?;
+    jobs::to_the_end(&client, job, &args.following).await
+}
+
+/// `abort`
+pub async fn abort(args: AbortArgs) -> Outcome {
+    let client = args.access.client()?;
+    let id = match args.job {
+        Some(id) => url::form_urlencoded::byte_serialize(id.as_bytes()).collect(),
+        None => match client.get_as::<Status>("/status").await?.active_job {
+            Some(job) => job.id.0,
+            None => return Err(CliError::Failed("no job is active: there is nothing to abort".into())),
+        },
+    };
+    let job = jobs::begin(&client, &format!("/update/{id}/abort"), &json!({})).await?;
+    jobs::aborted(&client, job, args.json).await
 }
 
 async fn submit(client: &Client, wanted: Wanted, retry: bool) -> Result<Job, ClientError> {

@@ -40,6 +40,7 @@ pub fn aim(job: &Job) -> String {
     let tag = &job.target_tag;
     match job.kind {
         Kind::Update => format!("update to {tag}"),
+        Kind::SelfUpdate if !tag.is_empty() => format!("update of the updater to {tag}"),
         Kind::Rollback if !tag.is_empty() => format!("rollback to {tag}"),
         kind => name(kind).to_owned(),
     }
@@ -51,6 +52,7 @@ fn name(kind: Kind) -> &'static str {
         Kind::Snapshot => "snapshot",
         Kind::Restore => "restore",
         Kind::Rollback => "rollback",
+        Kind::SelfUpdate => "update of the updater",
     }
 }
 
@@ -218,6 +220,7 @@ fn achieved(job: &Job) -> String {
     let kept = job.snapshot.as_ref().map(|id| format!("; the data until now is kept as snapshot {id}"));
     match job.kind {
         Kind::Update => format!("{tag} runs{before}"),
+        Kind::SelfUpdate => format!("the updater is {tag}{before}"),
         Kind::Snapshot => format!("snapshot {taken} was taken"),
         Kind::Restore => format!("the data is that of the snapshot, {tag} runs{before}{}", kept.unwrap_or_default()),
         Kind::Rollback => format!("{tag} runs again{before}{}", kept.unwrap_or_default()),

@@ -35,11 +35,13 @@ const PLUGIN_FOLDERS: [&str; 4] = [
 
 /// What Compose needs of our environment: to find itself, the engine and the way out. Anything else would
 /// beat `.env` in the interpolation of the project's files.
-const PASSED_ON: [&str; 14] = [
+const PASSED_ON: [&str; 15] = [
     "PATH",
     "HOME",
     DOCKER_HOST,
     "DOCKER_CONFIG",
+    // Even a dry run makes this folder, `~/.docker/buildx` unless told otherwise.
+    "BUILDX_CONFIG",
     "DOCKER_TLS_VERIFY",
     "DOCKER_CERT_PATH",
     "HTTP_PROXY",

@@ -46,7 +46,7 @@ pub mod label {
     /// Ours: the job it belongs to. Helpers belong to none.
     pub const JOB: &str = "io.processgit.updater.job";
     /// Ours, on every container we make: `guard-old`, `guard-new`, `migration`, `hook`, `helper-deployment`,
-    /// `helper-data`.
+    /// `helper-data`, `deputy`.
     pub const ROLE: &str = "io.processgit.updater.role";
     /// Ours, on helpers: the state folder whose updater made it.
     pub const OWNER: &str = "io.processgit.updater.owner";
@@ -186,6 +186,11 @@ pub struct RestartPolicy {
 }
 
 impl RestartPolicy {
+    /// The engine restarts it, until a person stops it.
+    pub fn unless_stopped() -> Self {
+        Self { name: "unless-stopped".into(), maximum_retry_count: 0 }
+    }
+
     /// Nothing restarts it.
     pub fn never() -> Self {
         Self { name: "no".into(), maximum_retry_count: 0 }
@@ -280,6 +285,7 @@ pub struct ContainerSpec {
     /// stand alone. Empty is `none`.
     pub networks: Vec<String>,
     pub extra_hosts: Vec<String>,
+    pub group_add: Vec<String>,
     pub cap_add: Vec<String>,
     pub cap_drop: Vec<String>,
     pub security_opt: Vec<String>,

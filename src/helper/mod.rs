@@ -22,12 +22,14 @@
 //! | [`place`]   | may a job run here at all? waiting for what an earlier life began |
 //! | [`paths`]   | which of the host's files the work needs (pure) |
 //! | [`session`] | a helper: made, called, ended |
+//! | [`deputy`]  | a container that updates the updater itself |
 //! | [`wire`]    | what is said between the two |
 //! | [`serve`]   | the helper's side |
 //! | [`compose`], [`env`], [`data`] | the domain's traits, here or by a helper |
 
 pub mod compose;
 pub mod data;
+pub mod deputy;
 pub mod env;
 pub mod own;
 pub mod paths;

@@ -41,6 +41,10 @@ pub mod name {
     pub const HOOK_AFTER_RESTORE: &str = "PROCESSGIT_UPDATER_HOOK_AFTER_RESTORE";
     pub const MIGRATION_TIMEOUT: &str = "PROCESSGIT_UPDATER_MIGRATION_TIMEOUT";
     pub const CA_FILE: &str = "PROCESSGIT_UPDATER_CA_FILE";
+    pub const SELF_NAME: &str = "PROCESSGIT_UPDATER_SELF_NAME";
+    pub const SELF_REPO: &str = "PROCESSGIT_UPDATER_SELF_REPO";
+    pub const SELF_VERSION_KEY: &str = "PROCESSGIT_UPDATER_SELF_VERSION_KEY";
+    pub const SELF_IDENTITY_REGEX: &str = "PROCESSGIT_UPDATER_SELF_IDENTITY_REGEX";
     pub const STUB: &str = "PROCESSGIT_UPDATER_STUB";
     pub const DEBUG: &str = "PROCESSGIT_UPDATER_DEBUG";
 }
@@ -66,6 +70,9 @@ pub mod default {
     pub const SNAPSHOT: &str = "on";
     pub const SNAPSHOT_KEEP: &str = "5";
     pub const MIGRATION_TIMEOUT: &str = "30m";
+    pub const SELF_NAME: &str = "processgit-updater";
+    pub const SELF_REPO: &str = "Algomation-AI/processgit-updater";
+    pub const SELF_VERSION_KEY: &str = "PROCESSGIT_UPDATER_VERSION";
     pub const STUB: &str = "true";
     pub const DEBUG: &str = "false";
 }
@@ -191,6 +198,19 @@ pub struct ServeArgs {
     /// with certificates of one's own
     #[arg(long, env = name::CA_FILE, value_name = "FILE")]
     pub(super) ca_file: Option<OsString>,
+    /// The `name` a manifest of the updater itself must carry
+    #[arg(long, env = name::SELF_NAME, value_name = "NAME", default_value = default::SELF_NAME)]
+    pub(super) self_name: OsString,
+    /// Whose releases are the updater's own
+    #[arg(long, env = name::SELF_REPO, value_name = "OWNER/NAME", default_value = default::SELF_REPO)]
+    pub(super) self_repo: OsString,
+    /// The key in `.env` that selects the updater's own version
+    #[arg(long, env = name::SELF_VERSION_KEY, value_name = "KEY", default_value = default::SELF_VERSION_KEY)]
+    pub(super) self_version_key: OsString,
+    /// Keyless: the identity that must have signed the updater [default: the release workflow of its
+    /// repository]
+    #[arg(long, env = name::SELF_IDENTITY_REGEX, value_name = "REGEX")]
+    pub(super) self_identity_regex: Option<OsString>,
     /// Simulate every Docker operation; each job and `/status` then say `"stub": true`
     #[arg(long, env = name::STUB, value_name = "BOOL", default_value = default::STUB,
           num_args = 0..=1, default_missing_value = "true")]

@@ -88,6 +88,18 @@ pub struct Hooks {
     pub after_restore: Option<Hook>,
 }
 
+/// The updater as an application of its own.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// The `name` its manifests carry.
+    pub name: String,
+    pub repo: Repo,
+    /// The key in `.env` that selects its version.
+    pub version_key: String,
+    /// Who must have signed it, where signatures are keyless.
+    pub identity_regex: String,
+}
+
 /// Everything `serve` is told. A flag beats the environment, every secret also comes from
 /// `<NAME>_FILE`.
 #[derive(Debug, Clone)]
@@ -118,6 +130,8 @@ pub struct Settings {
     pub migration_timeout: Duration,
     /// Ours: CA certificates in PEM, believed beside the system's (`PROCESSGIT_UPDATER_CA_FILE`).
     pub ca_file: Option<PathBuf>,
+    /// The updater's own releases.
+    pub own: Own,
     pub stub: bool,
     pub debug: bool,
 }

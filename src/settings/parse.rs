@@ -10,7 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::args::{ServeArgs, default, name};
-use super::{Health, Hooks, Settings, Signing, Snapshot, duration, value};
+use super::{Health, Hooks, Own, Settings, Signing, Snapshot, duration, value};
 
 /// The largest file that may hold a secret, in bytes.
 const SECRET_CAP: u64 = 64 * 1024;
@@ -131,10 +131,15 @@ impl Reader<'_> {
         let migration_timeout =
             self.span(name::MIGRATION_TIMEOUT, args.migration_timeout, default::MIGRATION_TIMEOUT, (SECOND, 7 * DAY));
         let ca_file = self.maybe_path(name::CA_FILE, args.ca_file);
+        let own_name = self.one(name::SELF_NAME, args.self_name, default::SELF_NAME, value::app_name);
+        let own_repo = self.one(name::SELF_REPO, args.self_repo, default::SELF_REPO, value::repo);
+        let own_key =
+            self.one(name::SELF_VERSION_KEY, args.self_version_key, default::SELF_VERSION_KEY, value::variable);
+        let own_identity = self.maybe(name::SELF_IDENTITY_REGEX, args.self_identity_regex, value::regex);
         let stub = self.one(name::STUB, args.stub, default::STUB, value::boolean);
         let debug = self.one(name::DEBUG, args.debug, default::DEBUG, value::boolean);
 
-        let (state_dir, repo) = (state_dir?, repo?);
+        let (state_dir, repo, own_repo) = (state_dir?, repo?, own_repo?);
         Some(Settings {
             token: token?,
             listen: listen?,
@@ -173,6 +178,12 @@ impl Reader<'_> {
             hooks: Hooks { before_copy: before_copy?, after_restore: after_restore? },
             migration_timeout: migration_timeout?,
             ca_file: ca_file?,
+            own: Own {
+                name: own_name?,
+                version_key: own_key?,
+                identity_regex: own_identity?.unwrap_or_else(|| value::default_identity(&own_repo)),
+                repo: own_repo,
+            },
             stub: stub?,
             debug: debug?,
             state_dir,

@@ -69,6 +69,10 @@ fn nothing_but_a_token_gives_the_documented_defaults() {
     assert_eq!((s.move_services, s.hooks), (Vec::<String>::new(), Hooks::default()));
     assert_eq!(s.migration_timeout, seconds(1800));
     assert_eq!((s.signing.refreshed_root, s.ca_file), (None, None));
+    let own = s.own;
+    assert_eq!((own.name.as_str(), own.version_key.as_str()), ("processgit-updater", "PROCESSGIT_UPDATER_VERSION"));
+    assert_eq!(own.repo.to_string(), "Algomation-AI/processgit-updater");
+    assert!(own.identity_regex.contains("processgit\\-updater/\\.github/workflows/release"), "{}", own.identity_regex);
     assert_eq!((s.stub, s.debug), (true, false));
 }
 
@@ -86,7 +90,8 @@ fn every_variable_of_the_contract_is_a_flag_of_its_name() {
          APP_CONTAINER APP_SERVICE VERSION_KEY COMPOSE_FILE ENV_FILE HEALTH_URL HEALTH_TIMEOUT HEALTH_INTERVAL \
          HEALTH_STABLE HEALTH_VERSION SIGNING_KEY SIGNING_ISSUER SIGNING_IDENTITY_REGEX TRUSTED_ROOT TRUSTED_ROOT_REFRESH VERIFY_IMAGE \
          SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP SNAPSHOT_MAX_AGE SNAPSHOT_EXCLUDE MOVE_SERVICES STOP_SERVICES \
-         HOOK_BEFORE_COPY HOOK_AFTER_RESTORE MIGRATION_TIMEOUT CA_FILE STUB DEBUG";
+         HOOK_BEFORE_COPY HOOK_AFTER_RESTORE MIGRATION_TIMEOUT CA_FILE SELF_NAME SELF_REPO SELF_VERSION_KEY SELF_IDENTITY_REGEX \
+         STUB DEBUG";
     assert_eq!(found, contract.split_whitespace().collect::<Vec<_>>());
 }
 

@@ -5,12 +5,14 @@
 //! | `updater.lock`   | one process at a time (`flock`) |
 //! | `journal.db`     | jobs, their private records, the audit trail, known-bad digests |
 //! | `ballast`        | room that is given back when the disk is full, see [`ballast`] |
+//! | `self/`          | the same again for the updater's own updates, of its deputy ([`own_data`]) |
 //! | `logs/<job>.log` | everything a job printed, at most [`logs::LOG_CAP`] bytes |
 
 pub mod ballast;
 mod import;
 mod lock;
 pub mod logs;
+pub mod own_data;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -29,6 +31,9 @@ use crate::update::ports::{Entry, Journal, JournalError};
 use crate::update::record::{Heading, Record};
 use ballast::Ballast;
 use logs::Logs;
+
+/// The journal's name in the state folder.
+const JOURNAL: &str = "journal.db";
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +78,7 @@ impl Store {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(io)?;
         let lock = lock::Lock::take(folder)?;
-        let file = folder.join("journal.db");
+        let file = folder.join(JOURNAL);
         let ballast = Ballast::of(folder);
         let db = match schema::open(&file) {
             // Its index needs some room of its own.

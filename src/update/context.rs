@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::book::Book;
+use super::door::Door;
 use super::job::{Job, JobId, Layer, Progress};
 use super::ports::{CopyReport, Options, Ports};
 
@@ -15,6 +16,8 @@ pub struct Context {
     pub options: Arc<Options>,
     pub book: Arc<Book>,
     pub job: JobId,
+    /// The way out of it.
+    pub door: Arc<Door>,
 }
 
 impl Context {

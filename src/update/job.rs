@@ -22,6 +22,8 @@ pub enum Kind {
     Restore,
     /// Back to the version before the last committed update, by hand.
     Rollback,
+    /// The updater itself, by a deputy.
+    SelfUpdate,
 }
 
 /// Where a job stands. The names are the contract's.
@@ -80,7 +82,7 @@ impl fmt::Display for State {
 }
 
 /// `job_` and sixteen hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobId(pub String);
 

@@ -6,6 +6,7 @@
 pub mod advice;
 pub mod book;
 pub mod context;
+pub mod door;
 pub mod drift;
 pub mod effects;
 pub mod job;
@@ -15,13 +16,14 @@ pub mod policy;
 pub mod ports;
 pub mod record;
 pub mod run;
+pub mod self_update;
 pub mod survey;
 pub mod transition;
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -32,7 +34,8 @@ use crate::engine::label;
 use crate::release::{Channel, Release, SourceError};
 use book::{Book, HISTORY};
 use context::Context;
-use job::{Job, JobId, Kind};
+use door::{AbortError, Door};
+use job::{Job, JobId, Kind, State};
 use ports::{DataError, Entry, ExportSink, JournalError, Options, Ports, SnapshotInfo};
 use record::Record;
 
@@ -55,6 +58,8 @@ pub enum Order {
         with_data: bool,
         accept_drift: bool,
     },
+    /// Another version of the updater itself; an empty tag is the newest.
+    SelfUpdate(Request),
 }
 
 impl Order {
@@ -64,6 +69,7 @@ impl Order {
             Order::Snapshot { .. } => Kind::Snapshot,
             Order::Restore { .. } => Kind::Restore,
             Order::Rollback { .. } => Kind::Rollback,
+            Order::SelfUpdate(_) => Kind::SelfUpdate,
         }
     }
 }
@@ -170,7 +176,9 @@ struct Inner {
     options: Arc<Options>,
     book: Arc<Book>,
     /// Held while a job is accepted: exactly one of many at once.
-    door: Mutex<()>,
+    entrance: Mutex<()>,
+    /// The way out of the job that runs.
+    exit: RwLock<Option<(JobId, Arc<Door>)>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -191,7 +199,8 @@ impl Updater {
                 ports,
                 options: Arc::new(options),
                 book: Arc::new(book),
-                door: Mutex::default(),
+                entrance: Mutex::default(),
+                exit: RwLock::default(),
                 stop: CancellationToken::new(),
                 tasks: TaskTracker::new(),
             }),
@@ -207,7 +216,7 @@ impl Updater {
                 record.lives += 1;
                 record.interrupted = true;
                 tracing::warn!(job = %job.id, state = %job.state, lives = record.lives, "taking up an unfinished job");
-                let cx = updater.context(job.id.clone());
+                let cx = updater.context(job.id.clone(), door_of(&record));
                 cx.say("the updater was restarted");
                 run::run(&cx, record, &updater.inner.stop).await;
             }
@@ -228,9 +237,11 @@ impl Updater {
         }
     }
 
-    fn context(&self, job: JobId) -> Context {
-        let Inner { ports, options, book, .. } = &*self.inner;
-        Context { ports: ports.clone(), options: options.clone(), book: book.clone(), job }
+    fn context(&self, job: JobId, door: Door) -> Context {
+        let Inner { ports, options, book, exit, .. } = &*self.inner;
+        let door = Arc::new(door);
+        *exit.write().unwrap_or_else(PoisonError::into_inner) = Some((job.clone(), door.clone()));
+        Context { ports: ports.clone(), options: options.clone(), book: book.clone(), job, door }
     }
 
     /// Accepts a job and starts it, or says why not. Exactly one of many at once is accepted.
@@ -238,7 +249,15 @@ impl Updater {
     /// # Errors
     /// A job is active, the process is stopping, or the journal cannot be written.
     pub async fn submit(&self, order: Order) -> Result<Job, SubmitError> {
-        let _one_at_a_time = self.inner.door.lock().await;
+        self.submit_as(JobId::random(), order).await
+    }
+
+    /// As [`Self::submit`], under a name that somebody else has given the job.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn submit_as(&self, id: JobId, order: Order) -> Result<Job, SubmitError> {
+        let _one_at_a_time = self.inner.entrance.lock().await;
         if self.inner.stop.is_cancelled() {
             return Err(SubmitError::Stopping);
         }
@@ -246,15 +265,41 @@ impl Updater {
             return Err(SubmitError::Busy(Box::new((*active).clone())));
         }
         let Inner { ports, options, book, .. } = &*self.inner;
-        let tag = if let Order::Update(request) = &order { request.target_tag.clone() } else { String::new() };
-        let job = Job { kind: order.kind(), ..Job::new(JobId::random(), tag, ports.clock.now(), options.stub) };
+        let tag = match &order {
+            Order::Update(request) | Order::SelfUpdate(request) => request.target_tag.clone(),
+            _ => String::new(),
+        };
+        let job = Job { kind: order.kind(), ..Job::new(id, tag, ports.clock.now(), options.stub) };
         let record = Record::new(job.id.clone(), order);
         ports.journal.save(&job, &record, Entry::Accepted).await.map_err(|e| SubmitError::Journal(e.to_string()))?;
+        let (cx, stop) = (self.context(job.id.clone(), Door::open()), self.inner.stop.clone());
         book.add(job.clone());
         tracing::info!(job = %job.id, kind = ?job.kind, tag = job.target_tag, "accepted");
-        let (cx, stop) = (self.context(job.id.clone()), self.inner.stop.clone());
         self.inner.tasks.spawn(async move { run::run(&cx, record, &stop).await });
         Ok(job)
+    }
+
+    /// Leaves the job, as long as it has not touched the application; returns when that is recorded. Asked
+    /// again, the answer is the same.
+    ///
+    /// # Errors
+    /// Too late, unknown, or it could not be recorded.
+    pub async fn abort(&self, id: &str) -> Result<Job, AbortError> {
+        let unknown = || AbortError::Unknown(id.chars().take(64).collect());
+        let job = self.job(id).await.ok_or_else(unknown)?;
+        match job.state {
+            State::Aborted => return Ok((*job).clone()),
+            end if end.is_end() => {
+                return Err(AbortError::TooLate(format!("too late to abort: the job has ended, {end}")));
+            }
+            _ => {}
+        }
+        let exit = self.inner.exit.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match exit.filter(|(job, _)| job.0 == id) {
+            Some((_, door)) => door.knock().await?,
+            None => return Err(AbortError::TooLate("too late to abort: the job waits for its recovery".into())),
+        }
+        Ok((*self.job(id).await.unwrap_or(job)).clone())
     }
 
     /// Stops at the next moment at which nothing is half-done, or after `grace`; what is unfinished is
@@ -265,6 +310,12 @@ impl Updater {
         if tokio::time::timeout(grace, self.inner.tasks.wait()).await.is_err() {
             tracing::warn!("a job is in the middle of something; the next start takes it up");
         }
+    }
+
+    /// Waits until every job has ended; no further one is expected.
+    pub async fn finish(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
     }
 
     /// Any job that was ever accepted.
@@ -405,7 +456,7 @@ impl Updater {
     /// # Errors
     /// A job is active, or the repository cannot be changed.
     pub async fn prune_snapshots(&self) -> Result<usize, DataError> {
-        let _no_job_begins = self.inner.door.lock().await;
+        let _no_job_begins = self.inner.entrance.lock().await;
         if let Some(active) = self.active() {
             return Err(DataError(format!("job {} is active ({}): prune when it has ended", active.id, active.state)));
         }
@@ -433,6 +484,15 @@ impl Updater {
     pub fn trust(&self) -> String {
         self.inner.ports.trust.describe()
     }
+}
+
+/// The way out of a job that an earlier life has begun.
+fn door_of(record: &Record) -> Door {
+    let door = if record.aborted { Door::left() } else { Door::open() };
+    if let Some(why) = record.begun.iter().find_map(|effect| transition::too_late_to_abort(*effect)) {
+        door.close(why);
+    }
+    door
 }
 
 impl Check {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
+use super::Request;
 use super::job::{CopyProgress, Job, JobId};
 use super::record::Record;
 use super::transition::Effect;
@@ -49,6 +50,28 @@ pub trait Place: Send + Sync {
     async fn check(&self) -> Result<Vec<String>, PlaceError>;
     /// Waits until nothing that an earlier life began is still under way.
     async fn settle(&self) -> Result<(), PlaceError>;
+}
+
+/// Who updates the updater itself: a container that outlives it.
+#[async_trait]
+pub trait Deputy: Send + Sync {
+    /// The tag of the updater's own newest release.
+    async fn latest(&self) -> Result<String, DeputyError>;
+    /// Begins the job, unless a deputy has it already, and waits for its end: the job as the deputy's
+    /// journal has it. Dropping the future leaves the deputy at work.
+    async fn carry_out(&self, job: &JobId, request: &Request) -> Result<Job, DeputyError>;
+    /// The job has its verdict: what is left of the deputy goes.
+    async fn dismiss(&self, job: &JobId);
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DeputyError {
+    /// Nothing was changed.
+    #[error("{0}")]
+    NotBegun(String),
+    /// A person has to look.
+    #[error("{0}")]
+    Lost(String),
 }
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -114,7 +137,7 @@ impl DataError {
 }
 
 /// What a copy is of: enough to have the matching version again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyLabel {
     pub job: JobId,
     pub version: Option<String>,
@@ -240,6 +263,9 @@ pub struct Options {
     pub stop_services: Vec<String>,
     pub hook_before_copy: Option<HookSetting>,
     pub hook_after_restore: Option<HookSetting>,
+    /// Only the mount that holds this path of the application's container is its data; `None`: every
+    /// writable mount is.
+    pub data_in: Option<String>,
     /// The id, or its beginning, of the container this process runs in.
     pub own_container: Option<String>,
     pub app_name: String,
@@ -264,5 +290,6 @@ pub struct Ports {
     pub data: Arc<dyn DataStore>,
     pub journal: Arc<dyn Journal>,
     pub place: Arc<dyn Place>,
+    pub deputy: Arc<dyn Deputy>,
     pub clock: Arc<dyn Clock>,
 }

@@ -53,6 +53,9 @@ pub struct Record {
     pub lives: u32,
     /// An earlier process died on it.
     pub interrupted: bool,
+    /// Left on request, before anything was changed.
+    #[serde(default)]
+    pub aborted: bool,
 }
 
 impl Record {
@@ -72,6 +75,7 @@ impl Record {
             learned: Learned::default(),
             lives: 1,
             interrupted: false,
+            aborted: false,
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
+use super::door::AbortError;
 use super::effects::{self, EffectError};
 use super::job::State;
 use super::observe::observe;
@@ -30,18 +31,26 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Runs the job to its end, or until `stop`: then it is left to the next start.
 pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
     if record.interrupted && !settled(cx, stop).await {
-        return;
+        return cx.door.shut(AbortError::Stopping);
     }
-    if record.plan.is_none() && !record.interrupted {
-        match plan(cx, &mut record).await {
-            Ok(()) => note(cx, &record, Entry::Note("planned".into())).await,
-            Err(refused) => turn(cx, &mut record, &refused.to_string()).await,
+    if let Order::SelfUpdate(request) = &record.order {
+        let request = request.clone();
+        return super::self_update::run(cx, record, &request, stop).await;
+    }
+    while record.plan.is_none() && !record.interrupted && record.heading == Heading::There {
+        tokio::select! {
+            planned = plan(cx, &mut record) => match planned {
+                Ok(()) => note(cx, &record, Entry::Note("planned".into())).await,
+                Err(refused) => turn(cx, &mut record, &refused.to_string()).await,
+            },
+            () = cx.door.asked() => mind_the_door(cx, &mut record).await,
         }
     }
     while !stop.is_cancelled() {
+        mind_the_door(cx, &mut record).await;
         let action = match look(cx, &record, stop).await {
             Ok(Some(seen)) => transition::next(&record, &seen),
-            Ok(None) => return,
+            Ok(None) => continue,
             Err(blind) => blind_end(&record, &blind),
         };
         match action {
@@ -50,6 +59,29 @@ pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
             Action::End(verdict) => return end(cx, &record, verdict).await,
         }
     }
+    cx.door.shut(AbortError::Stopping);
+}
+
+/// The door is open, so nothing was touched: whoever has asked to abort is let out.
+async fn mind_the_door(cx: &Context, record: &mut Record) {
+    if !cx.door.is_asked() {
+        return;
+    }
+    let before = record.clone();
+    record.aborted = true;
+    if record.heading == Heading::There {
+        record.heading = Heading::Back { why: "stopped on request, before anything was changed".into() };
+    }
+    // Whoever is told that the job is aborted may rely on it, whatever happens to this process.
+    let recorded = save(cx, record, Entry::Note("aborted on request".into())).await;
+    match &recorded {
+        Ok(()) => {
+            tracing::info!(job = %cx.job, "aborted on request");
+            cx.change(|job| job.fail_step("stopped on request", cx.ports.clock.now()));
+        }
+        Err(_) => *record = before,
+    }
+    cx.door.answer(recorded.map_err(|e| AbortError::Journal(e.to_string())));
 }
 
 /// What an earlier life began and its engine still does is waited for, never raced. False when asked to
@@ -118,7 +150,7 @@ async fn plan_by_hand(cx: &Context, order: &Order) -> Result<Plan, Refused> {
     survey::assemble::plan(ports, options, &deployment, wish, Vec::new()).await
 }
 
-/// What is seen; `None` when asked to stop meanwhile. An engine that is away is waited for, because it
+/// What is seen; `None` when asked to stop or to abort meanwhile. An engine that is away is waited for, because it
 /// may come back with everything as it should be.
 async fn look(cx: &Context, record: &Record, stop: &CancellationToken) -> Result<Option<Seen>, String> {
     let Some(plan) = &record.plan else { return Ok(Some(Seen::NOTHING)) };
@@ -135,6 +167,7 @@ async fn look(cx: &Context, record: &Record, stop: &CancellationToken) -> Result
         }
         tokio::select! {
             () = sleep(pause) => {}
+            () = cx.door.asked() => return Ok(None),
             () = stop.cancelled() => return Ok(None),
         }
         pause = (pause * 2).min(Duration::from_secs(30));
@@ -150,6 +183,11 @@ fn blind_end(record: &Record, why: &str) -> Action {
 /// One effect: intent, flush, act, outcome.
 async fn act(cx: &Context, record: &mut Record, effect: Effect, stop: &CancellationToken) {
     let Some(plan) = record.plan.clone() else { return };
+    if let Some(why) = transition::too_late_to_abort(effect)
+        && !cx.door.close(why)
+    {
+        return;
+    }
     enter(cx, effect.state());
     if !record.has_begun(effect) {
         record.begun.push(effect);
@@ -169,11 +207,12 @@ async fn act(cx: &Context, record: &mut Record, effect: Effect, stop: &Cancellat
         Heading::There => tokio::select! {
             outcome = attempt(effect, cx, record, &plan) => Some(outcome),
             () = stop.cancelled(), if may_be_left(effect) => None,
+            () = cx.door.asked(), if may_be_left(effect) => None,
         },
         Heading::Back { .. } => Some(attempt_undo(effect, cx, record, &plan).await),
     };
     match outcome {
-        // Asked to stop: the next life goes on from here.
+        // Asked to stop: the next life goes on from here. Asked to abort: the loop sees to it.
         None => {}
         Some(Ok(learned)) => {
             record.learned = learned;
@@ -186,7 +225,8 @@ async fn act(cx: &Context, record: &mut Record, effect: Effect, stop: &Cancellat
 
 /// These wait, and lose nothing when they are left in the middle.
 fn may_be_left(effect: Effect) -> bool {
-    matches!(effect, Effect::Pull | Effect::Verify | Effect::HotCopy | Effect::Gate)
+    use Effect::*;
+    matches!(effect, Pull | Verify | HotCopy | CopyRunning | Gate)
 }
 
 async fn attempt(
@@ -260,7 +300,8 @@ async fn turn(cx: &Context, record: &mut Record, why: &str) {
 }
 
 /// The verdict, written down; the very last step.
-async fn end(cx: &Context, record: &Record, verdict: Verdict) {
+pub(super) async fn end(cx: &Context, record: &Record, verdict: Verdict) {
+    cx.door.shut(AbortError::TooLate(format!("too late to abort: the job has ended, {}", verdict.state)));
     let now = cx.ports.clock.now();
     let plan = record.plan.as_ref();
     let committed = plan
@@ -288,7 +329,7 @@ async fn end(cx: &Context, record: &Record, verdict: Verdict) {
     }
 }
 
-fn enter(cx: &Context, state: State) {
+pub(super) fn enter(cx: &Context, state: State) {
     let now = cx.ports.clock.now();
     cx.change(|job| {
         if job.state != state {
@@ -299,7 +340,7 @@ fn enter(cx: &Context, state: State) {
     });
 }
 
-async fn save(cx: &Context, record: &Record, entry: Entry) -> Result<(), JournalError> {
+pub(super) async fn save(cx: &Context, record: &Record, entry: Entry) -> Result<(), JournalError> {
     let Some(job) = cx.book.get(&cx.job.0) else { return Ok(()) };
     cx.ports.journal.save(&job, record, entry).await
 }

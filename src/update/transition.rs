@@ -6,6 +6,7 @@
 //!      │ an effect failed, the world is not as planned, or the process died before the gate
 //!      ▼ Turn(why)
 //!   Back    ──Do(effect)──▶ … ──▶ End(rolled_back)   proven: the application is what it was
+//!                            ├──▶ End(aborted)      left on request before anything was touched
 //!                            └──▶ End(failed)        a person is needed, and is told what to do
 //! ```
 
@@ -244,12 +245,23 @@ fn touched(record: &Record) -> bool {
     record.begun.iter().any(|e| e.touches())
 }
 
+/// Why a job cannot be left on request any more once this has begun; `None` while it still can.
+pub fn too_late_to_abort(effect: Effect) -> Option<&'static str> {
+    match effect {
+        Effect::Tidy => Some("too late to abort: the job is done, and only tidies up"),
+        e if e.touches() => Some(
+            "too late to abort: the application is being changed; if it does not prove healthy, everything is put back by itself",
+        ),
+        _ => None,
+    }
+}
+
 /// The next action. Total: every record and every sight has one.
 pub fn next(record: &Record, seen: &Seen) -> Action {
     let Some(plan) = &record.plan else {
         // Nothing was planned, so nothing was done.
         let why = record.why_or("the updater was interrupted while planning; nothing was changed: ask again");
-        return Action::End(Verdict { state: State::RolledBack, error: Some(why) });
+        return untouched(record, why);
     };
     if record.lives > Record::MAX_LIVES && touched(record) {
         let why = record.why_or("the updater was interrupted");
@@ -382,7 +394,7 @@ fn next_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
 fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
     let end = |state, error: String| Action::End(Verdict { state, error: Some(error) });
     if !touched(record) {
-        return end(State::RolledBack, why.to_owned());
+        return untouched(record, why.to_owned());
     }
     let runs_old = match seen.app {
         App::Untouched { running } | App::OldAnew { running } => running || !plan.previous.baseline.running,
@@ -409,6 +421,12 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
         ),
         _ => end(State::RolledBack, why.to_owned()),
     }
+}
+
+/// Nothing was changed: the verdict needs no proof.
+fn untouched(record: &Record, why: String) -> Action {
+    let state = if record.aborted { State::Aborted } else { State::RolledBack };
+    Action::End(Verdict { state, error: Some(why) })
 }
 
 fn failed(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {

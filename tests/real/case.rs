@@ -7,6 +7,7 @@ use lab::Lab;
 use lab::deployment::{AppSpec, Deployment};
 use lab::poller::Poller;
 use lab::publish::{Published, ReleaseSpec};
+use lab::sidecar::{Network, Sees, Sidecar};
 use lab::updater::{Job, TOKEN, Updater};
 use lab::world::World;
 use serde_json::{Value, json};
@@ -64,6 +65,13 @@ impl Case {
         self
     }
 
+    /// The updater is a service of the same project.
+    pub fn sidecar(self, sees: Sees, change: impl FnOnce(&mut Sidecar)) -> Self {
+        let mut sidecar = Sidecar::new(sees);
+        change(&mut sidecar);
+        self.app(|app| app.sidecar = Some(sidecar))
+    }
+
     /// Changes release 1.1.0.
     pub fn release(self, change: impl FnOnce(ReleaseSpec) -> ReleaseSpec + 'static) -> Self {
         self.offers(|lab, _| lab.publish(change(ReleaseSpec::new("1.1.0"))))
@@ -105,7 +113,8 @@ impl Case {
     }
 
     fn set(self) -> (Stage, Value, Option<(&'static str, Hook)>) {
-        let lab = Lab::new();
+        let network = self.app.sidecar.as_ref().map(|sidecar| sidecar.network);
+        let lab = if network == Some(Network::Project) { Lab::for_containers() } else { Lab::new() };
         let app = lab.deploy(self.app);
         let release = (self.offers)(&lab, &app);
         let updater = Updater::start(program(), &lab, &app, &self.settings);

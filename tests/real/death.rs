@@ -15,7 +15,7 @@ fn begun(behaviour: &'static str, state: &str) -> (Stage, String) {
 }
 
 /// The job has ended, and the world agrees with what it says.
-fn assert_proven(stage: &Stage, id: &str, may_end: &[&str]) {
+pub fn assert_proven(stage: &Stage, id: &str, may_end: &[&str]) {
     let job = stage.updater.wait_for_end(id);
     assert!(may_end.contains(&job.state()), "not one of {may_end:?}: {:#}", job.0);
     match job.state() {

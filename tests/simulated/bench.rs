@@ -22,6 +22,8 @@ use processgit_updater::update::record::Record;
 use processgit_updater::update::{Order, Request, SubmitError, Updater};
 use serde_json::{Value, json};
 
+use crate::journal::Memory;
+
 pub const KEY: &str = "PROCESSGIT_VERSION";
 pub const ENV: &str = "# a comment\nPROCESSGIT_VERSION=1.0.0\nOTHER='x y'\n";
 pub const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -37,6 +39,8 @@ pub struct Scene {
     pub env: &'static str,
     pub restart_policy: &'static str,
     pub options: fn(&mut Options),
+    /// The real journal instead of a quick one.
+    pub sqlite: bool,
     /// What else is in the world from the beginning.
     pub world: fn(&mut World),
     /// Jobs that went well before.
@@ -60,6 +64,7 @@ impl Default for Scene {
             env: ENV,
             restart_policy: "unless-stopped",
             options: |_| {},
+            sqlite: false,
             world: |_| {},
             before: &[],
             since: |_| {},
@@ -137,10 +142,22 @@ impl Trust for Trusting {
     }
 }
 
-/// A journal that a dead process no longer writes to.
+/// A journal that a dead process no longer writes to, and whose saves have their fate as calls have.
 struct Mortal {
-    journal: Arc<Store>,
+    journal: Arc<dyn Journal>,
     world: Simulated,
+    faults: Arc<dyn Faults>,
+}
+
+fn name_of(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::Accepted => "journal.accepted",
+        Entry::Intent(_) => "journal.intent",
+        Entry::Done(_) => "journal.done",
+        Entry::Failed(..) => "journal.failed",
+        Entry::Note(_) => "journal.note",
+        Entry::Ended { .. } => "journal.ended",
+    }
 }
 
 #[async_trait]
@@ -149,7 +166,24 @@ impl Journal for Mortal {
         if self.world.is_dead() {
             std::future::pending::<()>().await;
         }
-        self.journal.save(job, record, entry).await
+        let name = name_of(&entry);
+        let fate = self.faults.fate(name);
+        if fate == Fate::DieBefore {
+            self.world.kill();
+            std::future::pending::<()>().await;
+        }
+        if matches!(fate, Fate::Go | Fate::Lose(_) | Fate::DieAfter | Fate::HangAfter) {
+            self.journal.save(job, record, entry).await?;
+            self.faults.done(name, &self.world.world());
+        }
+        match fate {
+            Fate::DieAfter => {
+                self.world.kill();
+                std::future::pending().await
+            }
+            Fate::Go => Ok(()),
+            _ => Err(JournalError("the disk is full".into())),
+        }
     }
     async fn unfinished(&self) -> Result<Vec<(Job, Record)>, JournalError> {
         self.journal.unfinished().await
@@ -184,7 +218,7 @@ impl Journal for Mortal {
 pub struct Installation {
     pub scene: Scene,
     pub world: Simulated,
-    journal: Arc<Store>,
+    journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     releases: Arc<OneRelease>,
     /// The world before the last job.
@@ -203,14 +237,15 @@ impl Installation {
             version: "1.0.0".into(),
             env: scene.env.as_bytes().to_vec(),
             has_data: scene.has_data,
-            latency: Duration::from_millis(1),
+            latency: Duration::ZERO,
         };
         let world = Simulated::new(seed, clock.clone(), Arc::new(NoFaults));
         world.world().behaviours.insert(DIGEST.into(), scene.behaviour);
         world.world().containers[0].restart_policy.name = scene.restart_policy.into();
         let releases = Arc::new(OneRelease(manifest(&scene).to_string().into()));
         (scene.world)(&mut world.world());
-        let journal = Arc::new(Store::in_memory().unwrap());
+        let journal: Arc<dyn Journal> =
+            if scene.sqlite { Arc::new(Store::in_memory().unwrap()) } else { Arc::new(Memory::default()) };
         Self { scene, world, journal, clock, releases, before: Mutex::default() }
     }
 
@@ -252,7 +287,7 @@ impl Installation {
 
     /// A process with this luck. It takes up what is unfinished.
     pub async fn process(&self, faults: Arc<dyn Faults>) -> (Updater, Simulated) {
-        let world = self.world.with_faults(faults);
+        let world = self.world.with_faults(faults.clone());
         let shared = Arc::new(world.clone());
         let ports = Ports {
             engine: shared.clone(),
@@ -260,10 +295,11 @@ impl Installation {
             probe: shared.clone(),
             env: shared.clone(),
             place: shared.clone(),
+            deputy: Arc::new(processgit_updater::helper::deputy::NoDeputy("not here")),
             data: if self.scene.snapshots { shared } else { Arc::new(processgit_updater::snapshot::NoSnapshots) },
             releases: self.releases.clone(),
             trust: Arc::new(SimulatedTrust::new(Arc::new(Trusting), world.clone())),
-            journal: Arc::new(Mortal { journal: self.journal.clone(), world: world.clone() }),
+            journal: Arc::new(Mortal { journal: self.journal.clone(), world: world.clone(), faults: faults.clone() }),
             clock: self.clock.clone(),
         };
         let mut options = Options {
@@ -272,6 +308,7 @@ impl Installation {
             stop_services: vec![],
             hook_before_copy: None,
             hook_after_restore: None,
+            data_in: None,
             own_container: None,
             app_name: "processgit".into(),
             app_container: "processgit".into(),
@@ -463,7 +500,10 @@ pub fn assert_invariants(installation: &Installation, job: &Job, context: &str) 
             let (version, data) = installation.scene.by_hand;
             assert_eq!((value.as_deref(), &*image.version, &*world.data), (Some(version), version, data), "{context}");
         }
-        (State::RolledBack, _) => {
+        (State::RolledBack | State::Aborted, _) => {
+            if job.state == State::Aborted {
+                assert_eq!((&app.id, app.started_at), (&was.id, was.started_at), "{context}: it was not touched");
+            }
             assert_eq!(world.env, before.env, "{context}: .env byte for byte");
             assert_eq!(app.image_id, was.image_id, "{context}");
             assert_eq!(world.tags, before.tags, "{context}: no tag left behind or moved");

@@ -279,7 +279,7 @@ fn stories() -> Vec<Story> {
 async fn every_story_ends_as_told() {
     for story in stories() {
         let name = story.name;
-        let installation = Installation::ready(story.scene.clone()).await;
+        let installation = Installation::ready(Scene { sqlite: true, ..story.scene.clone() }).await;
         let job = installation.run(Arc::new(NoFaults)).await;
         assert_eq!(job.state, story.end, "{name}: {:?}", job.error);
         let error = job.error.clone().unwrap_or_default();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use processgit_updater::engine::simulated::{Fate, NoFaults};
-use processgit_updater::update::job::State;
+use processgit_updater::update::job::{Job, State};
 
 use processgit_updater::update::Order;
 
@@ -15,22 +15,25 @@ use crate::faults::{calls_of, jobs_by_hand, updates};
 /// Runs until the process dies; false when the job ended before it came to that.
 async fn live_until_death(installation: &Installation, faults: Arc<At>, begin: bool) -> bool {
     let (updater, world) = installation.process(faults).await;
-    let id = if begin {
-        installation.submit(&updater, installation.order()).await.expect("accepted").id.0
-    } else {
-        match updater.active() {
-            Some(job) => job.id.0.clone(),
-            None => return false,
-        }
+    let life = async {
+        let id = if begin {
+            installation.submit(&updater, installation.order()).await.expect("accepted").id.0
+        } else {
+            match updater.active() {
+                Some(job) => job.id.0.clone(),
+                None => return,
+            }
+        };
+        wait(&updater, &id).await;
     };
     tokio::select! {
         () = world.death() => true,
-        _ = wait(&updater, &id) => false,
+        () = life => false,
     }
 }
 
 /// A lucky life that ends whatever is unfinished; then everything must hold and a next job must work.
-async fn recover(installation: &Installation, context: &str) {
+pub async fn recover(installation: &Installation, context: &str) -> Job {
     let (updater, _) = installation.process(Arc::new(NoFaults)).await;
     if let Some(active) = updater.active() {
         wait(&updater, &active.id.0).await;
@@ -45,6 +48,7 @@ async fn recover(installation: &Installation, context: &str) {
     let next = installation.submit_and_wait(&updater, Order::Update(request())).await;
     assert_ne!(next.state, State::Failed, "{context}: the next job: {:?}", next.error);
     assert_invariants(installation, &next, &format!("{context}: the next job"));
+    job
 }
 
 async fn dies_at_any_call(scenes: Vec<(&str, Scene)>) {

@@ -166,7 +166,7 @@ fn stories() -> Vec<Story> {
 #[tokio::test(start_paused = true)]
 async fn every_story_ends_as_told() {
     for story in stories() {
-        let installation = Installation::new(story.scene.clone());
+        let installation = Installation::new(Scene { sqlite: true, ..story.scene.clone() });
         let job = installation.run(Arc::new(NoFaults)).await;
         let name = story.name;
         assert_eq!(job.state, story.end, "{name}: {:?}", job.error);

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use processgit_updater::api::{self, Face, Listener};
 use processgit_updater::release::{Channel, Release, SourceError};
 use processgit_updater::settings::Listen;
+use processgit_updater::update::door::AbortError;
 use processgit_updater::update::job::{Job, JobId, Kind, State, Step};
 use processgit_updater::update::ports::{CopyLabel, DataError, ExportSink, SnapshotInfo};
 use processgit_updater::update::{Check, CheckRequest, Order, Request, RollbackView, SubmitError};
@@ -41,6 +42,8 @@ pub struct Script {
     /// Why nothing is pruned.
     pub prune_fails: Option<&'static str>,
     pub view: Option<Result<RollbackView, String>>,
+    pub abort_fails: Option<AbortError>,
+    pub aborts: Mutex<Vec<String>>,
     pub orders: Mutex<Vec<Order>>,
     pub views: Mutex<Vec<bool>>,
     pub checks: Mutex<Vec<CheckRequest>>,
@@ -52,6 +55,7 @@ impl Face for Script {
     async fn submit(&self, order: Order) -> Result<Job, SubmitError> {
         let (kind, tag) = match &order {
             Order::Update(request) => (Kind::Update, request.target_tag.clone()),
+            Order::SelfUpdate(request) => (Kind::SelfUpdate, request.target_tag.clone()),
             Order::Snapshot { .. } => (Kind::Snapshot, String::new()),
             Order::Restore { .. } => (Kind::Restore, String::new()),
             Order::Rollback { .. } => (Kind::Rollback, String::new()),
@@ -78,6 +82,13 @@ impl Face for Script {
     async fn rollback_view(&self, with_data: bool) -> Result<RollbackView, String> {
         self.views.lock().unwrap().push(with_data);
         self.view.clone().unwrap_or_else(|| Ok(RollbackView::default()))
+    }
+    async fn abort(&self, id: &str) -> Result<Job, AbortError> {
+        self.aborts.lock().unwrap().push(id.to_owned());
+        match &self.abort_fails {
+            Some(error) => Err(error.clone()),
+            None => Ok(job("v0.1.2", &[(State::Pulling, "")])),
+        }
     }
     async fn job(&self, id: &str) -> Option<Arc<Job>> {
         let mut frames = self.frames.lock().unwrap();

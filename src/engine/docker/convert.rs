@@ -210,6 +210,7 @@ pub(super) fn create_body(spec: &ContainerSpec) -> Result<ContainerCreateBody> {
         network_mode: Some(network.to_owned()),
         restart_policy: engine_policy(&RestartPolicy::never()),
         extra_hosts: some(&spec.extra_hosts),
+        group_add: some(&spec.group_add),
         cap_add: some(&spec.cap_add),
         cap_drop: some(&spec.cap_drop),
         security_opt: some(&spec.security_opt),

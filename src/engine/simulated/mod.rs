@@ -77,8 +77,10 @@ pub enum Fate {
     Lose(String),
     /// The engine is away for this call.
     Away,
-    /// Never returns.
+    /// No answer; the caller's own deadline ends it.
     Hang,
+    /// Works, and no answer comes.
+    HangAfter,
     /// The process dies before it.
     DieBefore,
     /// The process dies after it.
@@ -88,6 +90,12 @@ pub enum Fate {
 /// Decides the fate of calls. `name` is `engine.pull`, `compose.up/remove`, `env.write`, `data.cold` …
 pub trait Faults: Send + Sync {
     fn fate(&self, name: &str) -> Fate;
+
+    /// What somebody else does to the world just before the call.
+    fn meanwhile(&self, _name: &str, _world: &mut World) {}
+
+    /// The call has changed the world, perhaps.
+    fn done(&self, _name: &str, _world: &World) {}
 }
 
 /// Everything goes well.
@@ -113,7 +121,7 @@ pub struct Seed {
     pub env: Vec<u8>,
     /// The application has a volume.
     pub has_data: bool,
-    /// How long every call takes.
+    /// How long every call takes; nothing is: at once, after everybody else had a turn.
     pub latency: Duration,
 }
 
@@ -183,6 +191,11 @@ impl Simulated {
         *self.dead.borrow()
     }
 
+    /// It does nothing from now on.
+    pub fn kill(&self) {
+        self.dead.send_replace(true);
+    }
+
     /// The world as it is.
     pub fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
@@ -194,32 +207,56 @@ impl Simulated {
         name: &str,
         work: impl FnOnce(&mut World) -> Result<T, E>,
     ) -> Result<T, E> {
-        tokio::time::sleep(self.latency).await;
+        if self.latency.is_zero() {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(self.latency).await;
+        }
         if self.is_dead() {
             return std::future::pending().await;
         }
+        self.faults.meanwhile(name, &mut self.world());
+        let work = || {
+            let mut world = self.world();
+            let done = work(&mut world);
+            self.faults.done(name, &world);
+            done
+        };
         match self.faults.fate(name) {
-            Fate::Go => work(&mut self.world()),
+            Fate::Go => work(),
             Fate::Fail(why) => Err(E::from(why)),
             Fate::Away => Err(E::from(AWAY.to_owned())),
-            Fate::Lose(why) => {
-                work(&mut self.world())?;
-                Err(E::from(why))
+            Fate::Lose(why) => work().and(Err(E::from(why))),
+            Fate::Hang => self.no_answer().await,
+            Fate::HangAfter => {
+                let _ = work();
+                self.no_answer().await
             }
-            Fate::Hang => std::future::pending().await,
             Fate::DieBefore => self.die().await,
             Fate::DieAfter => {
-                let _ = work(&mut self.world());
+                let _ = work();
                 self.die().await
             }
         }
     }
 
+    /// What a real adapter makes of a call that never returns.
+    async fn no_answer<T, E: From<String>>(&self) -> Result<T, E> {
+        tokio::time::sleep(DEADLINE).await;
+        if self.is_dead() {
+            return std::future::pending().await;
+        }
+        Err(E::from(AWAY.to_owned()))
+    }
+
     async fn die<T>(&self) -> T {
-        self.dead.send_replace(true);
+        self.kill();
         std::future::pending().await
     }
 }
+
+/// The deadline of a call, as the real adapters have it.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How an engine that is away is told apart from one that refuses.
 const AWAY: &str = "connection refused";
@@ -436,7 +473,10 @@ impl World {
             return;
         }
         c.state = RunState::Running;
-        c.started_at = Some(now);
+        // No two starts are alike, however quick they follow.
+        self.serial += 1;
+        let serial = jiff::SignedDuration::from_nanos(i64::try_from(self.serial).unwrap_or(i64::MAX));
+        c.started_at = now.checked_add(serial).ok();
         c.restart_count = 0;
         c.exit_code = 0;
         let Some(image) = image else { return };

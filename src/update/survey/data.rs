@@ -17,10 +17,11 @@ pub fn is_socket(mount: &Mount) -> bool {
 /// Every writable mount of what is moved is copied, but those that the operator leaves out; or none, where
 /// snapshots are off. Room and rights are checked here, before anything is stopped.
 pub async fn data_plan(ports: &Ports, options: &Options, deployment: &Deployment) -> Result<DataPlan, Refused> {
+    let holds = |m: &Mount| options.data_in.as_ref().is_none_or(|path| Path::new(path).starts_with(&m.destination));
     let is_excluded = |m: &Mount| options.snapshot_exclude.iter().any(|e| Path::new(&m.destination) == Path::new(e));
     let (mut copied, mut uncovered) = (Vec::new(), Vec::new());
     for (service, container, _) in deployment.moved() {
-        for mount in container.mounts.iter().filter(|m| is_data(m)) {
+        for mount in container.mounts.iter().filter(|m| is_data(m) && holds(m)) {
             let list = if ports.data.off().is_some() || is_excluded(mount) { &mut uncovered } else { &mut copied };
             if !list.iter().any(|known| covers(known, mount)) {
                 list.push(mount_of(service, mount, deployment));

@@ -90,7 +90,7 @@ pub async fn by_hand(ports: &Ports, order: &Order, deployment: &Deployment) -> R
         return Err(Refused::because(format!("no data is copied here: {why}")));
     }
     match order {
-        Order::Update(_) => Err(Refused::because("an update is wanted by its release")),
+        Order::Update(_) | Order::SelfUpdate(_) => Err(Refused::because("an update is wanted by its release")),
         Order::Snapshot { hot } => Ok(Wish { hot_only: *hot, ..staying(Purpose::Snapshot, deployment) }),
         Order::Restore { snapshot, accept_drift } => restore(ports, snapshot, *accept_drift, deployment).await,
         Order::Rollback { with_data, accept_drift } => rollback(ports, *with_data, *accept_drift, deployment).await,

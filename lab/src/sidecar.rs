@@ -1,0 +1,253 @@
+//! The product as its operators run it: a container of its own image, a service of the application's project.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
+
+use crate::deployment::Deployment;
+use crate::engine::{Engine, must_run};
+use crate::run::{LABEL, shared_owner};
+use crate::updater::{Life, Settings};
+use crate::{Lab, free_port};
+
+/// Its service.
+const SERVICE: &str = "updater";
+/// The file with its settings, in the deployment's folder.
+pub(crate) const ENV_FILE: &str = "updater.env";
+/// Where it listens in a network of its own.
+const PORT: u16 = 9000;
+const STATE: &str = "/var/lib/processgit-updater";
+const KEY: &str = "/run/cosign.pub";
+
+/// What it sees of the deployment's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sees {
+    /// The folder, at the very path that it has on the host.
+    SamePath,
+    /// The folder, at `/deploy`.
+    Deploy,
+    /// Its two files one by one, at `/deploy`.
+    SingleFiles,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// The host's own.
+    Host,
+    /// The project's. Laboratories whose servers containers can reach: [`Lab::for_containers`].
+    Project,
+}
+
+/// How the updater is put beside the application.
+#[derive(Debug, Clone)]
+pub struct Sidecar {
+    pub sees: Sees,
+    pub network: Network,
+    /// Where it is asked on this machine, 127.0.0.1.
+    pub port: u16,
+    /// Compose names its container.
+    pub generated_name: bool,
+    /// Where the engine's socket is on the host; the engine's own unless it is a proxy's.
+    pub socket: Option<PathBuf>,
+    /// More lines of its service, as in the Compose file (`read_only: true`).
+    pub lines: Vec<String>,
+}
+
+impl Sidecar {
+    pub fn new(sees: Sees) -> Self {
+        Self { sees, network: Network::Host, port: free_port(), generated_name: false, socket: None, lines: Vec::new() }
+    }
+
+    /// `127.0.0.1:PORT`
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn container(&self, project: &str) -> String {
+        if self.generated_name { format!("{project}-{SERVICE}-1") } else { format!("{project}-{SERVICE}") }
+    }
+
+    /// Where it finds a file of the deployment.
+    fn path(&self, app: &Deployment, file: &Path) -> String {
+        let inside = file.strip_prefix(app.folder()).ok().filter(|_| self.sees != Sees::SamePath);
+        inside.map_or_else(|| file.to_owned(), |name| Path::new("/deploy").join(name)).display().to_string()
+    }
+
+    /// Its service in the Compose file.
+    pub(crate) fn service(&self, lab: &Lab, folder: &Path) -> String {
+        let project = &lab.run.id;
+        let name =
+            if self.generated_name { None } else { Some(format!("container_name: {}", self.container(project))) };
+        let folder = folder.display();
+        let seen = match self.sees {
+            Sees::SamePath => vec![format!("{folder}:{folder}")],
+            Sees::Deploy => vec![".:/deploy".to_owned()],
+            Sees::SingleFiles => {
+                vec!["./.env:/deploy/.env".into(), "./docker-compose.yml:/deploy/docker-compose.yml".into()]
+            }
+        };
+        let socket = self.socket.clone().unwrap_or_else(|| lab.engine.socket().to_owned());
+        let rest = [
+            format!("{}:/var/run/docker.sock", socket.display()),
+            format!("{}:{STATE}", lab.run.subfolder("state").display()),
+            format!("{}:{KEY}:ro", lab.signer.public_key().display()),
+        ];
+        let hosts = lab.gateway.as_ref().map(|gateway| {
+            let hosts = lab.run.folder().join("hosts");
+            fs::write(&hosts, format!("{gateway} localhost\n")).expect("writing the sidecar's /etc/hosts");
+            format!("{}:/etc/hosts:ro", hosts.display())
+        });
+        let volumes: Vec<String> =
+            seen.into_iter().chain(rest).chain(hosts).map(|mount| format!("    - {mount}")).collect();
+        let network = match self.network {
+            Network::Host => Some("network_mode: host".to_owned()),
+            Network::Project => Some(format!("ports: [\"127.0.0.1:{}:{PORT}\"]", self.port)),
+        };
+        let lines: String =
+            name.iter().chain(&network).chain(&self.lines).map(|line| format!("    {line}\n")).collect();
+        format!(
+            "
+  {SERVICE}:
+    image: {}
+    restart: unless-stopped
+    pull_policy: never
+    env_file: {ENV_FILE}
+    volumes:
+{}
+{lines}",
+            image_name(lab),
+            volumes.join("\n")
+        )
+    }
+
+    /// The settings that depend on where it runs.
+    pub(crate) fn settings(&self, app: &Deployment) -> Vec<(&'static str, String)> {
+        let (listen, health) = match self.network {
+            Network::Host => (self.address(), app.health_url.clone()),
+            Network::Project => {
+                let spec = &app.spec;
+                (format!(":{PORT}"), format!("http://{}:{}{}", spec.service, spec.port, spec.version_path))
+            }
+        };
+        vec![
+            ("LISTEN", listen),
+            ("COMPOSE_FILE", self.path(app, &app.compose_file())),
+            ("ENV_FILE", self.path(app, &app.env_file())),
+            ("HEALTH_URL", health),
+            ("SIGNING_KEY", KEY.to_owned()),
+        ]
+    }
+}
+
+/// It runs, or did, or will.
+pub(crate) struct Container {
+    engine: Engine,
+    app: Deployment,
+    name: String,
+    /// What containers that are gone had logged.
+    earlier_log: String,
+}
+
+impl Container {
+    pub fn new(program: &Path, lab: &Lab, app: &Deployment, settings: &Settings) -> Self {
+        image(lab, program);
+        // In single quotes nothing is replaced.
+        let lines: String = settings.iter().map(|(name, value)| format!("{name}='{value}'\n")).collect();
+        app.write(ENV_FILE, &lines);
+        let name = app.updater_container().expect("the deployment has a place for the updater");
+        Self { engine: lab.engine.clone(), app: app.clone(), name, earlier_log: String::new() }
+    }
+
+    fn state(&self) -> Value {
+        self.engine.container(&self.name).map_or(Value::Null, |inspected| inspected["State"].clone())
+    }
+}
+
+impl Life for Container {
+    fn spawn(&mut self) {
+        if self.engine.container(&self.name).is_some() {
+            self.engine.start(&self.name);
+        } else {
+            self.app.compose(&["up", "-d", "--no-deps", "--pull", "never", SERVICE]);
+        }
+    }
+
+    fn kill9(&mut self) {
+        self.engine.kill(&self.name);
+    }
+
+    fn remove(&mut self) {
+        self.earlier_log = self.log_text();
+        self.engine.remove("containers", &self.name);
+    }
+
+    fn sigterm(&mut self) -> ExitStatus {
+        self.engine.stop(&self.name);
+        ExitStatus::from_raw((self.state()["ExitCode"].as_i64().expect("an exit code") as i32) << 8)
+    }
+
+    fn ended(&mut self) -> Option<String> {
+        let state = self.state();
+        (state["Status"] != "running").then(|| state.to_string())
+    }
+
+    fn pid(&self) -> u32 {
+        self.state()["Pid"].as_u64().map_or(0, |pid| pid as u32)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("docker");
+        command.args(["exec", "-i", &self.name, "processgit-updater"]);
+        command
+    }
+
+    fn log_text(&self) -> String {
+        let logs = Command::new("docker").args(["logs", &self.name]).output().expect("docker");
+        let said = if logs.status.success() { [logs.stdout, logs.stderr].concat() } else { Vec::new() };
+        format!("{}{}", self.earlier_log, String::from_utf8_lossy(&said))
+    }
+}
+
+/// The image of this run's updater.
+fn image_name(lab: &Lab) -> String {
+    format!("updater-lab:{}", lab.run.id)
+}
+
+/// Makes it: `./image` builds it once for all tests of a program, then it gets this run's label, so that
+/// whatever is made of it is found.
+fn image(lab: &Lab, program: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut hasher = DefaultHasher::new();
+    for file in [program, &root.join("image"), &root.join("Dockerfile")] {
+        let known = fs::metadata(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        (file, known.len(), known.mtime(), known.mtime_nsec()).hash(&mut hasher);
+    }
+    let owner = shared_owner();
+    let base = format!("{owner}:{:016x}", hasher.finish());
+    // Tests are processes of their own: one builds, the others wait for it.
+    let folder = std::env::temp_dir().join(&owner);
+    fs::create_dir_all(&folder).expect("a folder for a lock");
+    let lock = File::create(folder.join("lock")).expect("a lock");
+    flock(&lock, FlockOperation::LockExclusive).expect("locking");
+    if lab.engine.image(&base).is_none() {
+        let label = format!("{LABEL}={owner}");
+        must_run(Command::new(root.join("image")).arg("--program").arg(program).args([&base, "--label", &label]));
+    }
+    drop(lock);
+    let mut derive = Command::new("docker")
+        .args(["build", "--quiet", "--label", &lab.run.label(), "--tag", &image_name(lab), "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("docker");
+    writeln!(derive.stdin.take().expect("its input"), "FROM {base}").expect("writing a Dockerfile");
+    assert!(derive.wait().expect("docker build").success(), "the label of {base} cannot be set");
+}

@@ -1,0 +1,106 @@
+//! The deputy's side of a self-update, and the second composition root: the machine of every update, with
+//! the updater's own container as the application, the updater's journal as its data, and the
+//! container's HEALTHCHECK as the gate. Made by [`crate::helper::deputy`].
+
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::daemon::{self, GRACE, ServeError};
+use crate::engine::RestartPolicy;
+use crate::health::HealthcheckAlone;
+use crate::helper::deputy::{NoDeputy, state_dir};
+use crate::helper::own;
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::store::own_data::OwnData;
+use crate::trust::Trust as _;
+use crate::trust::judge::Judge;
+use crate::update::job::JobId;
+use crate::update::ports::Options;
+use crate::update::{Order, Request, Updater};
+
+/// What a deputy is told.
+#[derive(Debug, Clone)]
+pub struct Mission {
+    /// As the updater knows it.
+    pub job: JobId,
+    pub request: Request,
+    /// The updater's container.
+    pub container: String,
+}
+
+/// Carries it out, or goes on where an earlier life was; ends when it has a verdict.
+///
+/// # Errors
+/// The state folder, the policy or the engine's address cannot be used.
+pub async fn serve(settings: Settings, mission: Mission) -> Result<(), ServeError> {
+    let updaters_state = settings.state_dir.clone();
+    let settings = as_of_the_updater(settings, &mission.container);
+    let folder = settings.state_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&folder)).await;
+    let store = opened.map_err(|e| ServeError::Io { what: "the journal", source: std::io::Error::other(e) })??;
+    let authorities = daemon::authorities(&settings).await?;
+    let judge = Judge::from_settings(&settings.signing, &authorities).await?;
+    tracing::info!(job = %mission.job, trust = judge.describe(), "a deputy begins");
+    let mut ports = daemon::ports(&settings, store, Arc::new(judge), &authorities)?;
+    ports.data = Arc::new(OwnData::new(updaters_state.clone(), settings.state_dir.clone()));
+    ports.probe = Arc::new(HealthcheckAlone);
+    ports.deputy = Arc::new(NoDeputy("a deputy has none of its own"));
+    let engine = ports.engine.clone();
+    let options = Options {
+        data_in: Some(updaters_state.display().to_string()),
+        own_container: own::container_id(),
+        ..daemon::options(&settings)
+    };
+    let updater = Updater::start(ports, options).await?;
+    if updater.job(&mission.job.0).await.is_none() {
+        let submitted = updater.submit_as(mission.job.clone(), Order::Update(mission.request)).await;
+        // Another job of its own journal is still being recovered: after it, this one.
+        if let Err(e) = submitted {
+            tracing::warn!(job = %mission.job, "{e}");
+        }
+    }
+    let term = async {
+        if let Ok(mut term) = signal(SignalKind::terminate()) {
+            term.recv().await;
+        }
+    };
+    tokio::select! {
+        () = updater.finish() => {}
+        // The engine stops everything; it starts this one again.
+        () = term => {
+            updater.stop(GRACE).await;
+            return Ok(());
+        }
+    }
+    if let Some(id) = own::container_id()
+        && let Err(e) = engine.set_restart_policy(&id, &RestartPolicy::never()).await
+    {
+        tracing::warn!("the engine will start this deputy again, for nothing: {e}");
+    }
+    Ok(())
+}
+
+/// The settings of an updater whose application is the updater.
+fn as_of_the_updater(settings: Settings, container: &str) -> Settings {
+    let own = settings.own.clone();
+    let mut signing = settings.signing.clone();
+    signing.identity_regex = own.identity_regex;
+    let mut settings = Settings {
+        state_dir: state_dir(&settings.state_dir),
+        app_name: own.name,
+        app_container: container.to_owned(),
+        app_service: None,
+        version_key: own.version_key,
+        repo: own.repo,
+        hooks: Default::default(),
+        move_services: Vec::new(),
+        stop_services: Vec::new(),
+        signing,
+        ..settings
+    };
+    settings.health.version = None;
+    settings.snapshot.exclude = Vec::new();
+    settings
+}

@@ -1,0 +1,61 @@
+//! The updater updates itself: the job is handed to a deputy, a container that outlives this one, which runs
+//! the very same machine with the updater's own container as its application. Here the job is only begun,
+//! waited for, and given the deputy's verdict, by this process or by the one that the deputy puts in its
+//! place.
+
+use tokio_util::sync::CancellationToken;
+
+use super::Request;
+use super::context::Context;
+use super::door::AbortError;
+use super::job::{Job, State};
+use super::ports::{DeputyError, Entry};
+use super::record::Record;
+use super::run::{end, enter, save};
+use super::transition::Verdict;
+
+/// Runs the job to the deputy's verdict, or until `stop`: then the next start waits on.
+pub async fn run(cx: &Context, record: Record, request: &Request, stop: &CancellationToken) {
+    enter(cx, State::Planning);
+    cx.door.shut(AbortError::TooLate("too late to abort: a deputy carries the job out".into()));
+    let carried_out = async {
+        let mut request = request.clone();
+        if request.target_tag.is_empty() {
+            request.target_tag = cx.ports.deputy.latest().await?;
+            cx.change(|job| job.target_tag.clone_from(&request.target_tag));
+        }
+        // The deputy's own journal has the job from its first moment; this one only has to know of it.
+        let noted = save(cx, &record, Entry::Note("handed to a deputy".into())).await;
+        noted.map_err(|e| DeputyError::NotBegun(e.to_string()))?;
+        cx.say("handed to a deputy: a container that outlives this one");
+        cx.ports.deputy.carry_out(&cx.job, &request).await
+    };
+    let ended = tokio::select! {
+        ended = carried_out => ended,
+        () = stop.cancelled() => return,
+    };
+    let verdict = match ended {
+        Ok(job) => adopt(cx, job),
+        Err(DeputyError::NotBegun(why)) => Verdict { state: State::RolledBack, error: Some(why) },
+        Err(DeputyError::Lost(why)) => Verdict { state: State::Failed, error: Some(why) },
+    };
+    end(cx, &record, verdict).await;
+    cx.ports.deputy.dismiss(&cx.job).await;
+}
+
+/// What the deputy did becomes part of the job.
+fn adopt(cx: &Context, done: Job) -> Verdict {
+    let verdict = Verdict { state: done.state, error: done.error };
+    cx.change(|job| {
+        job.target_version = done.target_version;
+        job.target_image = done.target_image;
+        job.target_digest = done.target_digest;
+        job.previous_image = done.previous_image;
+        job.previous_version = done.previous_version;
+        job.verified = done.verified;
+        job.warnings.extend(done.warnings);
+        // Its last step is the end, which this job gets by itself.
+        job.steps.extend(done.steps.into_iter().filter(|step| !step.state.is_end()));
+    });
+    verdict
+}
