@@ -24,12 +24,8 @@ pub fn updates() -> Vec<(&'static str, Scene)> {
         ("crash loop, no data", Scene { behaviour: Behaviour::Crashes, has_data: false, ..scene() }),
         ("migration fails", Scene { behaviour: Behaviour::MigrationFails, migration: Some("migrate"), ..scene() }),
         ("crash loop, hooks and a companion", Scene { behaviour: Behaviour::Crashes, ..hooked() }),
-        ("a crew", crewed()),
-        (
-            "a crew whose worker crashes, no data",
-            Scene { behaviour: Behaviour::WorkerCrashes, has_data: false, ..crewed() },
-        ),
-        ("a crew whose init fails", Scene { behaviour: Behaviour::InitFails, ..crewed() }),
+        ("a crew, no data", Scene { has_data: false, ..crewed() }),
+        ("a crew whose worker crashes", Scene { behaviour: Behaviour::WorkerCrashes, ..crewed() }),
     ]
 }
 
@@ -44,7 +40,6 @@ pub fn jobs_by_hand() -> Vec<(&'static str, Scene)> {
         ("restore that fails", Scene { before: &[snapshot], since: breaks, order: restore, ..hooked() }),
         ("restore of the version before", Scene { before: &[update], order: restore, ..hooked() }),
         ("snapshot, a crew", Scene { order: snapshot, ..crewed() }),
-        ("restore of the version before, a crew", Scene { before: &[update], order: restore, ..crewed() }),
         ("rollback that fails", Scene { before: &[update], since: crashes, order: rollback, ..scene() }),
         (
             "rollback without data",
