@@ -30,7 +30,7 @@ use crate::snapshot::host::{HostData, Retention};
 use crate::store::Store;
 use crate::trust::Trust;
 use crate::trust::judge::{Judge, JudgeError};
-use crate::update::ports::{DataStore, HookSetting, Options, Ports};
+use crate::update::ports::{DataStore, HookSetting, Options, Owner, Ports};
 use crate::update::{Updater, policy};
 
 /// On SIGTERM what is in the middle of something gets this long. Docker itself waits ten seconds.
@@ -78,8 +78,9 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let judge = Judge::from_settings(&settings.signing, &authorities).await?;
     tracing::info!(trust = judge.describe(), stub = settings.stub, repo = %settings.repo, "starting");
     let listener = Listener::bind(&settings.listen)?;
+    let options = options(&settings, store.installation().await?);
     let ports = ports(&settings, store, Arc::new(judge.clone()), &authorities)?;
-    let updater = Updater::start(ports, options(&settings)).await?;
+    let updater = Updater::start(ports, options).await?;
 
     let shutdown = CancellationToken::new();
     let router = api::router(Arc::new(updater.clone()), settings.token.clone());
@@ -113,9 +114,12 @@ async fn wait_for_signal() -> Result<(), ServeError> {
     Ok(())
 }
 
-pub(crate) fn options(settings: &Settings) -> Options {
+pub(crate) fn options(settings: &Settings, installation: String) -> Options {
     let health = &settings.health;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let place = format!("host {host}, state folder {}", settings.state_dir.display());
     Options {
+        owner: Owner { id: installation, place },
         data_in: None,
         snapshot_exclude: settings.snapshot.exclude.clone(),
         move_services: settings.move_services.clone(),

@@ -19,3 +19,5 @@ mod full_disk;
 mod journal;
 #[path = "simulated/stories.rs"]
 mod stories;
+#[path = "simulated/two_updaters.rs"]
+mod two_updaters;

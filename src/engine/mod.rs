@@ -45,8 +45,8 @@ pub mod label {
     pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
     /// Ours: the job it belongs to. Helpers belong to none.
     pub const JOB: &str = "io.processgit.updater.job";
-    /// Ours, on every container we make: `guard-old`, `guard-new`, `migration`, `hook`, `helper-deployment`,
-    /// `helper-data`, `deputy`.
+    /// Ours, on every container we make: `claim`, `guard-old`, `guard-new`, `migration`, `hook`,
+    /// `helper-deployment`, `helper-data`, `deputy`.
     pub const ROLE: &str = "io.processgit.updater.role";
     /// Ours, on helpers: the state folder whose updater made it.
     pub const OWNER: &str = "io.processgit.updater.owner";

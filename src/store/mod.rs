@@ -103,6 +103,14 @@ impl Store {
         Ok(Self { db: Arc::new(Mutex::new(db)), logs: None, ballast: None, _lock: None })
     }
 
+    /// The name of this state folder, made with its journal.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn installation(&self) -> Result<String, JournalError> {
+        self.with(|db| db.query_row("SELECT value FROM meta WHERE key = 'installation'", [], |r| r.get(0))).await
+    }
+
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,

@@ -66,5 +66,7 @@ pub fn in_memory() -> Result<Connection, StoreError> {
 }
 
 fn make(db: &Connection) -> rusqlite::Result<()> {
-    db.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;"))
+    // By its name other updaters tell this state folder from theirs.
+    let name = "INSERT INTO meta VALUES ('installation', lower(hex(randomblob(8))));";
+    db.execute_batch(&format!("BEGIN; {TABLES} {name} PRAGMA user_version = {FORMAT}; COMMIT;"))
 }

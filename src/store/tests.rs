@@ -40,3 +40,22 @@ async fn what_an_end_teaches() {
         assert_eq!((found.as_deref(), best.as_deref()), (known_bad, highest), "{digest} {committed:?}");
     }
 }
+
+#[test]
+fn a_second_updater_on_one_state_folder_is_told_who_holds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Store::open(folder.path()).unwrap();
+    let error = Store::open(folder.path()).err().expect("it is held").to_string();
+    let holder = format!("is in use by another updater (process {}): only one may run on it", std::process::id());
+    assert!(error.contains(&holder), "{error}");
+    drop(first);
+    Store::open(folder.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_state_folder_keeps_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Store::open(folder.path()).unwrap().installation().await.unwrap();
+    assert_eq!((first.len(), Store::open(folder.path()).unwrap().installation().await.unwrap()), (16, first.clone()));
+    assert_ne!(Store::in_memory().unwrap().installation().await.unwrap(), first);
+}

@@ -252,6 +252,15 @@ impl HookSetting {
     }
 }
 
+/// Who this updater is, to another one on the same engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Of the state folder, as long as it exists.
+    pub id: String,
+    /// For people: the host's name and the state folder.
+    pub place: String,
+}
+
 /// Settings of the update that are plain values.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -266,6 +275,7 @@ pub struct Options {
     /// Only the mount that holds this path of the application's container is its data; `None`: every
     /// writable mount is.
     pub data_in: Option<String>,
+    pub owner: Owner,
     /// The id, or its beginning, of the container this process runs in.
     pub own_container: Option<String>,
     pub app_name: String,

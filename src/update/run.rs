@@ -275,6 +275,9 @@ async fn failed(cx: &Context, record: &mut Record, effect: Effect, failure: &(Ef
     let text = error.to_string();
     tracing::warn!(job = %cx.job, ?effect, "{text}");
     record.learned = learned.clone();
+    if matches!(error, EffectError::Refused(_)) {
+        record.begun.retain(|b| *b != effect);
+    }
     let now = cx.ports.clock.now();
     cx.change(|job| job.fail_step(&text, now));
     match &record.heading {

@@ -20,6 +20,8 @@ use super::record::{Heading, Record};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
+    /// No other updater works on this application.
+    Claim,
     /// Pull by digest, tag locally.
     Pull,
     /// Signature, platform, digest among RepoDigests.
@@ -73,6 +75,7 @@ impl Effect {
     /// The step in which it happens.
     pub fn state(self) -> State {
         match self {
+            Effect::Claim => State::Planning,
             Effect::Pull => State::Pulling,
             Effect::Verify | Effect::Guard => State::Verifying,
             Effect::HotCopy | Effect::Disarm | Effect::Stop | Effect::HookBefore | Effect::ColdCopy => {
@@ -188,6 +191,7 @@ pub fn way_there(plan: &Plan) -> Vec<Effect> {
     let stops = plan.stops_first();
     let (moves, restores) = (!plan.stays, plan.restores().is_some());
     [
+        (true, Claim),
         (moves, Pull),
         (moves, Verify),
         (moves, Guard),

@@ -1,8 +1,10 @@
 //! Several requests: at once, and one after the other.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Duration;
 
+use lab::engine::must_run;
 use lab::publish::ReleaseSpec;
 use serde_json::json;
 
@@ -59,4 +61,23 @@ fn three_updates_in_a_row_and_no_way_back_by_an_old_release() {
     }
     stage.updater.update("v1.2.0").assert_end("rolled_back", &["1.2.0", "1.3.0"]);
     stage.app.await_version("1.3.0");
+}
+
+#[test]
+fn an_application_that_another_updater_works_on_is_left_alone() {
+    let stage = case().stage();
+    let claim = format!("processgit-updater-claim-{}.{}", stage.lab.run.id, stage.app.spec.service);
+    let image = stage.app.running_image().expect("it runs");
+    let owner =
+        ["--label", "io.processgit.updater.owner=stranger", "--label", "io.processgit.updater.place=host elsewhere"];
+    must_run(Command::new("docker").args(["create", "--name", &claim]).args(owner).args([&image, "/claim"]));
+    let job = stage.update();
+    job.assert_end(
+        "rolled_back",
+        &["another updater works on service app: host elsewhere", &format!("docker rm {claim}")],
+    );
+    assert_eq!(job.states(), ["planning", "rolled_back"]);
+    must_run(Command::new("docker").args(["rm", &claim]));
+    stage.assert_leaves(Untouched, Duration::ZERO);
+    stage.assert_next_update_works();
 }

@@ -17,7 +17,7 @@ use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, Source
 use processgit_updater::store::Store;
 use processgit_updater::trust::{Trust, TrustError};
 use processgit_updater::update::job::{Job, JobId, Kind, State, Verified};
-use processgit_updater::update::ports::{Entry, Journal, JournalError, Options, Ports};
+use processgit_updater::update::ports::{Entry, Journal, JournalError, Options, Owner, Ports};
 use processgit_updater::update::record::Record;
 use processgit_updater::update::{Order, Request, SubmitError, Updater};
 use serde_json::{Value, json};
@@ -221,6 +221,7 @@ pub struct Installation {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     releases: Arc<OneRelease>,
+    pub owner: Owner,
     /// The world before the last job.
     before: Mutex<Option<World>>,
 }
@@ -246,7 +247,8 @@ impl Installation {
         (scene.world)(&mut world.world());
         let journal: Arc<dyn Journal> =
             if scene.sqlite { Arc::new(Store::in_memory().unwrap()) } else { Arc::new(Memory::default()) };
-        Self { scene, world, journal, clock, releases, before: Mutex::default() }
+        let owner = Owner { id: "first".into(), place: "host one, state folder /state".into() };
+        Self { scene, world, journal, clock, releases, owner, before: Mutex::default() }
     }
 
     /// Another journal, whatever the first one knew.
@@ -254,6 +256,19 @@ impl Installation {
     pub fn with_journal(mut self, journal: Arc<Store>) -> Self {
         self.journal = journal;
         self
+    }
+
+    /// Another updater with a state folder of its own, in the same world.
+    pub fn another(&self) -> Self {
+        Self {
+            scene: self.scene.clone(),
+            world: self.world.clone(),
+            journal: Arc::new(Memory::default()),
+            clock: self.clock.clone(),
+            releases: self.releases.clone(),
+            owner: Owner { id: "second".into(), place: "host two, state folder /state".into() },
+            before: Mutex::default(),
+        }
     }
 
     /// As [`Installation::new`], and what comes before the scene's order has happened.
@@ -308,6 +323,7 @@ impl Installation {
             stop_services: vec![],
             hook_before_copy: None,
             hook_after_restore: None,
+            owner: self.owner.clone(),
             data_in: None,
             own_container: None,
             app_name: "processgit".into(),

@@ -8,6 +8,8 @@ use crate::update::plan::Plan;
 /// With `restart: always` an engine or machine restart would start the old version on half-migrated
 /// data. Compose does not notice the change.
 pub async fn disarm(cx: &Context, plan: &Plan) -> Result {
+    // `docker container prune` takes what was never started.
+    super::claim::claim(cx, plan).await?;
     for (id, ..) in start_order(plan) {
         cx.ports.engine.set_restart_policy(id, &RestartPolicy::never()).await?;
     }
@@ -84,7 +86,7 @@ pub async fn require_stopped(cx: &Context, plan: &Plan, after: &str) -> Result {
 pub async fn halt_new(cx: &Context, plan: &Plan) -> Result {
     let engine = &cx.ports.engine;
     for ours in engine.containers(&[(label::JOB, &cx.job.0)]).await? {
-        if ours.label(label::ROLE).is_some_and(|role| !role.starts_with("guard")) {
+        if ours.label(label::ROLE).is_some_and(|role| role != "claim" && !role.starts_with("guard")) {
             engine.remove(&ours.id).await?;
         }
     }

@@ -2,6 +2,7 @@
 //! side. Which comes when is [`super::transition`]'s business.
 
 mod app;
+mod claim;
 mod data;
 mod gate;
 mod image;
@@ -23,6 +24,9 @@ pub enum EffectError {
     Engine(#[from] EngineError),
     #[error("{0}")]
     Other(String),
+    /// Looked, and did nothing: it counts as not begun.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl EffectError {
@@ -36,6 +40,7 @@ pub type Result<T = ()> = std::result::Result<T, EffectError>;
 /// Does it. What is learned is kept with the outcome.
 pub async fn perform(effect: Effect, cx: &Context, record: &Record, plan: &Plan, learned: &mut Learned) -> Result {
     match effect {
+        Effect::Claim => claim::claim(cx, plan).await,
         Effect::Pull => image::pull(cx, plan, learned).await,
         Effect::Verify => image::verify(cx, plan, learned).await,
         Effect::Guard => image::guard(cx, plan, learned).await,

@@ -111,10 +111,14 @@ fn the_way_there_follows_the_plan() {
         (
             "data and migration",
             full,
-            vec![Pull, Verify, Guard, HotCopy, Disarm, Stop, ColdCopy, Migrate, WriteEnv, Swap, Gate, Tidy],
+            vec![Claim, Pull, Verify, Guard, HotCopy, Disarm, Stop, ColdCopy, Migrate, WriteEnv, Swap, Gate, Tidy],
         ),
-        ("migration only", no_data, vec![Pull, Verify, Guard, Disarm, Stop, Migrate, WriteEnv, Swap, Gate, Tidy]),
-        ("neither", plain.clone(), vec![Pull, Verify, Guard, WriteEnv, Swap, Gate, Tidy]),
+        (
+            "migration only",
+            no_data,
+            vec![Claim, Pull, Verify, Guard, Disarm, Stop, Migrate, WriteEnv, Swap, Gate, Tidy],
+        ),
+        ("neither", plain.clone(), vec![Claim, Pull, Verify, Guard, WriteEnv, Swap, Gate, Tidy]),
         ("nothing to do", Plan { no_op: true, ..plain }, vec![Gate]),
     ] {
         assert_eq!(way_there(&plan), expected, "{name}");
@@ -125,6 +129,7 @@ fn the_way_there_follows_the_plan() {
 fn the_way_back_undoes_what_was_begun_and_nothing_else() {
     use Effect::*;
     for (begun, expected) in [
+        (Claim, vec![Sweep]),
         (Pull, vec![RestoreTags, Sweep]),
         (HotCopy, vec![RestoreTags, Sweep]),
         (Disarm, vec![RestoreTags, StartOld, Rearm, Prove, Sweep]),
@@ -318,7 +323,7 @@ fn every_record_under_every_sight_has_a_next_action_and_an_end() {
             }
         }
     }
-    assert_eq!(cases, 12 * 2 * 2 * 2 * 45);
+    assert_eq!(cases, 13 * 2 * 2 * 2 * 45);
 }
 
 fn follow(mut record: Record, seen: &Seen) {

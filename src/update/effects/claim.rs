@@ -1,0 +1,68 @@
+//! One updater at a time works on an application, whatever state folders there are: a container that is
+//! never started, under a name that depends on the application alone. The engine gives a name once.
+
+use super::{EffectError, Result};
+use crate::engine::{Container, ContainerSpec, EngineError, Project, label};
+use crate::update::context::Context;
+use crate::update::plan::Plan;
+
+const OWNER: &str = "io.processgit.updater.owner";
+const PLACE: &str = "io.processgit.updater.place";
+/// Stale claims of our own may lie in the way; nobody makes more of them meanwhile.
+const TRIES: u32 = 4;
+
+/// The name that every updater of this application wants. A project's name holds no dot.
+pub fn name(project: &Project) -> String {
+    format!("processgit-updater-claim-{}.{}", project.name, project.service)
+}
+
+/// Who holds it, for people.
+pub fn holder(claim: &Container) -> String {
+    let place = claim.label(PLACE).unwrap_or("an unknown place");
+    let since = claim.created_at.map(|at| format!(", since {}", at.strftime("%Y-%m-%d %H:%M:%S UTC")));
+    format!("{place} ({}{})", claim.label(label::JOB).unwrap_or("no job"), since.unwrap_or_default())
+}
+
+/// Takes the application, or finds that this job has it. A claim of this very state folder that is another
+/// job's is a leftover: one job works at a time here.
+pub async fn claim(cx: &Context, plan: &Plan) -> Result {
+    let (engine, name) = (&cx.ports.engine, name(&plan.project));
+    for _ in 0..TRIES {
+        match engine.container(&name).await? {
+            Some(c) if c.label(OWNER) != Some(&cx.options.owner.id) => return Err(taken(&c, plan)),
+            Some(c) if c.label(label::JOB) == Some(&cx.job.0) => return Ok(()),
+            Some(leftover) => engine.remove(&leftover.id).await?,
+            None => match engine.create(&specification(cx, plan, &name)).await {
+                Ok(_) => return Ok(()),
+                // Somebody was quicker, or an answer was lost: the next look tells.
+                Err(EngineError::Conflict(_)) => {}
+                Err(e) => return Err(e.into()),
+            },
+        }
+    }
+    Err(EffectError::other(format!("the container {name}, by which one updater at a time works here, cannot be made")))
+}
+
+fn taken(claim: &Container, plan: &Plan) -> EffectError {
+    let service = &plan.project.service;
+    EffectError::Refused(format!(
+        "another updater works on service {service}: {}. Wait for its end; if it is gone for good, see that the application runs, and remove its claim: docker rm {}",
+        holder(claim),
+        claim.name
+    ))
+}
+
+fn specification(cx: &Context, plan: &Plan, name: &str) -> ContainerSpec {
+    let owner = &cx.options.owner;
+    let labels = [(label::JOB, cx.job.0.as_str()), (label::ROLE, "claim"), (OWNER, &owner.id), (PLACE, &owner.place)];
+    ContainerSpec {
+        name: name.to_owned(),
+        image: plan.previous.image_id.clone(),
+        // Never started; an image without any command could not be created otherwise.
+        entrypoint: Some(vec!["/claim".into()]),
+        command: Some(Vec::new()),
+        labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        networks: vec!["none".into()],
+        ..ContainerSpec::default()
+    }
+}
