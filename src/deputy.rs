@@ -97,6 +97,7 @@ fn as_of_the_updater(settings: Settings, container: &str) -> Settings {
         version_key: own.version_key,
         repo: own.repo,
         hooks: Default::default(),
+        move_services: Vec::new(),
         stop_services: Vec::new(),
         signing,
         ..settings

@@ -3,7 +3,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -234,8 +234,13 @@ impl Life for Container {
 
     fn command(&self) -> Command {
         let mut command = Command::new("docker");
-        command.args(["exec", "-i", &self.name, "processgit-updater"]);
+        let terminal = if std::io::stdout().is_terminal() { "-it" } else { "-i" };
+        command.args(["exec", terminal, &self.name, "processgit-updater"]);
         command
+    }
+
+    fn command_text(&self) -> &'static str {
+        "docker compose exec updater processgit-updater"
     }
 
     fn log_text(&self) -> String {

@@ -37,6 +37,8 @@ pub(crate) trait Life: Send + Sync {
     fn pid(&self) -> u32;
     /// The program, for the commands that talk to it.
     fn command(&self) -> Command;
+    /// The same, as one types it.
+    fn command_text(&self) -> &'static str;
     /// Everything it has logged since its first start.
     fn log_text(&self) -> String;
 }
@@ -110,6 +112,11 @@ impl Updater {
     /// The program with the settings of this updater, for the commands that talk to it.
     pub fn command(&self) -> Command {
         self.life.command()
+    }
+
+    /// The same, as one types it.
+    pub fn command_text(&self) -> &'static str {
+        self.life.command_text()
     }
 
     /// Its settings, as environment variables.

@@ -162,6 +162,7 @@ mod tests {
         Project {
             name: "p".into(),
             service: "app".into(),
+            crew: vec![],
             working_dir: folder.into(),
             config_files: list(files),
             env_files: list(env_files),

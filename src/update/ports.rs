@@ -266,6 +266,8 @@ pub struct Owner {
 pub struct Options {
     /// Paths in the application's container that are not copied.
     pub snapshot_exclude: Vec<String>,
+    /// Services of the same image that are moved together with the application's.
+    pub move_services: Vec<String>,
     /// Services or containers that write to the same data and are stopped with the application.
     pub stop_services: Vec<String>,
     pub hook_before_copy: Option<HookSetting>,
