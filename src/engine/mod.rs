@@ -20,6 +20,7 @@ pub mod simulated;
 pub mod spawner;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -49,6 +50,9 @@ pub mod label {
     pub const ROLE: &str = "io.processgit.updater.role";
     /// Ours, on some that are never started: [`crate::update::note`].
     pub const NOTE: &str = "io.processgit.updater.note";
+    /// Ours, on a deputy: the job it carries out. Not [`JOB`]: whatever belongs to the job is swept by the
+    /// deputy itself.
+    pub const DEPUTY_OF: &str = "io.processgit.updater.deputy-of";
     /// Ours, on helpers: the state folder whose updater made it.
     pub const OWNER: &str = "io.processgit.updater.owner";
 }
@@ -164,6 +168,19 @@ pub struct Mount {
     pub subpath: String,
 }
 
+impl Mount {
+    /// What is mounted, on the host. The engine records the volume's own folder as the source, whatever
+    /// part of it is mounted.
+    pub fn host_path(&self) -> PathBuf {
+        let source = Path::new(&self.source);
+        if self.subpath.is_empty() || source.ends_with(&self.subpath) {
+            source.to_owned()
+        } else {
+            source.join(&self.subpath)
+        }
+    }
+}
+
 /// `unless-stopped`, `on-failure` with its count …
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {
@@ -221,6 +238,19 @@ pub struct Container {
 impl Container {
     pub fn is_running(&self) -> bool {
         self.state == RunState::Running
+    }
+
+    /// It runs, or its restart policy is at work.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.state, RunState::Running | RunState::Restarting | RunState::Paused)
+    }
+
+    /// The containers in whose namespaces it lives (`network_mode: service:app`, `pid`, `ipc`), by id. They
+    /// are those of the other one's present life: when that is stopped, this one is left with nothing.
+    pub fn lives_in(&self) -> Vec<&str> {
+        let host = &self.raw["HostConfig"];
+        let modes = [Some(self.network_mode.as_str()), host["PidMode"].as_str(), host["IpcMode"].as_str()];
+        modes.into_iter().flatten().filter_map(|mode| mode.strip_prefix("container:")).collect()
     }
 
     /// The networks that a container of ours joins to be where this one is, as [`ContainerSpec::networks`]
@@ -326,6 +356,9 @@ pub trait Engine: Send + Sync {
 pub struct Project {
     pub name: String,
     pub service: String,
+    /// Services that are moved together with it.
+    #[serde(default)]
+    pub crew: Vec<String>,
     pub working_dir: String,
     pub config_files: Vec<String>,
     /// What `--env-file` named; empty when Compose reads `working_dir/.env` by itself.
@@ -336,10 +369,21 @@ pub struct Project {
 }
 
 impl Project {
-    /// A container of the service, one-off runs left out.
-    pub fn is_of_service(&self, container: &Container) -> bool {
-        let labels = [(label::PROJECT, &*self.name), (label::SERVICE, &self.service), (label::ONEOFF, "False")];
-        labels.iter().all(|(name, value)| container.label(name) == Some(value))
+    /// The service, and those that are moved together with it.
+    pub fn moved(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.service.as_str()).chain(self.crew.iter().map(String::as_str))
+    }
+
+    /// `service` is one of those that are moved.
+    pub fn moves(&self, service: &str) -> bool {
+        self.moved().any(|moved| moved == service)
+    }
+
+    /// A container of one of those services, one-off runs left out.
+    pub fn is_of_moved(&self, container: &Container) -> bool {
+        let of_project = container.label(label::PROJECT) == Some(&self.name);
+        let is_moved = container.label(label::SERVICE).is_some_and(|service| self.moves(service));
+        of_project && is_moved && container.label(label::ONEOFF) == Some("False")
     }
 }
 
@@ -362,9 +406,10 @@ pub trait Compose: Send + Sync {
     /// The project as Compose resolves it (`config --format json`), with the version key set to
     /// `version`, or as `.env` has it now when `None`.
     async fn config(&self, project: &Project, version: Option<&str>) -> Result<serde_json::Value>;
-    /// What `up -d --no-deps SERVICE` would do now.
-    async fn dry_run(&self, project: &Project) -> Result<DryRun>;
-    /// `up -d --no-deps --no-build --pull never SERVICE`, one at a time. Sends what Compose prints, as far as
+    /// What `up -d --no-deps SERVICE` would do now, for one of the project's services.
+    async fn dry_run(&self, project: &Project, service: &str) -> Result<DryRun>;
+    /// `up -d --no-deps --no-build --pull never SERVICE CREW…`, one at a time. Compose honours
+    /// `depends_on` among the services that it is given, and knows nothing of the others. Sends what Compose prints, as far as
     /// the receiver keeps up. Dropping the future does not stop it: half a swap is worse than a whole one.
     async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()>;
 }

@@ -72,6 +72,8 @@ pub struct Helpers {
     options: HelperOptions,
     deployment: Mutex<Option<Session>>,
     data: Mutex<Option<Session>>,
+    /// What the last helper for the deployment has seen.
+    deployment_mounts: Mutex<Vec<Mount>>,
     /// For tasks that must not keep it alive.
     this: Weak<Self>,
 }
@@ -99,6 +101,7 @@ impl Helpers {
             options,
             deployment: Mutex::default(),
             data: Mutex::default(),
+            deployment_mounts: Mutex::default(),
             this: this.clone(),
         })
     }
@@ -154,6 +157,17 @@ impl Helpers {
         }
     }
 
+    /// A helper for the deployment is there before it is needed: soon the application will be down. As far
+    /// as possible; whoever needs it makes it otherwise.
+    pub async fn warm_up(&self, own: &OwnContainer) {
+        let mounts = self.deployment_mounts.lock().await.clone();
+        if !mounts.is_empty()
+            && let Err(error) = self.connect(own, Kind::Deployment, &mounts).await
+        {
+            tracing::warn!("a helper that will be needed cannot be made yet: {error}");
+        }
+    }
+
     /// Keeps the helper although it is idle, until a call that ends what was begun.
     pub async fn hold(&self, kind: Kind, held: bool) {
         if let Some(session) = self.slot(kind).lock().await.as_mut() {
@@ -178,7 +192,11 @@ impl Helpers {
                 Err(_) if !mounts.is_empty() => self.open(own, kind, mounts.to_vec()).await,
                 other => other,
             };
-            *slot = Some(opened?);
+            let opened = opened?;
+            if kind == Kind::Deployment {
+                self.deployment_mounts.lock().await.clone_from(&opened.mounts);
+            }
+            *slot = Some(opened);
         }
         let Some(session) = slot.as_mut() else { return Ok(None) };
         session.used = Instant::now();
@@ -270,7 +288,8 @@ impl Helpers {
     /// Whose helpers they are: the state folder's, whatever the container is called.
     fn owner(&self, own: &OwnContainer) -> Result<String> {
         let state = own.mount_of(&self.options.state_dir).ok_or_else(|| self.no_mount())?;
-        Ok(if state.name.is_empty() { state.source.clone() } else { state.name.clone() })
+        let place = if state.name.is_empty() { &state.source } else { &state.name };
+        Ok(format!("{place} {}", self.options.state_dir.display()))
     }
 
     fn no_mount(&self) -> EngineError {

@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Order;
 use super::job::JobId;
-use super::plan::{EnvChange, Plan, Purpose};
+use super::plan::{EnvChange, Member, Plan, Purpose};
 use super::record::{Heading, Learned, Record};
-use super::survey::is_alive;
 use super::transition::{Effect, touched, way_back, way_there};
 use crate::engine::{Container, RestartPolicy};
 use crate::envfile;
@@ -81,11 +80,15 @@ impl Note {
         let (previous, change, plan) = (&self.plan.previous, &self.plan.env, &self.plan);
         let is_as_before = |id: &String, policy: &RestartPolicy, ran: bool| {
             let found = containers.iter().find(|c| c.id == *id);
-            found.is_some_and(|c| (is_alive(c) || !ran) && c.restart_policy == *policy)
+            found.is_some_and(|c| (c.is_alive() || !ran) && c.restart_policy == *policy)
         };
+        let still_stands = |m: &Member| containers.iter().any(|c| c.id == m.container_id);
         let untouched = is_as_before(&previous.container_id, &previous.restart_policy, previous.baseline.running)
-            && plan.companions.iter().all(|c| is_as_before(&c.container_id, &c.restart_policy, true));
-        let is_new = |c: &Container| plan.project.is_of_service(c) && c.id != previous.container_id;
+            && plan.companions.iter().all(|c| is_as_before(&c.container_id, &c.restart_policy, true))
+            && plan.crew.iter().all(still_stands);
+        let is_old =
+            |c: &Container| c.id == previous.container_id || plan.crew.iter().any(|member| member.container_id == c.id);
+        let is_new = |c: &Container| plan.project.is_of_moved(c) && !is_old(c);
         let value = env.and_then(|bytes| envfile::get(bytes, &change.key));
         let is_written = value == change.value_after && value != change.value_before;
         record.plan.is_none()
