@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use lab::sidecar::Sees;
 use lab::world::{Container, World};
 use serde_json::json;
 
@@ -59,7 +60,7 @@ fn assert_together(stage: &Stage) {
 
 #[test]
 fn they_move_together() {
-    let (stage, job) = crew("good").ends("committed", &[], Updated);
+    let (stage, job) = crew("good").sidecar(Sees::Deploy, |_| {}).ends("committed", &[], Updated);
     assert!(job.output("planning").contains("moved with it: init, jobs, side"), "{:#}", job.0);
     let stopping = job.output("snapshotting");
     let at = |name: &str| stopping.find(&format!("stopping {}-{name}\n", stage.app.project));
