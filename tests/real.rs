@@ -15,6 +15,8 @@ mod case;
 mod commits;
 #[path = "real/container.rs"]
 mod container;
+#[path = "real/crew.rs"]
+mod crew;
 #[path = "real/data.rs"]
 mod data;
 #[path = "real/death.rs"]

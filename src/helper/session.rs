@@ -21,8 +21,10 @@ const IDLE: Duration = Duration::from_secs(20);
 const START: Duration = Duration::from_secs(30);
 /// Pause between two attempts to reach a helper that has just been started.
 const KNOCK: Duration = Duration::from_millis(5);
-/// How long a helper of an earlier life may go on: as long as a swap may take.
-const FAREWELL: Duration = Duration::from_secs(11 * 60);
+/// The longest that Compose or `.env` may take: a swap, with a minute to spare.
+const LONGEST_CALL: Duration = Duration::from_secs(11 * 60);
+/// How long a helper of an earlier life may go on: it may have just begun a swap.
+const FAREWELL: Duration = LONGEST_CALL;
 /// The most that a path of a Unix socket may have, bytes (`sun_path` in unix(7), with its end).
 const LONGEST_SOCKET: usize = 107;
 
@@ -142,18 +144,29 @@ impl Helpers {
             // It has died since it was last called; nothing was asked of it yet.
             None => self.connect(own, kind, mounts).await?.ok_or_else(|| died(kind, "it cannot be reached"))?,
         };
-        wire::say(&mut stream, call).await.map_err(|e| died(kind, &e.to_string()))?;
-        loop {
-            let frame = wire::hear(&mut stream).await.map_err(|e| died(kind, &e.to_string()))?;
-            match frame.ok_or_else(|| died(kind, "it ended before it had answered"))? {
-                Frame::Bytes(bytes) => ear.bytes(bytes).await?,
-                Frame::Message(text) => match serde_json::from_slice(&text).map_err(|e| died(kind, &e.to_string()))? {
-                    Said::Done(value) => return Ok(value),
-                    Said::Failed(error) => return Err(error),
-                    Said::Line(line) => ear.line(line),
-                    Said::Copied(copied) => ear.copied(copied),
-                },
+        let broken = |e: std::io::Error| died(kind, &e.to_string());
+        let conversation = async {
+            wire::say(&mut stream, call).await.map_err(broken)?;
+            loop {
+                let frame = wire::hear(&mut stream).await.map_err(broken)?;
+                match frame.ok_or_else(|| died(kind, "it ended before it had answered"))? {
+                    Frame::Bytes(bytes) => ear.bytes(bytes).await?,
+                    Frame::Message(text) => match serde_json::from_slice(&text).map_err(|e| broken(e.into()))? {
+                        Said::Done(value) => return Ok(value),
+                        Said::Failed(error) => return Err(error),
+                        Said::Line(line) => ear.line(line),
+                        Said::Copied(copied) => ear.copied(copied),
+                    },
+                }
             }
+        };
+        match kind {
+            // Within it every child has its own, shorter deadline.
+            Kind::Deployment => tokio::time::timeout(LONGEST_CALL, conversation).await.unwrap_or_else(|_| {
+                Err(died(kind, &format!("no answer within {} minutes", LONGEST_CALL.as_secs() / 60)))
+            }),
+            // A copy takes as long as there is data; one that dies ends the connection.
+            Kind::Data => conversation.await,
         }
     }
 
