@@ -220,11 +220,10 @@ impl Updater {
                 tasks: TaskTracker::new(),
             }),
         };
-        let troubles = updater.inner.ports.journal.troubles();
-        let may_have_lost = !troubles.is_empty() || updater.count() == 0;
-        troubles.into_iter().for_each(|trouble| updater.notice(trouble));
+        let journal = updater.inner.ports.journal.clone();
+        journal.troubles().into_iter().for_each(|trouble| updater.notice(trouble));
         updater.recover(unfinished).await;
-        if may_have_lost {
+        if journal.is_new() {
             // Whoever follows a job that was lost should not be told that there is none.
             let _ = tokio::time::timeout(FIRST_LOOK, updater.inner.entrance.lock()).await;
         }

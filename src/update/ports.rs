@@ -120,6 +120,10 @@ pub trait Journal: Send + Sync {
     /// The last update that was committed and not gone back from, with its record.
     async fn last_committed(&self) -> Result<Option<(Job, Record)>, JournalError>;
     async fn highest_committed(&self) -> Result<Option<Version>, JournalError>;
+    /// It was begun with this process: whatever was before is not in it.
+    fn is_new(&self) -> bool {
+        false
+    }
     /// What became of it, where that is not as it should be: one line each.
     fn troubles(&self) -> Vec<String> {
         Vec::new()
