@@ -2,6 +2,7 @@
 //! the journal was lost or damaged while the application was stopped, and nobody else would start it.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -30,6 +31,7 @@ impl Updater {
                 Ok(lost) => return self.merged(unfinished, lost).await,
                 Err(why) => why,
             };
+            why.clone_into(&mut self.inner.unseen.write().unwrap_or_else(PoisonError::into_inner));
             tracing::warn!("what an earlier life left cannot be seen, trying again in {pause:?}: {why}");
             if Instant::now() + pause > deadline {
                 tracing::error!("going on with what the journal says: {why}");

@@ -116,10 +116,8 @@ pub enum SubmitError {
     #[error("the updater is stopping: ask again when it is back")]
     Stopping,
     /// Another one's way may still have to be found.
-    #[error(
-        "the updater is still looking for what an earlier life left, and the engine does not answer: ask again when it does"
-    )]
-    Looking,
+    #[error("the updater is still looking for what an earlier life left, and cannot see it: {0}")]
+    Looking(String),
     /// It could not be written down, so nothing was begun.
     #[error("the journal cannot be written, so nothing was begun: {0}")]
     Journal(String),
@@ -189,6 +187,8 @@ struct Inner {
     exit: RwLock<Option<(JobId, Arc<Door>)>>,
     /// What its operator should know.
     notices: RwLock<Vec<String>>,
+    /// Why it cannot be seen what an earlier life left.
+    unseen: RwLock<String>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -216,6 +216,7 @@ impl Updater {
                 entrance: Arc::default(),
                 exit: RwLock::default(),
                 notices: RwLock::default(),
+                unseen: RwLock::new("the engine has not answered yet".into()),
                 stop: CancellationToken::new(),
                 tasks: TaskTracker::new(),
             }),
@@ -294,7 +295,10 @@ impl Updater {
     /// As [`Self::submit`].
     pub async fn submit_as(&self, id: JobId, order: Order) -> Result<Job, SubmitError> {
         let opened = tokio::time::timeout(LOOKING, self.inner.entrance.lock()).await;
-        let Ok(_one_at_a_time) = opened else { return Err(SubmitError::Looking) };
+        let Ok(_one_at_a_time) = opened else {
+            let why = self.inner.unseen.read().unwrap_or_else(PoisonError::into_inner).clone();
+            return Err(SubmitError::Looking(why));
+        };
         if self.inner.stop.is_cancelled() {
             return Err(SubmitError::Stopping);
         }
