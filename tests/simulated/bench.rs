@@ -234,6 +234,7 @@ impl Installation {
             service: "processgit".into(),
             project: "test".into(),
             repository: "ghcr.io/algomation-ai/processgit".into(),
+            others_version_key: "PROCESSGIT_UPDATER_VERSION".into(),
             version_key: KEY.into(),
             version: "1.0.0".into(),
             env: scene.env.as_bytes().to_vec(),
