@@ -292,6 +292,9 @@ pub struct Options {
     pub app_container: String,
     pub app_service: Option<String>,
     pub version_key: String,
+    /// The key that selects the version of the other one: of the updater where the application is moved, of
+    /// the application where the updater is. Whose environment is `.env` as a whole finds it there.
+    pub others_version_key: String,
     pub verify_image: bool,
     pub migration_timeout: Duration,
     pub health: crate::health::gate::GateSettings,

@@ -330,6 +330,7 @@ impl Installation {
             app_name: "processgit".into(),
             app_container: "processgit".into(),
             app_service: None,
+            others_version_key: "PROCESSGIT_UPDATER_VERSION".into(),
             version_key: KEY.into(),
             verify_image: true,
             migration_timeout: Duration::from_secs(60),
