@@ -11,6 +11,8 @@ mod by_hand;
 mod death;
 #[path = "support/disk.rs"]
 mod disk;
+#[path = "simulated/explorer.rs"]
+mod explorer;
 #[path = "simulated/faults.rs"]
 mod faults;
 #[path = "simulated/full_disk.rs"]

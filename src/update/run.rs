@@ -46,6 +46,10 @@ pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
             () = cx.door.asked() => mind_the_door(cx, &mut record).await,
         }
     }
+    if record.lives > Record::MAX_LIVES + 1 {
+        // Even the last life, which only had to look, has met a fault.
+        return end(cx, &record, transition::worn_out(&record, None)).await;
+    }
     while !stop.is_cancelled() {
         mind_the_door(cx, &mut record).await;
         let action = match look(cx, &record, stop).await {
@@ -349,7 +353,7 @@ pub(super) async fn save(cx: &Context, record: &Record, entry: Entry) -> Result<
 }
 
 /// A record whose loss changes nothing: the effect is done, recovery would find the intent and look.
-async fn note(cx: &Context, record: &Record, entry: Entry) {
+pub(super) async fn note(cx: &Context, record: &Record, entry: Entry) {
     if let Err(e) = save(cx, record, entry).await {
         tracing::error!(job = %cx.job, "{e}");
     }
