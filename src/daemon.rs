@@ -119,9 +119,11 @@ pub(crate) fn options(settings: &Settings, installation: String) -> Options {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let place = format!("host {host}, state folder {}", settings.state_dir.display());
     Options {
+        command: "update",
         owner: Owner { id: installation, place },
         data_in: None,
         snapshot_exclude: settings.snapshot.exclude.clone(),
+        move_services: settings.move_services.clone(),
         stop_services: settings.stop_services.clone(),
         hook_before_copy: settings.hooks.before_copy.clone().map(hook),
         hook_after_restore: settings.hooks.after_restore.clone().map(hook),

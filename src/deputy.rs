@@ -50,6 +50,7 @@ pub async fn serve(settings: Settings, mission: Mission) -> Result<(), ServeErro
     ports.deputy = Arc::new(NoDeputy("a deputy has none of its own"));
     let engine = ports.engine.clone();
     let options = Options {
+        command: "self-update",
         data_in: Some(updaters_state.display().to_string()),
         own_container: own::container_id(),
         ..daemon::options(&settings, owner)
@@ -96,6 +97,7 @@ fn as_of_the_updater(settings: Settings, container: &str) -> Settings {
         version_key: own.version_key,
         repo: own.repo,
         hooks: Default::default(),
+        move_services: Vec::new(),
         stop_services: Vec::new(),
         signing,
         ..settings

@@ -23,9 +23,15 @@ mod death;
 mod disk;
 #[path = "real/drift.rs"]
 mod drift;
+#[path = "real/examples.rs"]
+mod examples;
 #[path = "real/refuses.rs"]
 mod refuses;
 #[path = "real/rolls_back.rs"]
 mod rolls_back;
+#[path = "real/self_update.rs"]
+mod self_update;
+#[path = "real/shapes.rs"]
+mod shapes;
 #[path = "real/sources.rs"]
 mod sources;

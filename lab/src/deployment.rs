@@ -270,7 +270,9 @@ fn compose_file(spec: &AppSpec, project: &str, port: u16, image: &Pushed, siblin
 /// With everything an editor of such files may stumble over.
 fn env_file(spec: &AppSpec) -> String {
     let (key, value) = (&spec.version_key, &spec.image_tag);
+    let updater = spec.sidecar.as_ref().and_then(|s| s.version_key.as_ref());
+    let updater = updater.map(|key| format!("{key}={}\n", sidecar::FIRST_VERSION)).unwrap_or_default();
     format!(
-        "# Settings of the deployment.\n\nTITLE=\"a title # with a hash\"\n{key}={value}\n  # indented\nLAST='no newline'"
+        "# Settings of the deployment.\n\nTITLE=\"a title # with a hash\"\n{updater}{key}={value}\n  # indented\nLAST='no newline'"
     )
 }

@@ -24,6 +24,7 @@
 //! | [`updater`]    | the product, running and answering |
 //! | [`process`]    | … as a process of this machine |
 //! | [`sidecar`]    | … as a container beside the application |
+//! | [`socket_proxy`] | a filter before the engine's socket |
 //! | [`load`]       | how many answers a second? |
 //! | [`poller`]     | how long was the application away? |
 //! | [`world`]      | what must not change, before and after |
@@ -45,6 +46,7 @@ pub mod releases;
 pub mod run;
 pub mod sidecar;
 pub mod signer;
+pub mod socket_proxy;
 pub mod updater;
 pub mod world;
 

@@ -89,6 +89,10 @@ impl Life for Process {
         command
     }
 
+    fn command_text(&self) -> &'static str {
+        "processgit-updater"
+    }
+
     fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

@@ -78,6 +78,12 @@ pub fn sweep(engine: &Engine) {
     remove_runs(engine, |id| !is_alive(id));
 }
 
+/// The same, and what the program that started this one may have used: it is about to end.
+pub fn sweep_at_the_end(engine: &Engine) {
+    let own = shared_owner();
+    remove_runs(engine, |id| id == own || !is_alive(id));
+}
+
 fn remove_runs(engine: &Engine, chosen: impl Fn(&str) -> bool) {
     let mine = |thing: &Value| owner(thing).is_some_and(&chosen);
     end_processes(&chosen);

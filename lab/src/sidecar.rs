@@ -3,8 +3,8 @@
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -14,10 +14,15 @@ use serde_json::Value;
 
 use crate::deployment::Deployment;
 use crate::engine::{Engine, must_run};
+use crate::registry::Pushed;
 use crate::run::{LABEL, shared_owner};
 use crate::updater::{Life, Settings};
-use crate::{Lab, free_port};
+use crate::{Lab, free_port, socket_proxy};
 
+/// The repository of its images, where they come from the registry.
+const REPOSITORY: &str = "demo/updater";
+/// The version it begins with there.
+pub const FIRST_VERSION: &str = "1.0.0";
 /// Its service.
 const SERVICE: &str = "updater";
 /// The file with its settings, in the deployment's folder.
@@ -55,15 +60,28 @@ pub struct Sidecar {
     pub port: u16,
     /// Compose names its container.
     pub generated_name: bool,
-    /// Where the engine's socket is on the host; the engine's own unless it is a proxy's.
-    pub socket: Option<PathBuf>,
+    /// It has no engine's socket but that of a [`crate::socket_proxy`], which reads this Compose file.
+    pub behind: Option<PathBuf>,
+    /// User and group; root unless given.
+    pub user: Option<(u32, u32)>,
     /// More lines of its service, as in the Compose file (`read_only: true`).
     pub lines: Vec<String>,
+    /// Its image comes from the registry, and this key in `.env` selects its version.
+    pub version_key: Option<String>,
 }
 
 impl Sidecar {
     pub fn new(sees: Sees) -> Self {
-        Self { sees, network: Network::Host, port: free_port(), generated_name: false, socket: None, lines: Vec::new() }
+        Self {
+            sees,
+            network: Network::Host,
+            port: free_port(),
+            generated_name: false,
+            behind: None,
+            user: None,
+            lines: Vec::new(),
+            version_key: None,
+        }
     }
 
     /// `127.0.0.1:PORT`
@@ -94,7 +112,8 @@ impl Sidecar {
                 vec!["./.env:/deploy/.env".into(), "./docker-compose.yml:/deploy/docker-compose.yml".into()]
             }
         };
-        let socket = self.socket.clone().unwrap_or_else(|| lab.engine.socket().to_owned());
+        let engine = lab.engine.socket();
+        let socket = if self.behind.is_some() { socket_proxy::socket(&lab.run) } else { engine.to_owned() };
         let rest = [
             format!("{}:/var/run/docker.sock", socket.display()),
             format!("{}:{STATE}", lab.run.subfolder("state").display()),
@@ -111,8 +130,12 @@ impl Sidecar {
             Network::Host => Some("network_mode: host".to_owned()),
             Network::Project => Some(format!("ports: [\"127.0.0.1:{}:{PORT}\"]", self.port)),
         };
+        let user = self.user.map(|(user, group)| {
+            chown(lab.run.subfolder("state"), Some(user), Some(group)).expect("giving away the state folder");
+            format!("user: \"{user}:{group}\"")
+        });
         let lines: String =
-            name.iter().chain(&network).chain(&self.lines).map(|line| format!("    {line}\n")).collect();
+            name.iter().chain(&network).chain(&user).chain(&self.lines).map(|line| format!("    {line}\n")).collect();
         format!(
             "
   {SERVICE}:
@@ -123,7 +146,10 @@ impl Sidecar {
     volumes:
 {}
 {lines}",
-            image_name(lab),
+            match &self.version_key {
+                Some(key) => format!("{}/{REPOSITORY}:${{{key}:?}}", lab.registry.host),
+                None => image_name(lab),
+            },
             volumes.join("\n")
         )
     }
@@ -159,6 +185,9 @@ pub(crate) struct Container {
 impl Container {
     pub fn new(program: &Path, lab: &Lab, app: &Deployment, settings: &Settings) -> Self {
         image(lab, program);
+        if app.spec.sidecar.as_ref().is_some_and(|s| s.version_key.is_some()) {
+            publish(lab, FIRST_VERSION, "");
+        }
         // In single quotes nothing is replaced.
         let lines: String = settings.iter().map(|(name, value)| format!("{name}='{value}'\n")).collect();
         app.write(ENV_FILE, &lines);
@@ -205,8 +234,13 @@ impl Life for Container {
 
     fn command(&self) -> Command {
         let mut command = Command::new("docker");
-        command.args(["exec", "-i", &self.name, "processgit-updater"]);
+        let terminal = if std::io::stdout().is_terminal() { "-it" } else { "-i" };
+        command.args(["exec", terminal, &self.name, "processgit-updater"]);
         command
+    }
+
+    fn command_text(&self) -> &'static str {
+        "docker compose exec updater processgit-updater"
     }
 
     fn log_text(&self) -> String {
@@ -214,6 +248,26 @@ impl Life for Container {
         let said = if logs.status.success() { [logs.stdout, logs.stderr].concat() } else { Vec::new() };
         format!("{}{}", self.earlier_log, String::from_utf8_lossy(&said))
     }
+}
+
+/// Pushes the updater's image under this version, with more lines of a Dockerfile.
+pub fn publish(lab: &Lab, version: &str, more: &str) -> Pushed {
+    let name = format!("{}/{REPOSITORY}:{version}", lab.registry.host);
+    build(lab, &name, &format!("FROM {}\nLABEL lab.version={version}\n{more}\n", image_name(lab)));
+    let said = must_run(Command::new("docker").args(["push", &name]));
+    let digest = said.split_whitespace().find(|word| word.starts_with("sha256:")).expect("a digest").to_owned();
+    Pushed { registry: lab.registry.host.clone(), repository: REPOSITORY.to_owned(), digest }
+}
+
+fn build(lab: &Lab, name: &str, dockerfile: &str) {
+    let mut build = Command::new("docker")
+        .args(["build", "--quiet", "--label", &lab.run.label(), "--tag", name, "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("docker");
+    build.stdin.take().expect("its input").write_all(dockerfile.as_bytes()).expect("writing a Dockerfile");
+    assert!(build.wait().expect("docker build").success(), "{name} cannot be built");
 }
 
 /// The image of this run's updater.
@@ -242,12 +296,5 @@ fn image(lab: &Lab, program: &Path) {
         must_run(Command::new(root.join("image")).arg("--program").arg(program).args([&base, "--label", &label]));
     }
     drop(lock);
-    let mut derive = Command::new("docker")
-        .args(["build", "--quiet", "--label", &lab.run.label(), "--tag", &image_name(lab), "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("docker");
-    writeln!(derive.stdin.take().expect("its input"), "FROM {base}").expect("writing a Dockerfile");
-    assert!(derive.wait().expect("docker build").success(), "the label of {base} cannot be set");
+    build(lab, &image_name(lab), &format!("FROM {base}\n"));
 }

@@ -37,6 +37,8 @@ pub(crate) trait Life: Send + Sync {
     fn pid(&self) -> u32;
     /// The program, for the commands that talk to it.
     fn command(&self) -> Command;
+    /// The same, as one types it.
+    fn command_text(&self) -> &'static str;
     /// Everything it has logged since its first start.
     fn log_text(&self) -> String;
 }
@@ -112,6 +114,11 @@ impl Updater {
         self.life.command()
     }
 
+    /// The same, as one types it.
+    pub fn command_text(&self) -> &'static str {
+        self.life.command_text()
+    }
+
     /// Its settings, as environment variables.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -167,6 +174,15 @@ impl Updater {
 
     pub fn wait_for_end(&self, id: &str) -> Job {
         eventually(&format!("the end of job {id}"), PATIENCE, || Some(self.job(id)).filter(Job::has_ended))
+    }
+
+    /// As [`Self::wait_for_end`], of a job in which the updater itself is away for a while.
+    pub fn wait_out(&self, id: &str) -> Job {
+        eventually(&format!("the end of job {id}"), PATIENCE, || {
+            let request = http::client().get(format!("{}/update/{id}", self.base)).bearer_auth(TOKEN);
+            let answer = http::send(request).ok().filter(|answer| answer.status == 200)?;
+            Some(Job(answer.json())).filter(Job::has_ended)
+        })
     }
 
     /// A whole update to `tag`.

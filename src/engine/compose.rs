@@ -56,8 +56,9 @@ const PASSED_ON: [&str; 15] = [
 const DOCKER_HOST: &str = "DOCKER_HOST";
 const PASSED_ON_PREFIXES: [&str; 2] = ["XDG_", "SSL_"];
 
-/// What a dry run says of a container that stays as it is.
-const UNTOUCHED: [&str; 4] = ["Running", "Waiting", "Healthy", "Exists"];
+/// What a dry run says of a container that stays as it is, or is only started again: one that was stopped,
+/// or that runs once and had ended.
+const UNTOUCHED: [&str; 7] = ["Running", "Waiting", "Healthy", "Exists", "Starting", "Started", "Exited"];
 
 /// Compose v2 or later, run where the project's paths are true.
 pub struct ComposeCli {
@@ -169,18 +170,18 @@ impl Compose for ComposeCli {
 
     async fn config(&self, project: &Project, version: Option<&str>) -> Result<serde_json::Value> {
         let config = self.resolve(project, version, &[]).await?;
-        if config["services"].get(&project.service).is_some() {
+        if project.moved().all(|service| config["services"].get(service).is_some()) {
             return Ok(config);
         }
         // `up SERVICE` enables the service's profile by itself, `config` does not.
         self.resolve(project, version, &["--profile", "*"]).await
     }
 
-    async fn dry_run(&self, project: &Project) -> Result<DryRun> {
+    async fn dry_run(&self, project: &Project, service: &str) -> Result<DryRun> {
         let command = Command {
             name: "up --dry-run",
             global: &["--ansi", "never", "--progress", "json", "--dry-run"],
-            args: &["up", "-d", "--no-deps", "--no-build", "--pull", "never", &project.service],
+            args: &["up", "-d", "--no-deps", "--no-build", "--pull", "never", service],
             deadline: LOOK,
             most_output: MOST_TALK,
             stdout_is_data: false,
@@ -196,10 +197,12 @@ impl Compose for ComposeCli {
 
     async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()> {
         let one_at_a_time = self.swap.clone().lock_owned().await;
+        let args: Vec<&str> =
+            ["up", "-d", "--no-deps", "--no-build", "--pull", "never"].into_iter().chain(project.moved()).collect();
         let command = Command {
             name: "up",
             global: &["--ansi", "never", "--progress", "plain"],
-            args: &["up", "-d", "--no-deps", "--no-build", "--pull", "never", &project.service],
+            args: &args,
             deadline: SWAP,
             most_output: MOST_TALK,
             stdout_is_data: false,
@@ -374,6 +377,7 @@ mod tests {
         Project {
             name: "shop".into(),
             service: "app".into(),
+            crew: vec![],
             working_dir: "/srv/shop".into(),
             config_files: vec!["/srv/shop/a.yml".into(), "/srv/shop/b.yml".into()],
             env_files: vec![],
@@ -442,6 +446,15 @@ mod tests {
         let cases: &[(&str, bool, &[&str])] = &[
             (r#"{"dry-run":true,"id":"Container shop-app-1","status":"Running"}"#, true, &[]),
             (r#"{"id":"Container shop-app-1","status":"Done","text":"Running"}"#, true, &[]),
+            (
+                concat!(
+                    r#"{"dry-run":true,"id":"Container shop-init-1","status":"Starting"}"#,
+                    "\n",
+                    r#"{"dry-run":true,"id":"Container shop-init-1","status":"Started"}"#
+                ),
+                true,
+                &[],
+            ),
             (
                 concat!(
                     r#"{"dry-run":true,"id":"Container shop-app-1","status":"Recreate"}"#,

@@ -20,6 +20,7 @@ pub mod simulated;
 pub mod spawner;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -47,6 +48,9 @@ pub mod label {
     /// Ours, on every container we make: `claim`, `guard-old`, `guard-new`, `migration`, `hook`,
     /// `helper-deployment`, `helper-data`, `deputy`.
     pub const ROLE: &str = "io.processgit.updater.role";
+    /// Ours, on a deputy: the job it carries out. Not [`JOB`]: whatever belongs to the job is swept by the
+    /// deputy itself.
+    pub const DEPUTY_OF: &str = "io.processgit.updater.deputy-of";
     /// Ours, on helpers: the state folder whose updater made it.
     pub const OWNER: &str = "io.processgit.updater.owner";
 }
@@ -162,6 +166,19 @@ pub struct Mount {
     pub subpath: String,
 }
 
+impl Mount {
+    /// What is mounted, on the host. The engine records the volume's own folder as the source, whatever
+    /// part of it is mounted.
+    pub fn host_path(&self) -> PathBuf {
+        let source = Path::new(&self.source);
+        if self.subpath.is_empty() || source.ends_with(&self.subpath) {
+            source.to_owned()
+        } else {
+            source.join(&self.subpath)
+        }
+    }
+}
+
 /// `unless-stopped`, `on-failure` with its count …
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {
@@ -219,6 +236,19 @@ pub struct Container {
 impl Container {
     pub fn is_running(&self) -> bool {
         self.state == RunState::Running
+    }
+
+    /// It runs, or its restart policy is at work.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.state, RunState::Running | RunState::Restarting | RunState::Paused)
+    }
+
+    /// The containers in whose namespaces it lives (`network_mode: service:app`, `pid`, `ipc`), by id. They
+    /// are those of the other one's present life: when that is stopped, this one is left with nothing.
+    pub fn lives_in(&self) -> Vec<&str> {
+        let host = &self.raw["HostConfig"];
+        let modes = [Some(self.network_mode.as_str()), host["PidMode"].as_str(), host["IpcMode"].as_str()];
+        modes.into_iter().flatten().filter_map(|mode| mode.strip_prefix("container:")).collect()
     }
 
     /// The networks that a container of ours joins to be where this one is, as [`ContainerSpec::networks`]
@@ -324,6 +354,9 @@ pub trait Engine: Send + Sync {
 pub struct Project {
     pub name: String,
     pub service: String,
+    /// Services that are moved together with it.
+    #[serde(default)]
+    pub crew: Vec<String>,
     pub working_dir: String,
     pub config_files: Vec<String>,
     /// What `--env-file` named; empty when Compose reads `working_dir/.env` by itself.
@@ -331,6 +364,18 @@ pub struct Project {
     /// The variable that selects the version. It is never passed on from our own environment, because a
     /// variable of the process beats `.env`.
     pub version_key: String,
+}
+
+impl Project {
+    /// The service, and those that are moved together with it.
+    pub fn moved(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.service.as_str()).chain(self.crew.iter().map(String::as_str))
+    }
+
+    /// `service` is one of those that are moved.
+    pub fn moves(&self, service: &str) -> bool {
+        self.moved().any(|moved| moved == service)
+    }
 }
 
 /// One line of `compose up --dry-run`.
@@ -352,9 +397,10 @@ pub trait Compose: Send + Sync {
     /// The project as Compose resolves it (`config --format json`), with the version key set to
     /// `version`, or as `.env` has it now when `None`.
     async fn config(&self, project: &Project, version: Option<&str>) -> Result<serde_json::Value>;
-    /// What `up -d --no-deps SERVICE` would do now.
-    async fn dry_run(&self, project: &Project) -> Result<DryRun>;
-    /// `up -d --no-deps --no-build --pull never SERVICE`, one at a time. Sends what Compose prints, as far as
+    /// What `up -d --no-deps SERVICE` would do now, for one of the project's services.
+    async fn dry_run(&self, project: &Project, service: &str) -> Result<DryRun>;
+    /// `up -d --no-deps --no-build --pull never SERVICE CREW…`, one at a time. Compose honours
+    /// `depends_on` among the services that it is given, and knows nothing of the others. Sends what Compose prints, as far as
     /// the receiver keeps up. Dropping the future does not stop it: half a swap is worse than a whole one.
     async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()>;
 }

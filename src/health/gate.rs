@@ -3,14 +3,16 @@
 //! Healthy means, unbroken for [`GateSettings::stable`]: the right image runs, it has not restarted, its
 //! own HEALTHCHECK agrees if it has one, the health URL answers 200, and the answer names the version
 //! where a pointer to it is set. A container that has exited, or restarts again and again, is a verdict
-//! at once.
+//! at once. Services that are moved together are judged together, in every look: one that was healthy for
+//! long and falls while another is still starting was not.
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Answer, Probe};
-use crate::engine::{Container, Engine, Healthcheck, RunState};
+use crate::engine::{Engine, Healthcheck, RunState};
 
 #[derive(Debug, Clone)]
 pub struct GateSettings {
@@ -27,10 +29,13 @@ pub struct GateSettings {
 /// Who must be healthy.
 #[derive(Debug, Clone)]
 pub struct Candidate {
+    /// How the verdict calls its container: `its container`, `the container of service worker`.
+    pub called: String,
     pub container_id: String,
     pub image_id: String,
     /// Compared with the value at [`GateSettings::version`].
     pub version: Option<String>,
+    pub demands: Demands,
 }
 
 /// How much is asked. The way back asks for what was so before, not more.
@@ -39,11 +44,15 @@ pub struct Demands {
     pub running: bool,
     pub http: bool,
     pub healthcheck: bool,
+    /// It runs once: it must have ended, with exit code 0.
+    pub ended: bool,
 }
 
 impl Demands {
-    /// Everything.
-    pub const ALL: Self = Self { running: true, http: true, healthcheck: true };
+    /// Everything that an application must be.
+    pub const ALL: Self = Self { running: true, http: true, healthcheck: true, ended: false };
+    /// Its container is there, of the right image.
+    pub const NOTHING: Self = Self { running: false, http: false, healthcheck: false, ended: false };
 }
 
 /// The first pause. A healthy application is noticed at once; the pauses grow by half to the interval.
@@ -54,37 +63,34 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// so this is about a second; fewer may be an application that waits for its database by dying.
 const RESTARTS: i64 = 3;
 
-/// The container is judged until it is healthy, hopeless, or the deadline passes. The error is for the
-/// operator and says what was last seen.
+/// The containers are judged until all are healthy, one is hopeless, or the deadline passes. The error is
+/// for the operator and says what was last seen.
 pub async fn pass(
     engine: &dyn Engine,
     probe: &dyn Probe,
     settings: &GateSettings,
-    candidate: &Candidate,
-    demands: Demands,
+    candidates: &[Candidate],
 ) -> Result<(), String> {
     let deadline = Instant::now() + settings.timeout;
     let mut pause = FIRST_PAUSE.min(settings.interval);
     let mut streak: Option<Streak> = None;
-    let mut first: Option<Container> = None;
+    let mut restarts = vec![None; candidates.len()];
     let mut last = "no observation was complete".to_owned();
     loop {
-        match timeout_at(deadline, look(engine, probe, settings, candidate, demands, first.as_ref())).await {
+        match timeout_at(deadline, look_at_all(engine, probe, settings, candidates, &mut restarts)).await {
             // The deadline cut this look off; what was seen before it is what there is to say.
             Err(_) => {}
             Ok(Look::Hopeless(why)) => return Err(why),
-            Ok(Look::NotYet(why, container)) => {
+            Ok(Look::NotYet(why)) => {
                 streak = None;
-                first = first.or(container.map(|c| *c));
                 last = why;
             }
-            Ok(Look::Healthy(container)) => {
-                let kept = streak.take().filter(|s| s.is_same(&container));
-                let now = streak.insert(kept.unwrap_or_else(|| Streak::begin(&container)));
+            Ok(Look::Healthy(lives)) => {
+                let kept = streak.take().filter(|s| s.lives == lives);
+                let now = streak.insert(kept.unwrap_or_else(|| Streak { since: Instant::now(), lives }));
                 if now.since.elapsed() >= settings.stable {
                     return Ok(());
                 }
-                first.get_or_insert(*container);
                 last = format!("healthy, but not yet for {:?}", settings.stable);
             }
         }
@@ -101,28 +107,41 @@ pub async fn pass(
     }
 }
 
-/// An unbroken run of healthy observations of one life of one container.
+/// An unbroken run of healthy observations of one life of each container.
 struct Streak {
     since: Instant,
-    restart_count: i64,
-    started_at: Option<jiff::Timestamp>,
+    lives: Vec<Life>,
 }
 
-impl Streak {
-    fn begin(c: &Container) -> Self {
-        Self { since: Instant::now(), restart_count: c.restart_count, started_at: c.started_at }
-    }
+/// Since when a container runs, and how often it was restarted.
+type Life = (Option<jiff::Timestamp>, i64);
 
-    fn is_same(&self, c: &Container) -> bool {
-        self.restart_count == c.restart_count && self.started_at == c.started_at
-    }
-}
-
-enum Look {
-    Healthy(Box<Container>),
-    NotYet(String, Option<Box<Container>>),
+enum Look<T> {
+    Healthy(T),
+    NotYet(String),
     /// No waiting helps.
     Hopeless(String),
+}
+
+/// Healthy is what all of them are; hopeless, if one of them is. `restarts`: how often each had restarted
+/// when it was seen first.
+async fn look_at_all(
+    engine: &dyn Engine,
+    probe: &dyn Probe,
+    settings: &GateSettings,
+    candidates: &[Candidate],
+    restarts: &mut [Option<i64>],
+) -> Look<Vec<Life>> {
+    let looks = candidates.iter().zip(restarts).map(|(c, before)| look(engine, probe, settings, c, before));
+    let (mut lives, mut not_yet) = (Vec::new(), None);
+    for look in join_all(looks).await {
+        match look {
+            Look::Healthy(life) => lives.push(life),
+            Look::NotYet(why) => not_yet = not_yet.or(Some(why)),
+            Look::Hopeless(why) => return Look::Hopeless(why),
+        }
+    }
+    not_yet.map_or(Look::Healthy(lives), Look::NotYet)
 }
 
 async fn look(
@@ -130,51 +149,52 @@ async fn look(
     probe: &dyn Probe,
     settings: &GateSettings,
     candidate: &Candidate,
-    demands: Demands,
-    first: Option<&Container>,
-) -> Look {
+    restarts_before: &mut Option<i64>,
+) -> Look<Life> {
+    let Candidate { called, demands, .. } = candidate;
     let container = match engine.container(&candidate.container_id).await {
         Ok(Some(c)) => c,
-        Ok(None) => return Look::Hopeless("its container was removed by somebody else".into()),
-        Err(e) => return Look::NotYet(e.to_string(), None),
+        Ok(None) => return Look::Hopeless(format!("{called} was removed by somebody else")),
+        Err(e) => return Look::NotYet(e.to_string()),
     };
     if container.image_id != candidate.image_id {
-        return Look::Hopeless(format!(
-            "its container runs image {}, expected {}",
-            container.image_id, candidate.image_id
-        ));
+        return Look::Hopeless(format!("{called} runs image {}, expected {}", container.image_id, candidate.image_id));
     }
-    if !demands.running {
-        return Look::Healthy(Box::new(container));
-    }
-    let restarts = container.restart_count - first.map_or(0, |f| f.restart_count);
-    let not_yet = |why: String, c: Container| Look::NotYet(why, Some(Box::new(c)));
+    let healthy = Look::Healthy((container.started_at, container.restart_count));
+    // The first life may have had restarts of its own before; a fresh container has none.
+    let restarts = container.restart_count - restarts_before.unwrap_or(0);
+    restarts_before.get_or_insert(container.restart_count);
     match container.state {
+        _ if !demands.running && !demands.ended => return healthy,
+        RunState::Exited if demands.ended && container.exit_code == 0 => return healthy,
         RunState::Exited | RunState::Dead => {
             let tail = tail(engine, &container.id).await;
-            return Look::Hopeless(format!("its container exited with code {}{tail}", container.exit_code));
+            return Look::Hopeless(format!("{called} exited with code {}{tail}", container.exit_code));
         }
         _ if restarts >= RESTARTS => {
             let tail = tail(engine, &container.id).await;
             return Look::Hopeless(format!(
-                "its container crashes again and again (exit code {}, {restarts} restarts){tail}",
+                "{called} crashes again and again (exit code {}, {restarts} restarts){tail}",
                 container.exit_code
             ));
         }
+        RunState::Running if demands.ended => {
+            return Look::NotYet(format!("{called} still runs; the one before it had run to its end"));
+        }
         RunState::Running => {}
-        state => return not_yet(format!("its container is {state:?}").to_lowercase(), container),
+        state => return Look::NotYet(format!("{called} is {}", format!("{state:?}").to_lowercase())),
     }
     match (demands.healthcheck, container.healthcheck) {
-        (true, Healthcheck::Starting) => return not_yet("its HEALTHCHECK is still starting".into(), container),
-        (true, Healthcheck::Unhealthy) => return not_yet("its HEALTHCHECK says unhealthy".into(), container),
+        (true, Healthcheck::Starting) => return Look::NotYet(format!("the HEALTHCHECK of {called} is still starting")),
+        (true, Healthcheck::Unhealthy) => return Look::NotYet(format!("the HEALTHCHECK of {called} says unhealthy")),
         _ => {}
     }
     if !demands.http {
-        return Look::Healthy(Box::new(container));
+        return healthy;
     }
     match judge(probe.ask(&container, PROBE_TIMEOUT).await, settings, candidate) {
-        Ok(()) => Look::Healthy(Box::new(container)),
-        Err(why) => not_yet(why, container),
+        Ok(()) => healthy,
+        Err(why) => Look::NotYet(why),
     }
 }
 

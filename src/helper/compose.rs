@@ -115,9 +115,10 @@ impl Compose for PlacedCompose {
         self.ask(&own, project, call, None).await
     }
 
-    async fn dry_run(&self, project: &Project) -> Result<DryRun> {
-        let Some(own) = self.helpers.own().await? else { return self.local.dry_run(project).await };
-        self.ask(&own, project, Call::ComposeDryRun { project: project.clone() }, None).await
+    async fn dry_run(&self, project: &Project, service: &str) -> Result<DryRun> {
+        let Some(own) = self.helpers.own().await? else { return self.local.dry_run(project, service).await };
+        let call = Call::ComposeDryRun { project: project.clone(), service: service.to_owned() };
+        self.ask(&own, project, call, None).await
     }
 
     async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()> {

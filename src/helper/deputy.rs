@@ -101,9 +101,13 @@ fn specification(own: &OwnContainer, job: &JobId, request: &Request) -> Result<C
         command: Some(command),
         env: list(&config["Env"]),
         user: config["User"].as_str().filter(|user| !user.is_empty()).map(str::to_owned),
-        labels: [(label::JOB, job.0.clone()), (label::ROLE, ROLE.to_owned()), (label::OWNER, container.name.clone())]
-            .map(|(name, value)| (name.to_owned(), value))
-            .into(),
+        labels: [
+            (label::DEPUTY_OF, job.0.clone()),
+            (label::ROLE, ROLE.to_owned()),
+            (label::OWNER, container.name.clone()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into(),
         mounts: container.mounts.clone(),
         networks: container.reachable_networks(),
         extra_hosts: list(&host["ExtraHosts"]),

@@ -122,13 +122,15 @@ pub fn env_files_in(compose_file: &str, working_dir: &str) -> Vec<PathBuf> {
                 within = Some(indent);
                 value
             }
-            None if within.is_some() => text.trim_start_matches("- ").trim_start_matches("path:"),
+            None if within.is_some() => text,
             None => continue,
         };
-        for name in value.split([',', '[', ']']).map(|name| name.trim().trim_matches(['"', '\''])) {
-            let is_path = name.contains('/') && !name.contains(['$', '{', '}']);
+        if text.contains('$') {
+            continue;
+        }
+        for name in value.split(|c: char| c.is_whitespace() || ",[]{}\"'".contains(c)) {
             let path = normal(&Path::new(working_dir).join(name));
-            if is_path && !found.contains(&path) {
+            if name.contains('/') && !found.contains(&path) {
                 found.push(path);
             }
         }
@@ -160,6 +162,7 @@ mod tests {
         Project {
             name: "p".into(),
             service: "app".into(),
+            crew: vec![],
             working_dir: folder.into(),
             config_files: list(files),
             env_files: list(env_files),
@@ -231,8 +234,14 @@ services:
     - ../data:/data
   c:
     env_file: [ \"../a.env\", '../d/e.env' ]
+  d:
+    env_file:
+      - { path: ../f.env, required: false }
 ";
         let found = env_files_in(file, "/srv/app");
-        assert_eq!(found, ["/srv/a.env", "/etc/b.env", "/srv/opt.env", "/srv/d/e.env"].map(PathBuf::from));
+        assert_eq!(
+            found,
+            ["/srv/a.env", "/etc/b.env", "/srv/opt.env", "/srv/d/e.env", "/srv/f.env"].map(PathBuf::from)
+        );
     }
 }

@@ -139,7 +139,7 @@ impl Hands {
             Call::Lifeline => done(Ok::<_, EngineError>(())),
             Call::ComposeVersion => done(self.compose.version().await),
             Call::ComposeConfig { project, version } => done(self.compose.config(&project, version.as_deref()).await),
-            Call::ComposeDryRun { project } => done(self.compose.dry_run(&project).await),
+            Call::ComposeDryRun { project, service } => done(self.compose.dry_run(&project, &service).await),
             Call::ComposeUp { project } => self.up(project, said).await,
             Call::Read { path } => done(envfile::aio::read(path.into()).await),
             Call::EnvWrite { path, bytes } => done(DeployedEnv::new(path.into()).write(bytes.as_deref()).await),

@@ -270,7 +270,8 @@ impl Helpers {
     /// Whose helpers they are: the state folder's, whatever the container is called.
     fn owner(&self, own: &OwnContainer) -> Result<String> {
         let state = own.mount_of(&self.options.state_dir).ok_or_else(|| self.no_mount())?;
-        Ok(if state.name.is_empty() { state.source.clone() } else { state.name.clone() })
+        let place = if state.name.is_empty() { &state.source } else { &state.name };
+        Ok(format!("{place} {}", self.options.state_dir.display()))
     }
 
     fn no_mount(&self) -> EngineError {

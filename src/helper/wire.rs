@@ -26,6 +26,7 @@ pub enum Call {
     },
     ComposeDryRun {
         project: Project,
+        service: String,
     },
     ComposeUp {
         project: Project,

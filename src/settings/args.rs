@@ -35,6 +35,7 @@ pub mod name {
     pub const SNAPSHOT_KEEP: &str = "PROCESSGIT_UPDATER_SNAPSHOT_KEEP";
     pub const SNAPSHOT_MAX_AGE: &str = "PROCESSGIT_UPDATER_SNAPSHOT_MAX_AGE";
     pub const SNAPSHOT_EXCLUDE: &str = "PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE";
+    pub const MOVE_SERVICES: &str = "PROCESSGIT_UPDATER_MOVE_SERVICES";
     pub const STOP_SERVICES: &str = "PROCESSGIT_UPDATER_STOP_SERVICES";
     pub const HOOK_BEFORE_COPY: &str = "PROCESSGIT_UPDATER_HOOK_BEFORE_COPY";
     pub const HOOK_AFTER_RESTORE: &str = "PROCESSGIT_UPDATER_HOOK_AFTER_RESTORE";
@@ -175,6 +176,10 @@ pub struct ServeArgs {
     /// put them back
     #[arg(long, env = name::SNAPSHOT_EXCLUDE, value_name = "PATHS")]
     pub(super) snapshot_exclude: Option<OsString>,
+    /// Services of the same image that are moved together with the application's, separated by commas: made
+    /// anew, judged and rolled back as one
+    #[arg(long, env = name::MOVE_SERVICES, value_name = "NAMES")]
+    pub(super) move_services: Option<OsString>,
     /// Services or containers that write to the same data, separated by commas: they are stopped with the
     /// application
     #[arg(long, env = name::STOP_SERVICES, value_name = "NAMES")]

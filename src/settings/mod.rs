@@ -120,6 +120,8 @@ pub struct Settings {
     pub health: Health,
     pub signing: Signing,
     pub snapshot: Snapshot,
+    /// Services of the same image that are moved together with the application's.
+    pub move_services: Vec<String>,
     /// Services or containers that are stopped with the application.
     pub stop_services: Vec<String>,
     pub hooks: Hooks,

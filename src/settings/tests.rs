@@ -66,7 +66,7 @@ fn nothing_but_a_token_gives_the_documented_defaults() {
     assert_eq!((s.snapshot.on, s.snapshot.keep), (true, 5));
     assert_eq!(s.snapshot.dir, PathBuf::from("/var/lib/processgit-updater/snapshots"));
     assert_eq!((s.snapshot.max_age, s.snapshot.exclude.len(), s.stop_services.len()), (None, 0, 0));
-    assert_eq!(s.hooks, Hooks::default());
+    assert_eq!((s.move_services, s.hooks), (Vec::<String>::new(), Hooks::default()));
     assert_eq!(s.migration_timeout, seconds(1800));
     assert_eq!((s.signing.refreshed_root, s.ca_file), (None, None));
     let own = s.own;
@@ -89,8 +89,9 @@ fn every_variable_of_the_contract_is_a_flag_of_its_name() {
     let contract = "TOKEN TOKEN_FILE LISTEN STATE_DIR REPO GITHUB_API GITHUB_TOKEN GITHUB_TOKEN_FILE APP_NAME \
          APP_CONTAINER APP_SERVICE VERSION_KEY COMPOSE_FILE ENV_FILE HEALTH_URL HEALTH_TIMEOUT HEALTH_INTERVAL \
          HEALTH_STABLE HEALTH_VERSION SIGNING_KEY SIGNING_ISSUER SIGNING_IDENTITY_REGEX TRUSTED_ROOT TRUSTED_ROOT_REFRESH VERIFY_IMAGE \
-         SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP SNAPSHOT_MAX_AGE SNAPSHOT_EXCLUDE STOP_SERVICES HOOK_BEFORE_COPY \
-         HOOK_AFTER_RESTORE MIGRATION_TIMEOUT CA_FILE SELF_NAME SELF_REPO SELF_VERSION_KEY SELF_IDENTITY_REGEX STUB DEBUG";
+         SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP SNAPSHOT_MAX_AGE SNAPSHOT_EXCLUDE MOVE_SERVICES STOP_SERVICES \
+         HOOK_BEFORE_COPY HOOK_AFTER_RESTORE MIGRATION_TIMEOUT CA_FILE SELF_NAME SELF_REPO SELF_VERSION_KEY SELF_IDENTITY_REGEX \
+         STUB DEBUG";
     assert_eq!(found, contract.split_whitespace().collect::<Vec<_>>());
 }
 
@@ -188,6 +189,7 @@ fn what_is_accepted() {
     let exclude = with("--snapshot-exclude", "/data/media, /cache/").unwrap().snapshot.exclude;
     assert_eq!(exclude, ["/data/media", "/cache/"]);
     assert_eq!(with("--stop-services", "worker,app-cron_1").unwrap().stop_services, ["worker", "app-cron_1"]);
+    assert_eq!(with("--move-services", "init, worker").unwrap().move_services, ["init", "worker"]);
     let here = std::env::current_dir().unwrap();
     assert_eq!(with("--env-file", "./x/.env").unwrap().env_file, here.join("x/.env"), "made absolute");
     assert_eq!(with("--github-token", "ghp_x").unwrap().github_token.unwrap().expose_secret(), "ghp_x");
@@ -262,6 +264,7 @@ fn each_fault_names_variable_value_and_remedy() {
         ("SNAPSHOT_EXCLUDE", "/data/../etc", accepted_path),
         ("STOP_SERVICES", "worker,,cron", accepted_names),
         ("STOP_SERVICES", "-x", accepted_names),
+        ("MOVE_SERVICES", "init worker", accepted_names),
         ("HOOK_BEFORE_COPY", "pg_dump", accepted_hook),
         ("HOOK_BEFORE_COPY", "db:", accepted_hook),
         ("HOOK_BEFORE_COPY", "db: ''", accepted_hook),

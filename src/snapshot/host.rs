@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -111,7 +111,7 @@ fn sources(mounts: &[Mount]) -> Result<Vec<Source>, DataError> {
     mounts
         .iter()
         .map(|mount| {
-            let path = path_of(mount);
+            let path = mount.host_path();
             if !path.exists() {
                 return Err(DataError(format!(
                     "{} is at {} on the engine's host, which cannot be seen from here: run the updater on the host, or set PROCESSGIT_UPDATER_SNAPSHOT=off",
@@ -125,16 +125,6 @@ fn sources(mounts: &[Mount]) -> Result<Vec<Source>, DataError> {
             Ok(Source { name: format!("{text}-{}", &hash[..8]), path })
         })
         .collect()
-}
-
-/// The engine records the volume's own folder as the source, whatever part of it is mounted.
-fn path_of(mount: &Mount) -> PathBuf {
-    let source = Path::new(&mount.source);
-    if mount.subpath.is_empty() || source.ends_with(&mount.subpath) {
-        source.to_owned()
-    } else {
-        source.join(&mount.subpath)
-    }
 }
 
 fn why(of: &CopyLabel) -> &'static str {

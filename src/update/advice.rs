@@ -20,7 +20,10 @@ pub fn by_hand(record: &Record, plan: &Plan, seen: Option<&Seen>) -> String {
     }
     match data {
         // It starts the application, and proves it.
-        Some(generation) => commands.push(format!("processgit-updater snapshot restore {generation} --yes")),
+        Some(generation) => {
+            commands.push(format!("processgit-updater snapshot restore {generation} --yes"));
+            commands.extend((!plan.stays && !plan.crew.is_empty()).then(|| up(plan, "-d")));
+        }
         None if stands && plan.previous.baseline.running => {
             commands.push(format!("docker start {}", quoted(&plan.previous.container_name)));
         }
@@ -81,12 +84,13 @@ fn version(record: &Record, plan: &Plan, stands: bool, start: bool) -> Vec<Strin
         // The very container can be started again.
         return select(plan).into_iter().collect();
     }
-    let name = &previous.container_name;
+    let names: Vec<_> = plan.crew.iter().map(|member| &member.container_name).collect();
+    let names =
+        [vec![&previous.container_name], names].concat().iter().map(|n| n.as_str()).collect::<Vec<_>>().join("|");
     let half = record.has_begun(Effect::Swap) && (!record.has_done(Effect::Swap) || record.has_begun(Effect::StartOld));
-    let leftovers = format!("docker ps -aq --filter 'name=^/[0-9a-f]{{12}}_{name}$' | xargs -r docker rm -f");
+    let leftovers = format!("docker ps -aq --filter 'name=^/[0-9a-f]{{12}}_({names})$' | xargs -r docker rm -f");
     let start = if start && previous.baseline.running { "-d" } else { "--no-start" };
-    let up =
-        format!("{} up {start} --no-deps --no-build --pull never {}", compose(plan), quoted(&plan.project.service));
+    let up = up(plan, start);
     // A reference by digest cannot be tagged, and cannot have moved either.
     let tag = Some(tag).filter(|_| !reference.contains('@'));
     [tag, select(plan), Some(leftovers).filter(|_| half), Some(up)].into_iter().flatten().collect()
@@ -102,6 +106,12 @@ fn select(plan: &Plan) -> Option<String> {
         None => format!("processgit-updater env unset {key} --file {file}"),
     })
     .filter(|_| !plan.stays)
+}
+
+/// Of all that is moved.
+fn up(plan: &Plan, start: &str) -> String {
+    let services: Vec<_> = plan.project.moved().map(quoted).collect();
+    format!("{} up {start} --no-deps --no-build --pull never {}", compose(plan), services.join(" "))
 }
 
 fn compose(plan: &Plan) -> String {

@@ -91,7 +91,8 @@ impl Updater {
         let engine = &self.inner.ports.engine;
         let Ok(containers) = engine.containers(&[]).await else { return };
         for container in containers {
-            let Some(job) = container.label(label::JOB) else { continue };
+            let job = container.label(label::JOB).or(container.label(label::DEPUTY_OF));
+            let Some(job) = job else { continue };
             let ended = self.job(job).await.is_some_and(|j| j.state.is_end());
             if ended && let Err(e) = engine.remove(&container.id).await {
                 tracing::warn!("the leftover {} could not be removed: {e}", container.name);

@@ -1,12 +1,11 @@
 //! What is true right now, as far as the next action depends on it.
 
 use super::context::Context;
-use super::effects::{is_half_swapped, of_service};
+use super::effects::{containers, is_half_swapped};
 use super::plan::{EnvChange, Plan};
 use super::record::{Learned, Record};
-use super::survey::is_alive;
 use super::transition::{App, Env, Seen};
-use crate::engine::Container;
+use crate::engine::{Container, label};
 use crate::envfile;
 
 /// Looks at engine and `.env`. An error means that nothing could be seen, never that nothing is there.
@@ -14,7 +13,7 @@ pub async fn observe(cx: &Context, record: &Record, plan: &Plan) -> Result<Seen,
     let engine = &cx.ports.engine;
     let pinned = plan.target.handle();
     let (containers, old, new, env) = tokio::join!(
-        of_service(cx, plan),
+        containers(cx, plan),
         engine.image(&plan.previous.image_id),
         engine.image(&pinned),
         cx.ports.env.read()
@@ -30,24 +29,71 @@ pub async fn observe(cx: &Context, record: &Record, plan: &Plan) -> Result<Seen,
     })
 }
 
-/// Compares the service's containers with the Plan. Pure.
-fn app(containers: &[Container], plan: &Plan, learned: &Learned) -> App {
-    let (previous, target) = (&plan.previous, plan.target.reference());
-    let is_new = |c: &&Container| learned.new_image_id.as_ref() == Some(&c.image_id) && c.image_ref == target;
-    let mut standing = containers.iter().filter(|c| !is_half_swapped(c)).peekable();
-    if standing.peek().is_none() {
-        return App::Gone;
+/// Compares the containers of all that is moved with the Plan. Pure.
+pub(super) fn app(containers: &[Container], plan: &Plan, learned: &Learned) -> App {
+    let of = |service: &str| containers.iter().filter(|c| c.label(label::SERVICE) == Some(service)).collect::<Vec<_>>();
+    let service = &plan.project.service;
+    let (app, _) = one(&of(service), &plan.previous.container_id, learned.new_containers.get(service), plan, learned);
+    plan.crew.iter().fold(app, |all, member| {
+        let new = learned.new_containers.get(&member.service);
+        let (seen, container) = one(&of(&member.service), &member.container_id, new, plan, learned);
+        let is_well = container.is_some_and(|c| member.was.is_fulfilled_by(c));
+        let as_before = is_well || member.was.demands_nothing();
+        together(all, if matches!(seen, App::New { .. }) { seen.with(is_well) } else { seen.with(as_before) })
+    })
+}
+
+/// Compares one service's containers with the Plan.
+fn one<'a>(
+    containers: &[&'a Container],
+    old: &str,
+    new: Option<&String>,
+    plan: &Plan,
+    learned: &Learned,
+) -> (App, Option<&'a Container>) {
+    let standing: Vec<&Container> = containers.iter().filter(|c| !is_half_swapped(c)).copied().collect();
+    let find = |is: &dyn Fn(&&&Container) -> bool| standing.iter().find(is).copied();
+    let target = plan.target.reference();
+    let is_new = |c: &&&Container| learned.new_image_id.as_ref() == Some(&c.image_id) && c.image_ref == target;
+    if standing.is_empty() {
+        return (App::Gone, None);
     }
-    let standing: Vec<&Container> = standing.collect();
-    if let Some(c) = standing.iter().find(|c| c.id == previous.container_id) {
-        return App::Untouched { running: is_alive(c) };
+    if let Some(c) = find(&|c| c.id == old) {
+        return (App::Untouched { running: c.is_alive() }, Some(c));
     }
-    if let Some(c) = standing.iter().find(|c| is_new(c)) {
-        return App::New { running: is_alive(c), ours: learned.new_container.as_ref() == Some(&c.id) };
+    if let Some(c) = find(&is_new) {
+        return (App::New { running: c.is_alive(), ours: new == Some(&c.id) }, Some(c));
     }
-    match standing.iter().find(|c| c.image_id == previous.image_id) {
-        Some(c) => App::OldAnew { running: is_alive(c) },
-        None => App::Foreign,
+    match find(&|c| c.image_id == plan.previous.image_id) {
+        Some(c) => (App::OldAnew { running: c.is_alive() }, Some(c)),
+        None => (App::Foreign, None),
+    }
+}
+
+impl App {
+    /// The same, running or not.
+    fn with(self, running: bool) -> Self {
+        match self {
+            App::Untouched { .. } => App::Untouched { running },
+            App::OldAnew { .. } => App::OldAnew { running },
+            App::New { ours, .. } => App::New { running, ours },
+            App::Mixed | App::Foreign | App::Gone => self,
+        }
+    }
+}
+
+/// What the application and a member are seen as, together. Of the old version some may be untouched and
+/// some made anew: that is the old version, made anew.
+fn together(all: App, member: App) -> App {
+    use App::*;
+    match (all, member) {
+        (Untouched { running: a }, Untouched { running: b }) => Untouched { running: a && b },
+        (Untouched { running: a } | OldAnew { running: a }, Untouched { running: b } | OldAnew { running: b }) => {
+            OldAnew { running: a && b }
+        }
+        (New { running: a, ours: x }, New { running: b, ours: y }) => New { running: a && b, ours: x && y },
+        (Foreign | Gone, _) => all,
+        _ => Mixed,
     }
 }
 

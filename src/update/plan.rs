@@ -1,13 +1,13 @@
 //! The Plan: everything an update will do, and everything the way back needs, fixed before the first
 //! effect. Pure: made from what was surveyed, written to the journal, read again by recovery.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::engine::{Healthcheck, Mount, Project, RestartPolicy};
+use crate::engine::{Container, Healthcheck, Mount, Project, RestartPolicy, RunState};
 
 /// The version that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,12 +180,65 @@ pub struct Hooks {
     pub after_restore: Option<OneShot>,
 }
 
-/// A container that writes to the application's data too, and is stopped with it.
+/// A container that writes to the application's data too, or lives in its namespaces, and is stopped
+/// with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Companion {
     pub container_id: String,
     pub name: String,
     pub restart_policy: RestartPolicy,
+    /// The application depends on it: it is stopped later, and started earlier.
+    #[serde(default)]
+    pub needed: bool,
+}
+
+/// A service of the same image that is moved together with the application's: one of the crew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub service: String,
+    /// The container before.
+    pub container_id: String,
+    pub container_name: String,
+    pub was: Was,
+    /// The application depends on it.
+    pub needed: bool,
+}
+
+/// What a member's container did before. The way back must reach this, not more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Was {
+    Running {
+        healthcheck: Healthcheck,
+    },
+    /// It runs once: it had ended, and no restart policy starts it again. `well`: with exit code 0.
+    Ended {
+        well: bool,
+    },
+    /// It should run, and did not.
+    Stopped,
+}
+
+impl Was {
+    pub fn of(container: &Container) -> Self {
+        let runs_once = matches!(container.restart_policy.name.as_str(), "no" | "on-failure");
+        match container.state {
+            _ if container.is_alive() => Self::Running { healthcheck: container.healthcheck },
+            RunState::Exited if runs_once => Self::Ended { well: container.exit_code == 0 },
+            _ => Self::Stopped,
+        }
+    }
+
+    /// This container does what a good one does: it runs, or it has ended with 0.
+    pub fn is_fulfilled_by(self, container: &Container) -> bool {
+        container.is_alive()
+            || (matches!(self, Self::Ended { .. }) && container.state == RunState::Exited && container.exit_code == 0)
+    }
+
+    /// There was nothing that could be lost.
+    pub fn demands_nothing(self) -> bool {
+        matches!(self, Self::Ended { well: false } | Self::Stopped)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,7 +249,11 @@ pub struct Plan {
     /// Copied without stopping the application: not consistent.
     pub hot_only: bool,
     pub hooks: Hooks,
+    /// In the order in which they are started, apart from the application's own place.
     pub companions: Vec<Companion>,
+    /// In the order in which they are started, too.
+    #[serde(default)]
+    pub crew: Vec<Member>,
     pub target: Target,
     pub project: Project,
     pub previous: Previous,
@@ -223,6 +280,12 @@ impl Plan {
         !self.no_op && !self.hot_only && (self.migration.is_some() || self.data.is_copied())
     }
 
+    /// All services that are moved, those first that others need.
+    pub fn start_order(&self) -> impl Iterator<Item = &str> {
+        let crew = |needed: bool| self.crew.iter().filter(move |m| m.needed == needed).map(|m| m.service.as_str());
+        crew(true).chain(std::iter::once(self.project.service.as_str())).chain(crew(false))
+    }
+
     /// The generation whose data shall be there again.
     pub fn restores(&self) -> Option<&str> {
         match &self.purpose {
@@ -232,15 +295,52 @@ impl Plan {
     }
 }
 
-/// Service names whose resolved configuration differs between two versions, `service` itself left out:
-/// they follow the same version key and are recreated by the operator's next `up`.
-pub fn followers(old: &Value, new: &Value, service: &str) -> Vec<String> {
+/// Service names whose resolved configuration differs between two versions, those that are moved left
+/// out: they follow the same version key and are recreated by the operator's next `up`.
+pub fn followers(old: &Value, new: &Value, project: &Project) -> Vec<String> {
     let Some(services) = old["services"].as_object() else { return Vec::new() };
     services
         .iter()
-        .filter(|(name, config)| *name != service && **config != new["services"][name.as_str()])
+        .filter(|(name, config)| !project.moves(name) && **config != new["services"][name.as_str()])
         .map(|(name, _)| name.clone())
         .collect()
+}
+
+/// An order in which services can be started: each after those it depends on.
+pub struct StartOrder {
+    order: Vec<String>,
+    first: usize,
+}
+
+impl StartOrder {
+    /// `first` comes before all that it does not need. Compose counts shared namespaces and volumes as
+    /// dependencies.
+    pub fn new(config: &Value, first: &str) -> Self {
+        let (mut order, mut seen) = (Vec::new(), BTreeSet::new());
+        visit(config, first, &mut order, &mut seen);
+        let first = order.len() - 1;
+        let services = config["services"].as_object().into_iter().flatten();
+        services.for_each(|(name, _)| visit(config, name, &mut order, &mut seen));
+        Self { order, first }
+    }
+
+    /// Who is no service of the project comes last.
+    pub fn place(&self, service: Option<&str>) -> usize {
+        self.order.iter().position(|s| Some(s.as_str()) == service).unwrap_or(self.order.len())
+    }
+
+    /// The first one depends on it.
+    pub fn comes_before_the_first(&self, service: Option<&str>) -> bool {
+        self.place(service) < self.first
+    }
+}
+
+fn visit(config: &Value, service: &str, order: &mut Vec<String>, seen: &mut BTreeSet<String>) {
+    if seen.insert(service.to_owned()) {
+        let needed = config["services"][service]["depends_on"].as_object().into_iter().flatten();
+        needed.for_each(|(other, _)| visit(config, other, order, seen));
+        order.push(service.to_owned());
+    }
 }
 
 /// What the new version changes in the service's resolved configuration beyond its image and the places
@@ -263,7 +363,7 @@ pub fn changes_beyond_version(old: &Value, new: &Value, old_version: &str, new_v
 fn compare(path: &str, old: &Value, new: &Value, differs: &mut impl FnMut(&str, &Value, &Value)) {
     match (old, new) {
         (Value::Object(a), Value::Object(b)) => {
-            let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+            let keys: BTreeSet<_> = a.keys().chain(b.keys()).collect();
             for key in keys {
                 let null = &Value::Null;
                 compare(&format!("{path}/{key}"), a.get(key).unwrap_or(null), b.get(key).unwrap_or(null), differs);

@@ -21,6 +21,8 @@ pub struct Facts<'a> {
     pub known_bad: Option<&'a str>,
     pub allow_downgrade: bool,
     pub retry: bool,
+    /// The command that asks for such a job: `update` or `self-update`.
+    pub command: &'a str,
 }
 
 /// Why not.
@@ -47,9 +49,9 @@ pub enum Refusal {
     #[error("the image is for {found}, but this engine runs {expected}")]
     Platform { found: String, expected: String },
     #[error(
-        "this image was started before and rolled back: {reason}. `processgit-updater update {tag} --retry` (or \"retry\": true) tries again"
+        "this image was started before and rolled back: {reason}. `processgit-updater {command} {tag} --retry` (or \"retry\": true) tries again"
     )]
-    KnownBad { reason: String, tag: String },
+    KnownBad { reason: String, tag: String, command: String },
 }
 
 /// Judges a manifest whose signature has been verified. All refusals at once, none when it may.
@@ -76,7 +78,11 @@ pub fn judge(manifest: &Manifest, facts: &Facts<'_>) -> Vec<Refusal> {
         });
     }
     if let (Some(reason), false) = (facts.known_bad, facts.retry) {
-        refusals.push(Refusal::KnownBad { reason: reason.to_owned(), tag: manifest.tag.clone() });
+        refusals.push(Refusal::KnownBad {
+            reason: reason.to_owned(),
+            tag: manifest.tag.clone(),
+            command: facts.command.to_owned(),
+        });
     }
     refusals
 }

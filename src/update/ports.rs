@@ -266,10 +266,14 @@ pub struct Owner {
 pub struct Options {
     /// Paths in the application's container that are not copied.
     pub snapshot_exclude: Vec<String>,
+    /// Services of the same image that are moved together with the application's.
+    pub move_services: Vec<String>,
     /// Services or containers that write to the same data and are stopped with the application.
     pub stop_services: Vec<String>,
     pub hook_before_copy: Option<HookSetting>,
     pub hook_after_restore: Option<HookSetting>,
+    /// The command that asks for an update here, for remedies: `update`; of a deputy `self-update`.
+    pub command: &'static str,
     /// Only the mount that holds this path of the application's container is its data; `None`: every
     /// writable mount is.
     pub data_in: Option<String>,

@@ -1,5 +1,7 @@
 //! What the journal knows of an unfinished job, beyond what the world may see.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +23,9 @@ pub enum Heading {
 pub struct Learned {
     /// The id of the new image in this engine's store.
     pub new_image_id: Option<String>,
-    /// The container that the swap made.
-    pub new_container: Option<String>,
+    /// The containers that the swap made, by service.
+    #[serde(default)]
+    pub new_containers: BTreeMap<String, String>,
     /// Since when the application may be writing, with the new version or with other data.
     pub swap_began: Option<Timestamp>,
     /// The generation that holds the data from before.
@@ -101,7 +104,7 @@ impl Record {
         }
         match self.failed_there {
             Some(Effect::Migrate | Effect::Gate) => true,
-            Some(Effect::Swap) => self.learned.new_container.is_some(),
+            Some(Effect::Swap) => !self.learned.new_containers.is_empty(),
             _ => false,
         }
     }

@@ -103,7 +103,7 @@ impl Effect {
     }
 }
 
-/// The application's container, compared with the Plan.
+/// The application's container and those that are moved with it, compared with the Plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum App {
@@ -120,6 +120,8 @@ pub enum App {
         running: bool,
         ours: bool,
     },
+    /// Of the services that are moved together some are the old version's, some the new one's, or gone.
+    Mixed,
     /// Neither: somebody else's doing.
     Foreign,
     Gone,
@@ -338,6 +340,7 @@ fn surprise_before(record: &Record, plan: &Plan, effect: Effect, seen: &Seen) ->
         (App::OldAnew { .. } | App::New { .. } | App::Foreign, _) => {
             "somebody replaced the application's container meanwhile"
         }
+        (App::Mixed, _) => "somebody replaced or removed a container meanwhile that is moved with the application",
     })
 }
 
@@ -352,6 +355,7 @@ fn surprise_at_gate(plan: &Plan, seen: &Seen) -> Option<&'static str> {
         App::New { ours: true, .. } => None,
         App::New { ours: false, .. } => Some("somebody replaced the new version's container before it was proven"),
         App::Untouched { .. } | App::OldAnew { .. } => Some("the old version runs instead of the new one"),
+        App::Mixed => Some("only some of the services that are moved together are the new version's"),
         App::Foreign => Some("a container that neither version made took the application's place"),
         App::Gone => Some("the new version's container was removed before it was proven"),
     }

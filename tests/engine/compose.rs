@@ -21,6 +21,7 @@ impl Shop {
         let project = Project {
             name: lab.name.clone(),
             service: "app".into(),
+            crew: vec![],
             working_dir: folder.to_str().unwrap().into(),
             config_files: vec![folder.join("compose.yml").to_str().unwrap().into()],
             env_files: vec![],
@@ -106,10 +107,10 @@ async fn a_swap_runs_what_the_env_file_says() {
     let before = shop.app().await;
     assert_eq!((before.image_ref.as_str(), before.is_running()), (one.as_str(), true));
 
-    let unchanged = shop.cli.dry_run(&shop.project).await.unwrap();
+    let unchanged = shop.cli.dry_run(&shop.project, "app").await.unwrap();
     assert_eq!(unchanged, DryRun { unchanged: true, actions: vec![] });
     shop.write(".env", "SHOP_VERSION=2\n");
-    let changed = shop.cli.dry_run(&shop.project).await.unwrap();
+    let changed = shop.cli.dry_run(&shop.project, "app").await.unwrap();
     assert!(!changed.unchanged && changed.actions.contains(&"Recreate".to_owned()), "{changed:?}");
     assert_eq!(shop.app().await.id, before.id, "a dry run changes nothing");
 
@@ -129,7 +130,7 @@ async fn an_edited_file_is_noticed_as_drift() {
     shop.lab.image("1", 0);
     shop.up().await.unwrap();
     shop.write("compose.yml", &shop.compose_file("    hostname: edited\n"));
-    let drifted = shop.cli.dry_run(&shop.project).await.unwrap();
+    let drifted = shop.cli.dry_run(&shop.project, "app").await.unwrap();
     assert!(!drifted.unchanged && drifted.actions.contains(&"Recreate".to_owned()), "{drifted:?}");
 }
 
@@ -154,7 +155,7 @@ async fn a_volume_that_no_longer_fits_is_told_and_kept() {
     let made = || docker(&["volume", "inspect", "--format", "{{.CreatedAt}}", &format!("{}_data", shop.lab.name)]);
     let before = made();
     shop.write("compose.yml", &file("{labels: {edited: \"yes\"}}"));
-    let asked = shop.cli.dry_run(&shop.project).await.unwrap();
+    let asked = shop.cli.dry_run(&shop.project, "app").await.unwrap();
     assert!(!asked.unchanged && asked.actions[0].contains("data will be lost"), "{asked:?}");
     shop.up().await.unwrap();
     assert_eq!(made(), before, "the question was answered with no");

@@ -8,6 +8,7 @@ use lab::deployment::{AppSpec, Deployment};
 use lab::poller::Poller;
 use lab::publish::{Published, ReleaseSpec};
 use lab::sidecar::{Network, Sees, Sidecar};
+use lab::socket_proxy::SocketProxy;
 use lab::updater::{Job, TOKEN, Updater};
 use lab::world::World;
 use serde_json::{Value, json};
@@ -31,6 +32,8 @@ pub struct Stage {
     pub updater: Updater,
     pub release: Published,
     pub before: World,
+    /// Between the updater and the engine, if there is one.
+    pub proxy: Option<SocketProxy>,
     /// Last: dropped after those who use it.
     pub lab: Lab,
 }
@@ -113,12 +116,15 @@ impl Case {
     }
 
     fn set(self) -> (Stage, Value, Option<(&'static str, Hook)>) {
-        let network = self.app.sidecar.as_ref().map(|sidecar| sidecar.network);
-        let lab = if network == Some(Network::Project) { Lab::for_containers() } else { Lab::new() };
+        let sidecar = self.app.sidecar.as_ref();
+        let in_a_network = sidecar.is_some_and(|sidecar| sidecar.network == Network::Project);
+        let lab = if in_a_network { Lab::for_containers() } else { Lab::new() };
+        let rules = sidecar.and_then(|sidecar| sidecar.behind.as_deref());
+        let proxy = rules.map(|file| SocketProxy::start(&lab.run, &lab.engine, file));
         let app = lab.deploy(self.app);
         let release = (self.offers)(&lab, &app);
         let updater = Updater::start(program(), &lab, &app, &self.settings);
-        let mut stage = Stage { before: World::of(&app), lab, app, updater, release };
+        let mut stage = Stage { before: World::of(&app), lab, app, updater, release, proxy };
         if let Some(hook) = self.before {
             hook(&stage);
             stage.before = World::of(&stage.app);

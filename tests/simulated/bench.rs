@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use processgit_updater::clock::{Clock, TokioClock};
 use processgit_updater::engine::simulated::{
-    Behaviour, Fate, Faults, NoFaults, Seed, Simulated, SimulatedTrust, World,
+    Behaviour, Fate, Faults, Mate, NoFaults, Seed, Simulated, SimulatedTrust, World,
 };
 use processgit_updater::engine::{Container, RunState, label};
 use processgit_updater::envfile;
@@ -352,9 +352,11 @@ impl Installation {
         };
         let mut options = Options {
             snapshot_exclude: vec![],
+            move_services: vec![],
             stop_services: vec![],
             hook_before_copy: None,
             hook_after_restore: None,
+            command: "update",
             owner: self.owner.clone(),
             data_in: None,
             own_container: None,
@@ -437,6 +439,20 @@ pub fn add_service(world: &mut World, name: &str, has_data: bool) {
         c.mounts.clear();
     }
     world.containers.push(c);
+}
+
+/// An application with everything that may be moved together with it.
+pub fn crewed() -> Scene {
+    Scene {
+        world: |world| {
+            let now = world.containers[0].started_at.expect("the application runs");
+            world.add_mate("init", Mate::Init, now);
+            world.add_mate("worker", Mate::Worker, now);
+            world.add_mate("lodger", Mate::Lodger, now);
+        },
+        options: |options| options.move_services = ["init", "worker", "lodger"].map(Into::into).to_vec(),
+        ..Scene::default()
+    }
 }
 
 /// Waits for the end; the paused clock makes it quick.
@@ -536,6 +552,7 @@ pub fn assert_verdict(installation: &Installation, job: &Job, context: &str) {
     assert_eq!(app.state == RunState::Running, runs, "{context}: it runs, or not");
     let policy = if app.id == was.id { &was.restart_policy.name } else { "unless-stopped" };
     assert_eq!(app.restart_policy.name, policy, "{context}: its restart policy");
+    assert_crew(&world, app, context);
     assert_eq!(others(&world), others(&before), "{context}: everybody else is as before");
     let image = &world.images[&app.image_id];
     let value = envfile::get(world.env.as_deref().unwrap_or_default(), KEY);
@@ -563,15 +580,39 @@ pub fn assert_verdict(installation: &Installation, job: &Job, context: &str) {
 }
 
 fn application<'a>(world: &'a World, context: &str) -> &'a Container {
-    let of_service = |c: &&Container| c.label(label::SERVICE) == Some("processgit");
-    let apps: Vec<_> = world.containers.iter().filter(of_service).collect();
-    assert_eq!(apps.len(), 1, "{context}: one application: {apps:#?}");
-    apps[0]
+    the_one(world, "processgit", context)
+}
+
+fn the_one<'a>(world: &'a World, service: &str, context: &str) -> &'a Container {
+    let of_service = |c: &&Container| c.label(label::SERVICE) == Some(service);
+    let found: Vec<_> = world.containers.iter().filter(of_service).collect();
+    assert_eq!(found.len(), 1, "{context}: one container of {service}: {found:#?}");
+    found[0]
+}
+
+/// Who moves with the application is of its version, and does what it should.
+fn assert_crew(world: &World, app: &Container, context: &str) {
+    for mate in &world.crew {
+        let c = the_one(world, &mate.service, context);
+        let context = format!("{context}: {}", mate.service);
+        assert_eq!(c.name, format!("test-{}-1", mate.service), "{context}");
+        assert_eq!((&c.image_id, &c.image_ref), (&app.image_id, &app.image_ref), "{context}: of the same image");
+        let (state, policy) = match mate.is {
+            Mate::Init => (RunState::Exited, "no"),
+            Mate::Worker | Mate::Lodger => (RunState::Running, "unless-stopped"),
+        };
+        assert_eq!((c.state, c.exit_code, &*c.restart_policy.name), (state, 0, policy), "{context}");
+        if mate.is == Mate::Lodger {
+            assert_eq!(c.network_mode, format!("container:{}", app.id), "{context}");
+            assert!(c.started_at >= app.started_at, "{context}: it lives in the namespaces of this very life");
+        }
+    }
 }
 
 /// What the siblings are like: id, restart policy, running.
 fn others(world: &World) -> Vec<(&str, &str, bool)> {
-    let is_sibling = |c: &&Container| c.label(label::SERVICE).is_some_and(|service| service != "processgit");
+    let is_moved = |service: &str| service == "processgit" || world.crew.iter().any(|mate| mate.service == service);
+    let is_sibling = |c: &&Container| c.label(label::SERVICE).is_some_and(|service| !is_moved(service));
     let siblings = world.containers.iter().filter(is_sibling);
     siblings.map(|c| (&*c.id, &*c.restart_policy.name, c.state == RunState::Running)).collect()
 }

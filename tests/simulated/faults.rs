@@ -8,7 +8,8 @@ use processgit_updater::update::Order;
 use processgit_updater::update::job::State;
 
 use crate::bench::{
-    At, Installation, Recorder, Scene, assert_invariants, occurrences, restore, rollback, snapshot, update, wait,
+    At, Installation, Recorder, Scene, assert_invariants, crewed, occurrences, restore, rollback, snapshot, update,
+    wait,
 };
 use crate::by_hand::{breaks, crashes, hooked, written};
 
@@ -23,6 +24,8 @@ pub fn updates() -> Vec<(&'static str, Scene)> {
         ("crash loop, no data", Scene { behaviour: Behaviour::Crashes, has_data: false, ..scene() }),
         ("migration fails", Scene { behaviour: Behaviour::MigrationFails, migration: Some("migrate"), ..scene() }),
         ("crash loop, hooks and a companion", Scene { behaviour: Behaviour::Crashes, ..hooked() }),
+        ("a crew, no data", Scene { has_data: false, ..crewed() }),
+        ("a crew whose worker crashes", Scene { behaviour: Behaviour::WorkerCrashes, ..crewed() }),
     ]
 }
 
@@ -36,6 +39,7 @@ pub fn jobs_by_hand() -> Vec<(&'static str, Scene)> {
         ("restore", Scene { before: &[snapshot], since: written, order: restore, ..hooked() }),
         ("restore that fails", Scene { before: &[snapshot], since: breaks, order: restore, ..hooked() }),
         ("restore of the version before", Scene { before: &[update], order: restore, ..hooked() }),
+        ("snapshot, a crew", Scene { order: snapshot, ..crewed() }),
         ("rollback that fails", Scene { before: &[update], since: crashes, order: rollback, ..scene() }),
         (
             "rollback without data",

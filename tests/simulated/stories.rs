@@ -7,7 +7,7 @@ use processgit_updater::update::job::State;
 use processgit_updater::update::{Order, Request};
 use serde_json::json;
 
-use crate::bench::{At, Installation, Scene, assert_invariants, request};
+use crate::bench::{At, Installation, Scene, assert_invariants, crewed, request};
 
 struct Story {
     name: &'static str,
@@ -95,6 +95,41 @@ fn stories() -> Vec<Story> {
             reason: "crashes again and again",
             steps: &[Planning, Pulling, Verifying, Swapping, Healthchecking, RollingBack, RolledBack],
         },
+        Story {
+            name: "a crew",
+            scene: crewed(),
+            end: Committed,
+            reason: "",
+            steps: &[Planning, Pulling, Verifying, Snapshotting, Swapping, Healthchecking, Committed],
+        },
+        Story {
+            name: "a crew whose worker crashes",
+            scene: Scene { behaviour: Behaviour::WorkerCrashes, ..crewed() },
+            end: RolledBack,
+            reason: "the container of service worker crashes again and again",
+            steps: &[Planning, Pulling, Verifying, Snapshotting, Swapping, Healthchecking, RollingBack, RolledBack],
+        },
+        Story {
+            name: "a crew whose init fails",
+            scene: Scene { behaviour: Behaviour::InitFails, ..crewed() },
+            end: RolledBack,
+            reason: "service init of version 1.1.0 exited with code 1",
+            steps: &[Planning, Pulling, Verifying, Snapshotting, Swapping, RollingBack, RolledBack],
+        },
+        Story {
+            name: "a lodger that is not moved",
+            scene: Scene { options: |options| options.move_services = vec!["init".into()], ..crewed() },
+            end: RolledBack,
+            reason: "container test-lodger-1 lives in the namespaces of processgit and would lose them: name its service in PROCESSGIT_UPDATER_MOVE_SERVICES",
+            steps: UNTOUCHED,
+        },
+        Story {
+            name: "a crew that there is not",
+            scene: Scene { options: |options| options.move_services = vec!["ghost".into()], ..scene() },
+            end: RolledBack,
+            reason: "service ghost (PROCESSGIT_UPDATER_MOVE_SERVICES) has no container in project test",
+            steps: UNTOUCHED,
+        },
         refused(
             "another name",
             |m| m["name"] = json!("other"),
@@ -173,6 +208,8 @@ async fn only_a_digest_that_was_started_is_known_to_be_bad() {
         ("swap before anything was made", Scene::default(), Some("compose.up/create"), false),
         ("migration", Scene { behaviour: Behaviour::MigrationFails, ..migration }, None, true),
         ("gate", Scene { behaviour: Behaviour::Answers500, ..Scene::default() }, None, true),
+        ("init", Scene { behaviour: Behaviour::InitFails, ..crewed() }, None, true),
+        ("swap after some were made", crewed(), Some("compose.up/rename"), false),
     ] {
         let installation = Installation::new(scene);
         let faults: Arc<dyn Faults> = match failing {

@@ -2,8 +2,9 @@
 //! Everything is real but GitHub. `./demo` builds and starts it.
 //!
 //! ```text
-//! demo          shows it and removes everything
-//! demo --keep   shows it and waits, so that one can play; Ctrl-C ends it
+//! demo               shows it and removes everything
+//! demo --container   the same, with the updater in a container of the application's project
+//! demo --keep        shows it and waits, so that one can play; Ctrl-C ends it
 //! ```
 
 use std::fs;
@@ -14,22 +15,23 @@ use std::process::exit;
 use lab::Lab;
 use lab::deployment::{AppSpec, Deployment};
 use lab::publish::ReleaseSpec;
+use lab::sidecar::{Network, Sees, Sidecar};
 use lab::updater::Updater;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let keep = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => false,
-        ["--keep"] => true,
-        _ => {
-            eprintln!("usage: demo [--keep]");
-            exit(2);
-        }
-    };
+    if let Some(unknown) = arguments.iter().find(|argument| !["--container", "--keep"].contains(&argument.as_str())) {
+        eprintln!("{unknown} is unknown; usage: demo [--container] [--keep]");
+        exit(2);
+    }
+    let asked = |name: &str| arguments.iter().any(|argument| argument == name);
+    let in_a_container = asked("--container");
 
     title("A small shop under Docker Compose: the application at 1.0.0, a database, a worker");
-    let lab = Lab::new();
-    let app = lab.deploy(AppSpec::new("1.0.0"));
+    let lab = if in_a_container { Lab::for_containers() } else { Lab::new() };
+    let mut spec = AppSpec::new("1.0.0");
+    spec.sidecar = in_a_container.then(sidecar);
+    let app = lab.deploy(spec);
     show(&app);
 
     title("Its maker publishes two signed releases: v1.1.0 is good, v1.2.0 crashes at its start");
@@ -38,6 +40,9 @@ fn main() {
         say(&format!("{}: image {}", release.tag, release.image.reference()));
     }
     let settings = [("HEALTH_TIMEOUT", "30s"), ("DEBUG", "false")];
+    if in_a_container {
+        title("The updater joins the project: it sees the deployment's folder, its own state, the engine's socket");
+    }
     let updater = Updater::start(&lab::updater_program(), &lab, &app, &settings);
 
     title("The good release: pulled, verified, swapped, proven healthy, committed");
@@ -52,11 +57,20 @@ fn main() {
     title("The updater remembers");
     run(&updater, &["history"], 0);
 
-    if keep {
+    if asked("--keep") {
         wait(&app, &updater);
     }
     drop((updater, app, lab));
     title("Everything is removed again. That was it.");
+}
+
+/// As in `deploy/`.
+fn sidecar() -> Sidecar {
+    let mut sidecar = Sidecar::new(Sees::Deploy);
+    sidecar.network = Network::Project;
+    let careful = ["read_only: true", "cap_drop: [ALL]", "security_opt: [\"no-new-privileges:true\"]"];
+    sidecar.lines.extend(careful.map(str::to_owned));
+    sidecar
 }
 
 fn title(text: &str) {
@@ -87,31 +101,29 @@ fn show(app: &Deployment) {
 
 /// Runs a command of the product, as one would type it.
 fn run(updater: &Updater, arguments: &[&str], expected: i32) {
-    println!("{}", styled("36", &format!("  $ processgit-updater {}", arguments.join(" "))));
+    println!("{}", styled("36", &format!("  $ {} {}", updater.command_text(), arguments.join(" "))));
     let status = updater.command().args(arguments).status().expect("the updater's own program");
     assert_eq!(status.code(), Some(expected), "not what was to be shown; the updater's log:\n{}", updater.log_text());
 }
 
 /// Leaves everything running until Ctrl-C; `./demo` sweeps afterwards.
 fn wait(app: &Deployment, updater: &Updater) -> ! {
-    let variables: String = updater
-        .settings()
-        .iter()
-        .map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''")))
-        .collect();
-    let folder = lab::updater_program().parent().map(PathBuf::from).unwrap_or_default();
-    let file = app.folder().join("environment.sh");
-    fs::write(&file, format!("{variables}export PATH='{}':\"$PATH\"\n", folder.display())).expect("writing it down");
+    let mut lines = vec![format!("cd {}", app.folder().display())];
+    if app.spec.sidecar.is_none() {
+        let settings = updater.settings().iter();
+        let variables = settings.map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''")));
+        let folder = lab::updater_program().parent().map(PathBuf::from).unwrap_or_default();
+        let path = format!("export PATH='{}':\"$PATH\"\n", folder.display());
+        fs::write(app.folder().join("environment.sh"), variables.chain([path]).collect::<String>())
+            .expect("writing it down");
+        lines.push("source environment.sh".into());
+    }
+    let commands = ["status", "check v1.2.0", "update v1.2.0 --retry"];
+    lines.extend(commands.map(|command| format!("{} {command}", updater.command_text())));
+    lines.extend(["docker compose ps".into(), format!("curl {}", app.health_url)]);
     title("It stays as it is until you press Ctrl-C here");
     say("in another terminal:");
-    for line in [
-        &format!("source {}", file.display()),
-        "processgit-updater status",
-        "processgit-updater check v1.2.0",
-        "processgit-updater update v1.2.0 --retry",
-        &format!("cd {} && docker compose ps", app.folder().display()),
-        &format!("curl {}", app.health_url),
-    ] {
+    for line in lines {
         say(&format!("  {line}"));
     }
     loop {

@@ -1,11 +1,12 @@
-//! The simulated Compose: it resolves one service, and recreates it in the steps that the real one takes.
+//! The simulated Compose: it resolves the services that there are, and recreates those it is told to in the
+//! steps that the real one takes: all are made anew, each after those it needs, and then all are started.
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-use super::{Simulated, World};
-use crate::engine::{Compose, DryRun, EngineError, Project, Result, RunState, label};
+use super::{Mate, Simulated, World};
+use crate::engine::{Compose, Container, DryRun, EngineError, Project, Result, RunState, label};
 use crate::envfile;
 
 impl World {
@@ -15,17 +16,54 @@ impl World {
         format!("{}:{}", self.seed.repository, version.map(str::to_owned).or(in_env).unwrap_or_else(|| "latest".into()))
     }
 
-    fn service_container(&self) -> Option<usize> {
-        let of_service = |c: &crate::engine::Container| {
-            c.label(label::PROJECT) == Some(&self.seed.project) && c.label(label::SERVICE) == Some(&self.seed.service)
+    fn config(&self, version: Option<&str>) -> Value {
+        let image = self.reference(version);
+        let needs = |names: Vec<&str>| -> Map<String, Value> {
+            names.into_iter().map(|name| (name.to_owned(), json!({"condition": "service_started"}))).collect()
         };
-        self.containers.iter().position(of_service)
+        let needed = self.crew.iter().filter(|m| m.is_needed()).map(|m| m.service.as_str()).collect();
+        let mut services = Map::new();
+        services.insert(self.seed.service.clone(), json!({"image": image, "depends_on": needs(needed)}));
+        for mate in &self.crew {
+            let needed = if mate.is_needed() { vec![] } else { vec![self.seed.service.as_str()] };
+            services.insert(mate.service.clone(), json!({"image": image, "depends_on": needs(needed)}));
+        }
+        json!({ "services": services })
+    }
+
+    fn container_of(&self, service: &str) -> Option<&Container> {
+        let is_project = |c: &&Container| c.label(label::PROJECT) == Some(&self.seed.project);
+        self.containers.iter().filter(is_project).find(|c| c.label(label::SERVICE) == Some(service))
+    }
+
+    /// The mode that Compose gives a service of this crew.
+    fn network_mode(&self, mate: Option<Mate>) -> String {
+        let application = self.container_of(&self.seed.service).map(|c| c.id.as_str()).unwrap_or_default();
+        if mate == Some(Mate::Lodger) { format!("container:{application}") } else { "simulated_default".into() }
     }
 
     /// The container that `up` would leave as it is.
-    fn is_current(&self, at: usize, reference: &str) -> bool {
-        let c = &self.containers[at];
-        c.image_ref == reference && self.resolve(reference).as_ref() == Some(&c.image_id)
+    fn is_current(&self, container: &Container, reference: &str) -> bool {
+        let mate = container.label(label::SERVICE).and_then(|service| self.mate(service));
+        container.image_ref == reference
+            && self.resolve(reference).as_ref() == Some(&container.image_id)
+            && container.network_mode == self.network_mode(mate)
+    }
+
+    /// A container of the service, made and not started.
+    pub(super) fn make_service(&mut self, service: &str, name: &str, reference: &str, image: &str) -> Container {
+        let mate = self.mate(service);
+        let labels = self.compose_labels(service);
+        let mut container = self.make(name, reference, image, labels);
+        container.network_mode = self.network_mode(mate);
+        if mate == Some(Mate::Init) {
+            container.restart_policy.name = "no".into();
+        }
+        if mate == Some(Mate::Lodger) {
+            container.networks.clear();
+            container.mounts.clear();
+        }
+        container
     }
 }
 
@@ -35,67 +73,80 @@ impl Compose for Simulated {
         Ok("simulated".into())
     }
 
-    async fn config(&self, project: &Project, version: Option<&str>) -> Result<Value> {
-        self.call("compose.config", |w| Ok(json!({"services": {&project.service: {"image": w.reference(version)}}})))
-            .await
+    async fn config(&self, _project: &Project, version: Option<&str>) -> Result<Value> {
+        self.call("compose.config", |w| Ok(w.config(version))).await
     }
 
-    async fn dry_run(&self, _project: &Project) -> Result<DryRun> {
+    async fn dry_run(&self, _project: &Project, service: &str) -> Result<DryRun> {
         self.call("compose.dry_run", |w| {
             let reference = w.reference(None);
-            let unchanged = w.service_container().is_some_and(|at| w.is_current(at, &reference));
+            let unchanged = w.container_of(service).is_some_and(|c| w.is_current(c, &reference));
             Ok(DryRun { unchanged, actions: vec![if unchanged { "Running" } else { "Recreate" }.into()] })
         })
         .await
     }
 
-    /// Create under a temporary name, stop the old, remove it, rename, start.
-    async fn up(&self, _project: &Project, lines: mpsc::Sender<String>) -> Result<()> {
-        let name = self.world().seed.container.clone();
-        let say = async |text: &str| {
-            let _ = lines.send(format!("Container {name}  {text}")).await;
+    async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()> {
+        let in_order: Vec<String> = {
+            let w = self.world();
+            let crew = |needed| w.crew.iter().filter(move |m| m.is_needed() == needed).map(|m| m.service.clone());
+            let all = crew(true).chain([w.seed.service.clone()]).chain(crew(false));
+            all.filter(|service| project.moves(service)).collect()
         };
+        let mut made = Vec::new();
+        for service in &in_order {
+            made.push(self.create(service, &lines).await?);
+        }
+        for (service, id) in in_order.iter().zip(made) {
+            let _ = lines.send(format!("Container {service}  Starting")).await;
+            if self.begin(&id).await? != 0 {
+                return Err(EngineError::Failed(format!("service {service:?} didn't complete successfully: exit 1")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Simulated {
+    /// Create under a temporary name, stop the old, remove it, rename. The id of the one that is to be
+    /// started.
+    async fn create(&self, service: &str, lines: &mpsc::Sender<String>) -> Result<String> {
         let (reference, image, old) = self
             .call("compose.up/look", |w| {
                 let reference = w.reference(None);
                 let image =
                     w.resolve(&reference).ok_or_else(|| EngineError::Failed(format!("No such image: {reference}")))?;
-                let old = w.service_container().map(|at| (w.containers[at].clone(), w.is_current(at, &reference)));
+                let old = w.container_of(service).map(|c| (c.id.clone(), w.is_current(c, &reference)));
                 Ok::<_, EngineError>((reference, image, old))
             })
             .await?;
         let old = match old {
             Some((old, true)) => {
-                say("Running").await;
-                return self.begin(&old.id).await;
+                let _ = lines.send(format!("Container {service}  Running")).await;
+                return Ok(old);
             }
             other => other.map(|(old, _)| old),
         };
-        say("Recreate").await;
-        let temporary = old.as_ref().map(|old| format!("{}_{name}", &old.id[..12]));
-        let first_name = temporary.clone().unwrap_or_else(|| name.clone());
+        let _ = lines.send(format!("Container {service}  Recreate")).await;
+        let name = self.world().name_of(service);
+        let first_name = old.as_ref().map_or_else(|| name.clone(), |old| format!("{}_{name}", &old[..12]));
         let id = self
             .call("compose.up/create", |w| {
                 if w.find(&first_name).is_some() {
                     return Err(EngineError::Conflict(format!("the name {first_name} is taken")));
                 }
-                let labels = w.compose_labels();
-                let container = w.make(&first_name, &reference, &image, labels);
+                let container = w.make_service(service, &first_name, &reference, &image);
                 let id = container.id.clone();
                 w.containers.push(container);
                 Ok(id)
             })
             .await?;
         if let Some(old) = &old {
-            self.replace(&old.id, &id, &name).await?;
+            self.replace(old, &id, &name).await?;
         }
-        self.begin(&id).await?;
-        say("Started").await;
-        Ok(())
+        Ok(id)
     }
-}
 
-impl Simulated {
     async fn replace(&self, old: &str, new: &str, name: &str) -> Result<()> {
         self.call("compose.up/stop", |w| {
             if let Some(at) = w.find(old) {
@@ -118,13 +169,16 @@ impl Simulated {
         .await
     }
 
-    async fn begin(&self, id: &str) -> Result<()> {
+    /// The exit code of one that ends at once.
+    async fn begin(&self, id: &str) -> Result<i64> {
         let now = self.clock.now();
         self.call("compose.up/start", |w| {
-            if let Some(at) = w.find(id) {
-                w.start_at(at, now);
+            let Some(at) = w.find(id) else { return Ok(0) };
+            if !w.can_start(at) {
+                return Err(EngineError::Failed("cannot join the network of a container that does not run".into()));
             }
-            Ok::<_, EngineError>(())
+            w.start_at(at, now);
+            Ok::<_, EngineError>(w.containers[at].exit_code)
         })
         .await
     }

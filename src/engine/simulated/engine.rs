@@ -113,6 +113,11 @@ impl Engine for Simulated {
         let now = self.clock.now();
         self.call("engine.start", |w| {
             let at = at(w, id)?;
+            if !w.can_start(at) {
+                return Err(EngineError::Failed(format!(
+                    "{id} cannot join the network of a container that does not run"
+                )));
+            }
             w.start_at(at, now);
             Ok(())
         })

@@ -35,6 +35,35 @@ pub enum Behaviour {
     MigrationFails,
     /// Good, but its migration never ends.
     MigrationHangs,
+    /// Good, but as a worker beside the application it crashes.
+    WorkerCrashes,
+    /// Good, but as an init service it exits with code 1.
+    InitFails,
+}
+
+/// What a service of the same image beside the application is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mate {
+    /// It runs once, before the application.
+    Init,
+    /// It needs the application, and has the same data.
+    Worker,
+    /// It lives in the application's namespaces.
+    Lodger,
+}
+
+/// A service of the same image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrewService {
+    pub service: String,
+    pub is: Mate,
+}
+
+impl CrewService {
+    /// The application depends on it; otherwise it depends on the application.
+    fn is_needed(&self) -> bool {
+        self.is == Mate::Init
+    }
 }
 
 /// What happens to one call.
@@ -117,6 +146,8 @@ pub struct World {
     /// `repository:tag` or `repository@digest` → image id.
     pub tags: BTreeMap<String, String>,
     pub containers: Vec<Container>,
+    /// Services beside the application that Compose makes of the same image.
+    pub crew: Vec<CrewService>,
     pub env: Option<Vec<u8>>,
     /// What is in the application's volume.
     pub data: String,
@@ -254,6 +285,7 @@ impl World {
             images: BTreeMap::new(),
             tags: BTreeMap::new(),
             containers: Vec::new(),
+            crew: Vec::new(),
             generations: BTreeMap::new(),
             hooks_run: Vec::new(),
             behaviours: BTreeMap::new(),
@@ -266,10 +298,32 @@ impl World {
         let version = world.seed.version.clone();
         let id = world.add_image(&digest, &world.seed.repository.clone(), &version);
         world.tags.insert(reference.clone(), id.clone());
-        let container = world.make(&world.seed.container.clone(), &reference, &id, world.compose_labels());
+        let (service, name) = (world.seed.service.clone(), world.seed.container.clone());
+        let container = world.make_service(&service, &name, &reference, &id);
         world.containers.push(container);
         world.start_at(0, now);
         world
+    }
+
+    /// Another service of the same image, which has been started.
+    pub fn add_mate(&mut self, service: &str, is: Mate, now: Timestamp) {
+        self.crew.push(CrewService { service: service.to_owned(), is });
+        let application = &self.containers[0];
+        let (reference, image) = (application.image_ref.clone(), application.image_id.clone());
+        let container = self.make_service(service, &self.name_of(service), &reference, &image);
+        self.containers.push(container);
+        self.start_at(self.containers.len() - 1, now);
+    }
+
+    fn mate(&self, service: &str) -> Option<Mate> {
+        self.crew.iter().find(|mate| mate.service == service).map(|mate| mate.is)
+    }
+
+    fn name_of(&self, service: &str) -> String {
+        if service == self.seed.service {
+            return self.seed.container.clone();
+        }
+        format!("{}-{service}-1", self.seed.project)
     }
 
     /// The next update is to `version` of `repository`: what runs is from there too.
@@ -331,11 +385,11 @@ impl World {
         })
     }
 
-    fn compose_labels(&self) -> BTreeMap<String, String> {
+    fn compose_labels(&self, service: &str) -> BTreeMap<String, String> {
         let seed = &self.seed;
         [
             (label::PROJECT, seed.project.as_str()),
-            (label::SERVICE, &seed.service),
+            (label::SERVICE, service),
             (label::WORKING_DIR, "/simulated"),
             (label::CONFIG_FILES, "/simulated/docker-compose.yml"),
             (label::ONEOFF, "False"),
@@ -383,7 +437,12 @@ impl World {
     /// The container as an inspection finds it: a crashing application restarts as time goes by.
     fn inspect(&self, at: usize, now: Timestamp) -> Container {
         let mut c = self.containers[at].clone();
-        let crashes = self.images.get(&c.image_id).is_some_and(|i| i.behaviour == Behaviour::Crashes);
+        let is_worker = c.label(label::SERVICE).and_then(|service| self.mate(service)) == Some(Mate::Worker);
+        let crashes = self.images.get(&c.image_id).is_some_and(|i| match i.behaviour {
+            Behaviour::Crashes => true,
+            Behaviour::WorkerCrashes => is_worker,
+            _ => false,
+        });
         if crashes && c.state == RunState::Running {
             let lived = c.started_at.map_or(0, |s| now.duration_since(s).as_millis());
             c.exit_code = 1;
@@ -407,11 +466,18 @@ impl World {
         }
     }
 
+    /// Nobody can live in the namespaces of a container that does not run.
+    fn can_start(&self, at: usize) -> bool {
+        let runs = |id: &str| self.find(id).is_some_and(|at| self.containers[at].state == RunState::Running);
+        self.containers[at].lives_in().into_iter().all(runs)
+    }
+
     /// Starting has consequences: the application writes its data, a migration changes it and exits, and so
     /// does a hook, well unless it is `false`.
     fn start_at(&mut self, at: usize, now: Timestamp) {
         let image = self.images.get(&self.containers[at].image_id).cloned();
         let role = self.containers[at].labels.get(label::ROLE).cloned();
+        let mate = self.containers[at].label(label::SERVICE).and_then(|service| self.mate(service));
         let c = &mut self.containers[at];
         if c.state == RunState::Running {
             return;
@@ -422,6 +488,7 @@ impl World {
         let serial = jiff::SignedDuration::from_nanos(i64::try_from(self.serial).unwrap_or(i64::MAX));
         c.started_at = now.checked_add(serial).ok();
         c.restart_count = 0;
+        c.exit_code = 0;
         let Some(image) = image else { return };
         match (role.as_deref(), image.behaviour) {
             (Some("migration"), behaviour) => {
@@ -437,6 +504,10 @@ impl World {
                 c.exit_code = i64::from(command.first().is_some_and(|program| program == "false"));
                 self.hooks_run.push(command.join(" "));
             }
+            _ if mate == Some(Mate::Init) => {
+                c.state = RunState::Exited;
+                c.exit_code = i64::from(image.behaviour == Behaviour::InitFails);
+            }
             // A version finds its own data; another one leaves its mark.
             _ if self.data.starts_with(&format!("written by {}", image.version))
                 || self.data.ends_with(&format!("written by {}", image.version)) => {}
@@ -444,8 +515,8 @@ impl World {
         }
     }
 
-    /// The machine or the engine restarts: what runs is started again, and so is what is stopped and
-    /// `always` wanted.
+    /// The machine or the engine restarts: everything ends; what ran is started again if its policy wants
+    /// it, and so is what was stopped and is `always` wanted.
     pub fn restart_engine(&mut self, now: Timestamp) {
         for at in 0..self.containers.len() {
             let c = &self.containers[at];
@@ -454,8 +525,10 @@ impl World {
                 "unless-stopped" => c.state == RunState::Running,
                 _ => false,
             };
-            self.containers[at].state = if wanted { RunState::Exited } else { self.containers[at].state };
-            if wanted {
+            if c.state != RunState::Created {
+                self.containers[at].state = RunState::Exited;
+            }
+            if wanted && self.can_start(at) {
                 self.start_at(at, now);
             }
         }

@@ -2,7 +2,6 @@
 
 use super::{EffectError, Result};
 use crate::engine::{Container, RestartPolicy, RunState, label};
-use crate::health::gate::Candidate;
 use crate::update::context::Context;
 use crate::update::plan::Plan;
 
@@ -11,23 +10,34 @@ use crate::update::plan::Plan;
 pub async fn disarm(cx: &Context, plan: &Plan) -> Result {
     // `docker container prune` takes what was never started.
     super::claim::claim(cx, plan).await?;
-    for (id, ..) in stopped_together(plan) {
+    for (id, ..) in start_order(plan) {
         cx.ports.engine.set_restart_policy(id, &RestartPolicy::never()).await?;
     }
     Ok(())
 }
 
-/// The policies they had; the companions run again. Of the application's container only if that very one
-/// still stands.
+/// The very containers that were stopped, as far as they still stand, have their restart policies and run
+/// again: the companions, and the application where it ran before. Also where they have been started: the
+/// engine may have restarted since, and nothing restarts what is disarmed.
 pub async fn rearm(cx: &Context, plan: &Plan) -> Result {
+    start_again(cx, plan, plan.previous.baseline.running).await
+}
+
+/// What was stopped runs again, where no other version was wanted; and the companions in any case, but
+/// those that were made anew. Data that was put back must prove that it works, so then the application is
+/// started even if it had not run.
+pub async fn resume(cx: &Context, plan: &Plan) -> Result {
+    start_again(cx, plan, plan.previous.baseline.running || plan.restores().is_some()).await
+}
+
+async fn start_again(cx: &Context, plan: &Plan, application_too: bool) -> Result {
     let engine = &cx.ports.engine;
-    for (id, name, policy) in stopped_together(plan) {
-        let is_companion = *id != plan.previous.container_id;
+    for (id, name, policy) in start_order(plan) {
         if engine.container(id).await?.is_none() {
             continue;
         }
         engine.set_restart_policy(id, policy).await?;
-        if is_companion {
+        if application_too || *id != plan.previous.container_id {
             cx.say(&format!("starting {name}"));
             engine.start(id).await?;
         }
@@ -35,26 +45,20 @@ pub async fn rearm(cx: &Context, plan: &Plan) -> Result {
     Ok(())
 }
 
-/// What was stopped runs again, where no other version was wanted; and the companions in any case. Data
-/// that was put back must prove that it works, so then the application is started even if it had not run.
-pub async fn resume(cx: &Context, plan: &Plan) -> Result {
-    if plan.stays && (plan.previous.baseline.running || plan.restores().is_some()) {
-        cx.say(&format!("starting {}", plan.previous.container_name));
-        cx.ports.engine.start(&plan.previous.container_id).await?;
-    }
-    rearm(cx, plan).await
-}
-
-/// The application's container, then its companions: id, name, restart policy.
-fn stopped_together(plan: &Plan) -> impl Iterator<Item = (&String, &String, &RestartPolicy)> {
+/// The application's container and its companions, those first that others need: id, name, restart policy.
+fn start_order(plan: &Plan) -> impl DoubleEndedIterator<Item = (&String, &String, &RestartPolicy)> {
     let previous = &plan.previous;
-    let companions = plan.companions.iter().map(|c| (&c.container_id, &c.name, &c.restart_policy));
-    std::iter::once((&previous.container_id, &previous.container_name, &previous.restart_policy)).chain(companions)
+    let own = (&previous.container_id, &previous.container_name, &previous.restart_policy);
+    let companions = |needed: bool| {
+        let some = plan.companions.iter().filter(move |c| c.needed == needed);
+        some.map(|c| (&c.container_id, &c.name, &c.restart_policy))
+    };
+    companions(true).chain(std::iter::once(own)).chain(companions(false))
 }
 
-/// Stops it gracefully and observes that it has exited.
+/// Stops them gracefully, those that need others first, and observes that the application has exited.
 pub async fn stop(cx: &Context, plan: &Plan) -> Result {
-    for (id, name, _) in stopped_together(plan) {
+    for (id, name, _) in start_order(plan).rev() {
         cx.say(&format!("stopping {name}"));
         cx.ports.engine.stop(id, None).await?;
     }
@@ -86,8 +90,8 @@ pub async fn halt_new(cx: &Context, plan: &Plan) -> Result {
             engine.remove(&ours.id).await?;
         }
     }
-    for container in of_service(cx, plan).await? {
-        if container.id != plan.previous.container_id && container.image_id != plan.previous.image_id {
+    for container in containers(cx, plan).await?.iter().rev() {
+        if !was_there(plan, container) && container.image_id != plan.previous.image_id {
             engine.set_restart_policy(&container.id, &RestartPolicy::never()).await?;
             engine.stop(&container.id, None).await?;
         }
@@ -99,24 +103,32 @@ pub async fn halt_new(cx: &Context, plan: &Plan) -> Result {
 /// are put back later, with those of the way there.
 pub async fn stop_writers(cx: &Context, plan: &Plan) -> Result {
     let engine = &cx.ports.engine;
-    for (id, ..) in stopped_together(plan) {
+    for (id, ..) in start_order(plan).rev() {
         if engine.container(id).await?.is_some() {
             engine.set_restart_policy(id, &RestartPolicy::never()).await?;
             engine.stop(id, None).await?;
         }
     }
-    for container in of_service(cx, plan).await? {
+    for container in containers(cx, plan).await?.iter().rev() {
         engine.stop(&container.id, None).await?;
     }
     Ok(())
 }
 
-/// The service's containers, one-off runs left out.
-pub async fn of_service(cx: &Context, plan: &Plan) -> Result<Vec<Container>> {
-    let project = &plan.project;
-    let labels =
-        [(label::PROJECT, project.name.as_str()), (label::SERVICE, project.service.as_str()), (label::ONEOFF, "False")];
-    Ok(cx.ports.engine.containers(&labels).await?)
+/// It is one of the containers that there were before.
+fn was_there(plan: &Plan, container: &Container) -> bool {
+    let mut crew = plan.crew.iter().map(|member| &member.container_id);
+    container.id == plan.previous.container_id || crew.any(|id| *id == container.id)
+}
+
+/// The containers of all that is moved, those first that others need; one-off runs left out.
+pub async fn containers(cx: &Context, plan: &Plan) -> Result<Vec<Container>> {
+    let labels = [(label::PROJECT, plan.project.name.as_str()), (label::ONEOFF, "False")];
+    let mut containers = cx.ports.engine.containers(&labels).await?;
+    let place = |c: &Container| plan.start_order().position(|service| c.label(label::SERVICE) == Some(service));
+    containers.retain(|c| place(c).is_some());
+    containers.sort_by_key(place);
+    Ok(containers)
 }
 
 /// A container name that Compose gives for the moment of a recreate: twelve hexadecimal digits of the
@@ -124,9 +136,4 @@ pub async fn of_service(cx: &Context, plan: &Plan) -> Result<Vec<Container>> {
 pub fn is_half_swapped(container: &Container) -> bool {
     let Some((id, _)) = container.name.split_once('_') else { return false };
     id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-/// Whom the gate judges.
-pub fn candidate(container_id: &str, image_id: &str, version: Option<&str>) -> Candidate {
-    Candidate { container_id: container_id.into(), image_id: image_id.into(), version: version.map(str::to_owned) }
 }

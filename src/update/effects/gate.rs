@@ -1,64 +1,106 @@
 //! Proof of health, on the way there and on the way back.
 
-use super::app::{candidate, of_service};
+use super::app::containers;
 use super::{EffectError, Result};
-use crate::engine::Healthcheck;
-use crate::health::gate::{self, Demands, GateSettings};
+use crate::engine::{Healthcheck, label};
+use crate::health::gate::{self, Candidate, Demands, GateSettings};
 use crate::update::context::Context;
-use crate::update::plan::{Plan, Purpose};
+use crate::update::plan::{Baseline, Member, Plan, Purpose, Was};
 use crate::update::record::Learned;
 
 /// Does the new version work?
 pub async fn gate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let target = &plan.target;
-    let (container, image) = if plan.stays {
-        (plan.previous.container_id.as_str(), plan.previous.image_id.as_str())
-    } else if plan.no_op {
+    let stays = plan.stays || plan.no_op;
+    if plan.no_op {
         cx.say(&format!("{} is what runs already: nothing is changed, only proven", target.reference()));
-        (plan.previous.container_id.as_str(), plan.previous.image_id.as_str())
-    } else {
-        (learned.new_container.as_deref().unwrap_or_default(), learned.new_image_id.as_deref().unwrap_or_default())
+    }
+    let image = if stays { Some(&plan.previous.image_id) } else { learned.new_image_id.as_ref() };
+    let container = |service: &str, before: &String| {
+        if stays { before.clone() } else { learned.new_containers.get(service).cloned().unwrap_or_default() }
     };
     // A snapshot may not know which version wrote it.
     let version = Some(target.version.as_str()).filter(|v| !plan.stays && !v.is_empty());
-    let candidate = candidate(container, image, version);
-    let settings = settings(cx, plan);
-    let (engine, probe) = (&*cx.ports.engine, &*cx.ports.probe);
-    gate::pass(engine, probe, &settings, &candidate, demands(plan))
+    let as_before = plan.purpose == Purpose::Snapshot;
+    let candidates = candidates(plan, container, image.map_or("", String::as_str), version, as_before);
+    pass(cx, plan, &candidates)
         .await
         .map_err(|why| EffectError::other(format!("version {} is not healthy: {why}", target.version)))
 }
 
-/// Is the application as well as it was before? A rollback must reach that, not more.
+/// Is all that was moved as well as it was before? A rollback must reach that, not more.
 pub async fn prove(cx: &Context, plan: &Plan) -> Result {
     let previous = &plan.previous;
-    let containers = of_service(cx, plan).await?;
-    let Some(container) = containers.iter().find(|c| c.image_id == previous.image_id) else {
-        return Err(EffectError::other("no container of the old image is there"));
+    let found = containers(cx, plan).await?;
+    let of_old = |service: &str| {
+        found.iter().find(|c| c.label(label::SERVICE) == Some(service) && c.image_id == previous.image_id)
     };
+    if let Some(service) = plan.project.moved().find(|service| of_old(service).is_none()) {
+        return Err(EffectError::other(format!("service {service} has no container of the old image")));
+    }
     if !previous.baseline.is_well() {
         cx.warn(
             "the application was not well before the update either: the way back was asked to reach that, not more",
         );
     }
-    let candidate = candidate(&container.id, &previous.image_id, None);
-    let settings = settings(cx, plan);
-    gate::pass(&*cx.ports.engine, &*cx.ports.probe, &settings, &candidate, as_before(plan))
+    let container = |service: &str, _: &String| of_old(service).map(|c| c.id.clone()).unwrap_or_default();
+    let candidates = candidates(plan, container, &previous.image_id, None, true);
+    pass(cx, plan, &candidates)
         .await
         .map_err(|why| EffectError::other(format!("the old version runs again, but is not healthy: {why}")))
 }
 
-/// Another version, or other data, must work; a snapshot must leave the application as it was.
-fn demands(plan: &Plan) -> Demands {
-    if plan.purpose == Purpose::Snapshot { as_before(plan) } else { Demands::ALL }
+async fn pass(cx: &Context, plan: &Plan, candidates: &[Candidate]) -> std::result::Result<(), String> {
+    gate::pass(&*cx.ports.engine, &*cx.ports.probe, &settings(cx, plan), candidates).await
 }
 
-fn as_before(plan: &Plan) -> Demands {
-    let baseline = &plan.previous.baseline;
+/// The application's container and those of its crew. `container` knows a service's container, given the
+/// one before; `as_before`: what was is asked for, not what a good version is.
+fn candidates(
+    plan: &Plan,
+    container: impl Fn(&str, &String) -> String,
+    image: &str,
+    version: Option<&str>,
+    as_before: bool,
+) -> Vec<Candidate> {
+    let candidate = |called: String, container_id: String, version: Option<&str>, demands: Demands| Candidate {
+        called,
+        container_id,
+        image_id: image.to_owned(),
+        version: version.map(str::to_owned),
+        demands,
+    };
+    let (service, previous) = (&plan.project.service, &plan.previous);
+    let demanded = if as_before { of_before(&previous.baseline) } else { Demands::ALL };
+    let id = container(service, &previous.container_id);
+    let application = candidate("its container".into(), id, version, demanded);
+    let crew = plan.crew.iter().map(|member| {
+        let Member { service, container_id, was, .. } = member;
+        let called = format!("the container of service {service}");
+        candidate(called, container(service, container_id), None, of_member(*was, as_before))
+    });
+    std::iter::once(application).chain(crew).collect()
+}
+
+fn of_before(baseline: &Baseline) -> Demands {
     Demands {
         running: baseline.running,
         http: baseline.answered_ok,
         healthcheck: baseline.healthcheck == Healthcheck::Healthy,
+        ended: false,
+    }
+}
+
+/// Only the application answers at the health URL.
+fn of_member(was: Was, as_before: bool) -> Demands {
+    match was {
+        _ if as_before && was.demands_nothing() => Demands::NOTHING,
+        Was::Running { healthcheck } => {
+            let healthcheck = !as_before || healthcheck == Healthcheck::Healthy;
+            Demands { http: false, healthcheck, ..Demands::ALL }
+        }
+        Was::Stopped => Demands { http: false, ..Demands::ALL },
+        Was::Ended { .. } => Demands { ended: true, ..Demands::NOTHING },
     }
 }
 

@@ -9,7 +9,7 @@ mod image;
 mod oneshot;
 mod swap;
 
-pub use app::{is_half_swapped, of_service};
+pub use app::{containers, is_half_swapped};
 
 use super::context::Context;
 use super::plan::Plan;

@@ -1,11 +1,13 @@
 //! The swap: `.env` selects the version, Compose makes the container; and back.
 
-use super::app::{is_half_swapped, of_service};
+use std::collections::BTreeMap;
+
+use super::app::{containers, is_half_swapped, rearm};
 use super::{EffectError, Result};
-use crate::engine::Container;
+use crate::engine::{Container, RunState, label};
 use crate::envfile;
 use crate::update::context::Context;
-use crate::update::plan::Plan;
+use crate::update::plan::{Member, Plan, Was};
 use crate::update::record::{Learned, Record};
 use crate::update::transition::Effect;
 
@@ -42,20 +44,34 @@ pub async fn restore_env(cx: &Context, plan: &Plan) -> Result {
     env.write(Some(&bytes)).await.map_err(EffectError::other)
 }
 
-/// Compose recreates the one service; then the new container must be there, of the right image.
+/// Compose makes all that is moved anew; then the new containers must be there, of the right image.
 pub async fn swap(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
-    up(cx, plan).await?;
-    let container = the_one(cx, plan).await?;
-    let expected = learned.new_image_id.as_deref().unwrap_or_default();
-    if container.image_id != expected {
-        return Err(EffectError::other(format!(
-            "Compose started image {}, expected {expected} ({})",
-            container.image_id,
-            plan.target.pinned()
-        )));
+    if let Err(e) = up(cx, plan).await {
+        return Err(blame(cx, plan, learned).await.unwrap_or(e));
     }
-    learned.new_container = Some(container.id);
+    let expected = learned.new_image_id.clone().unwrap_or_default();
+    learned.new_containers = made(cx, plan, &expected, &plan.target.pinned()).await?;
     Ok(())
+}
+
+/// Compose gives up when a service that runs once fails: then it was the new version that failed.
+async fn blame(cx: &Context, plan: &Plan, learned: &mut Learned) -> Option<EffectError> {
+    let containers = containers(cx, plan).await.ok()?;
+    let has_failed = |c: &&Container| {
+        let service = c.label(label::SERVICE);
+        let runs_once = |m: &Member| Some(m.service.as_str()) == service && matches!(m.was, Was::Ended { .. });
+        plan.crew.iter().any(runs_once)
+            && learned.new_image_id.as_ref() == Some(&c.image_id)
+            && (c.state, c.exit_code != 0) == (RunState::Exited, true)
+    };
+    let failed = containers.iter().find(has_failed)?;
+    let service = failed.label(label::SERVICE).unwrap_or_default();
+    learned.new_containers.insert(service.to_owned(), failed.id.clone());
+    let words = cx.ports.engine.log_tail(&failed.id, 5).await.unwrap_or_default().join(" | ");
+    Some(EffectError::other(format!(
+        "service {service} of version {} exited with code {}; its last words: {words}",
+        plan.target.version, failed.exit_code
+    )))
 }
 
 /// The old version runs again: the very container, where it still stands under its own name and the
@@ -68,27 +84,21 @@ pub async fn start_old(cx: &Context, record: &Record, plan: &Plan) -> Result {
     }
     let same = engine.container(&previous.container_id).await?;
     if same.is_some() && !record.has_begun(Effect::Swap) {
-        if previous.baseline.running {
-            engine.start(&previous.container_id).await?;
-        }
-        return Ok(());
+        return rearm(cx, plan).await;
     }
     cx.say(&format!("starting the old version ({})", previous.image_ref));
-    up(cx, plan).await?;
-    let container = the_one(cx, plan).await?;
-    if container.image_id != previous.image_id {
-        return Err(EffectError::other(format!(
-            "Compose started image {}, expected the old one, {}",
-            container.image_id, previous.image_id
-        )));
+    // Compose would leave one running in the namespaces of a life that has ended.
+    for lodger in containers(cx, plan).await?.iter().filter(|c| !c.lives_in().is_empty()) {
+        engine.stop(&lodger.id, None).await?;
     }
-    Ok(())
+    up(cx, plan).await?;
+    made(cx, plan, &previous.image_id, &previous.image_ref).await.map(|_| ())
 }
 
-/// `compose up` of the one service, after removing what an interrupted one left behind: a container
+/// `compose up` of all that is moved, after removing what an interrupted one left behind: a container
 /// under a temporary name, which `up` would keep for ever or stumble over.
 async fn up(cx: &Context, plan: &Plan) -> Result {
-    for container in of_service(cx, plan).await?.iter().filter(|c| is_half_swapped(c)) {
+    for container in containers(cx, plan).await?.iter().filter(|c| is_half_swapped(c)) {
         cx.say(&format!("removing {}, left behind by an interrupted `compose up`", container.name));
         cx.ports.engine.remove(&container.id).await?;
     }
@@ -98,18 +108,25 @@ async fn up(cx: &Context, plan: &Plan) -> Result {
     Ok(up?)
 }
 
-/// The service's container; there must be exactly one.
-async fn the_one(cx: &Context, plan: &Plan) -> Result<Container> {
-    let mut containers = of_service(cx, plan).await?;
-    match (containers.pop(), containers.len()) {
-        (Some(one), 0) => Ok(one),
-        (None, _) => {
-            Err(EffectError::other(format!("after `compose up` service {} has no container", plan.project.service)))
+/// The containers that Compose has made, by service: exactly one of each, of the expected image.
+async fn made(cx: &Context, plan: &Plan, expected: &str, known_as: &str) -> Result<BTreeMap<String, String>> {
+    let containers = containers(cx, plan).await?;
+    let mut made = BTreeMap::new();
+    for service in plan.project.moved() {
+        let of_service: Vec<_> = containers.iter().filter(|c| c.label(label::SERVICE) == Some(service)).collect();
+        let [one] = of_service[..] else {
+            return Err(EffectError::other(format!(
+                "after `compose up` service {service} has {} containers, expected one",
+                of_service.len()
+            )));
+        };
+        if one.image_id != expected {
+            return Err(EffectError::other(format!(
+                "Compose started image {} for service {service}, expected {expected} ({known_as})",
+                one.image_id
+            )));
         }
-        (Some(_), more) => Err(EffectError::other(format!(
-            "after `compose up` service {} has {} containers, expected one",
-            plan.project.service,
-            more + 1
-        ))),
+        made.insert(service.to_owned(), one.id.clone());
     }
+    Ok(made)
 }

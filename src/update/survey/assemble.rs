@@ -6,11 +6,13 @@ use serde_json::Value;
 
 use super::compose::{self, Resolved};
 use super::wish::Wish;
-use super::{Deployment, Refused, data, is_alive};
-use crate::engine::{Container, Healthcheck, MountKind};
+use super::{Deployment, Mate, Refused, data};
+use crate::engine::{Container, Healthcheck, Image, MountKind};
 use crate::envfile;
 use crate::health::Answer;
-use crate::update::plan::{self, Baseline, DataPlan, EnvChange, Hooks, OneShot, Plan, Previous, Purpose};
+use crate::update::plan::{
+    self, Baseline, DataPlan, EnvChange, Hooks, Member, OneShot, Plan, Previous, Purpose, StartOrder, Target, Was,
+};
 use crate::update::ports::{Options, Ports};
 
 /// The baseline is asked once; a hanging application must not hold the planning up.
@@ -27,32 +29,32 @@ pub async fn plan(
     mut refusals: Vec<String>,
 ) -> Result<Plan, Refused> {
     let resolved = compose::resolve(ports, deployment, &wish).await?;
-    let siblings = compose::siblings(ports, deployment).await?;
     let drift = compose::drift(&resolved, deployment);
     // Without another version nothing is made anew, so nothing can differ from what is made.
     if !wish.stays {
         refusals.extend(compose::resolution_refusals(&resolved, deployment, &wish));
         refusals.extend(compose::drift_refusal(&drift, &wish, deployment));
-        refusals.extend(compose::sibling_refusals(&siblings, deployment));
+        refusals.extend(compose::replica_refusal(deployment));
+    }
+    if !wish.hot_only {
+        refusals.extend(compose::namespace_refusals(deployment));
     }
     if !refusals.is_empty() {
         return Err(Refused(refusals));
     }
-    let data = data::data_plan(ports, options, &deployment.container.mounts).await?;
+    let data = data::data_plan(ports, options, deployment).await?;
     if data.copied.is_empty() && wish.purpose != Purpose::Update {
         return Err(Refused::because("the application has no data to copy: no writable mount, or all are left out"));
     }
-    assemble(ports, options, deployment, wish, resolved, siblings, data, drift).await
+    assemble(ports, options, deployment, wish, resolved, data, drift).await
 }
 
-#[allow(clippy::too_many_arguments)]
 async fn assemble(
     ports: &Ports,
     options: &Options,
     deployment: &Deployment,
     wish: Wish,
     resolved: Resolved,
-    siblings: Vec<Container>,
     data: DataPlan,
     drift: Vec<String>,
 ) -> Result<Plan, Refused> {
@@ -63,17 +65,16 @@ async fn assemble(
     let previous = previous(ports, deployment, old_image.unwrap_or(&container.image_ref)).await;
     let no_op = !wish.stays
         && wish.purpose == Purpose::Update
-        && handle.as_ref().is_some_and(|i| i.id == container.image_id)
-        && container.image_ref == target.reference()
+        && runs_already(deployment, target, handle.as_ref())?
         && deployment.env_value == wish.env_value
         && container.is_running();
     let migration = migration(&wish, &resolved.new, deployment)?.filter(|_| !no_op);
-    let companions =
-        if no_op || wish.hot_only { Vec::new() } else { data::companions(ports, options, deployment, &data).await? };
+    let stops = !no_op && !wish.hot_only && (migration.is_some() || data.is_copied());
+    let companions = if stops { data::companions(options, deployment, &data, &resolved.old)? } else { Vec::new() };
     let hooks = if data.copied.is_empty() || wish.hot_only {
         Hooks::default()
     } else {
-        data::hooks(options, &resolved.old, &siblings, deployment)?
+        data::hooks(options, &resolved.old, deployment)?
     };
     let mut plan = Plan {
         changes: Vec::new(),
@@ -91,6 +92,7 @@ async fn assemble(
         migration,
         hooks,
         companions,
+        crew: crew(deployment, &resolved.old),
         data,
         no_op,
         drift,
@@ -113,8 +115,41 @@ async fn previous(ports: &Ports, deployment: &Deployment, old_image: &str) -> Pr
         version: deployment.running_version.as_ref().map(ToString::to_string),
         restart_policy: c.restart_policy.clone(),
         started_at: c.started_at,
-        baseline: Baseline { running: is_alive(c), answered_ok, healthcheck: c.healthcheck },
+        baseline: Baseline { running: c.is_alive(), answered_ok, healthcheck: c.healthcheck },
     }
+}
+
+/// All that is moved runs the wanted image already. Some of it is none of an update's business: which
+/// version would it go back to?
+fn runs_already(deployment: &Deployment, target: &Target, image: Option<&Image>) -> Result<bool, Refused> {
+    let Some(image) = image else { return Ok(false) };
+    let (there, elsewhere): (Vec<_>, Vec<_>) =
+        deployment.moved().partition(|(_, c, _)| c.image_id == image.id && c.image_ref == target.reference());
+    let is_there = |(service, ..): &(&str, _, _)| *service == deployment.project.service;
+    if !there.iter().any(is_there) || elsewhere.is_empty() {
+        return Ok(elsewhere.is_empty());
+    }
+    let names: Vec<_> = elsewhere.iter().map(|(service, ..)| *service).collect();
+    Err(Refused::because(format!(
+        "{} runs already, but not in all that is moved with it: `docker compose up -d {}` first",
+        target.reference(),
+        names.join(" ")
+    )))
+}
+
+/// In the order in which they are started.
+fn crew(deployment: &Deployment, config: &Value) -> Vec<Member> {
+    let order = StartOrder::new(config, &deployment.project.service);
+    let mut crew: Vec<&Mate> = deployment.crew.iter().collect();
+    crew.sort_by_key(|mate| order.place(Some(&mate.service)));
+    let member = |mate: &Mate| Member {
+        service: mate.service.clone(),
+        container_id: mate.container.id.clone(),
+        container_name: mate.container.name.clone(),
+        was: Was::of(&mate.container),
+        needed: order.comes_before_the_first(Some(&mate.service)),
+    };
+    crew.into_iter().map(member).collect()
 }
 
 fn env_change(deployment: &Deployment, key: &str, wish: &Wish) -> Result<EnvChange, Refused> {
@@ -162,6 +197,10 @@ fn changes(plan: &Plan, deployment: &Deployment) -> Vec<String> {
         let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "(absent)".into());
         let env = &plan.env;
         changes.push(format!("{}: {} -> {}", env.key, shown(&env.value_before), shown(&env.value_after)));
+        if !plan.crew.is_empty() {
+            let list: Vec<_> = plan.crew.iter().map(|member| member.service.as_str()).collect();
+            changes.push(format!("moved with it: {}", list.join(", ")));
+        }
     }
     if plan.data.is_copied() {
         let list: Vec<_> = plan.data.copied.iter().map(|m| m.destination.as_str()).collect();
@@ -185,8 +224,8 @@ fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &
             "this data is NOT copied: {uncovered}. A rollback after {what} begun cannot put it back and ends `failed`"
         ));
     }
-    let mounts = &deployment.container.mounts;
-    let is_mount = |path: &String| mounts.iter().any(|m| Path::new(&m.destination) == Path::new(path));
+    let mounts = || deployment.moved().flat_map(|(_, container, _)| &container.mounts);
+    let is_mount = |path: &String| mounts().any(|m| Path::new(&m.destination) == Path::new(path));
     for path in options.snapshot_exclude.iter().filter(|path| !is_mount(path)) {
         warnings
             .push(format!("PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE names {path}, but the application has no mount there"));
@@ -194,7 +233,7 @@ fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &
     if plan.hot_only {
         warnings.push("the application is not stopped while it is copied: the snapshot is not consistent".into());
     }
-    let followers = plan::followers(&resolved.old, &resolved.new, &plan.project.service);
+    let followers = plan::followers(&resolved.old, &resolved.new, &plan.project);
     if !plan.stays && !followers.is_empty() {
         warnings.push(format!(
             "these services follow {} too and are made anew by your next `docker compose up`, not by this update: {}",
@@ -202,10 +241,10 @@ fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &
             followers.join(", ")
         ));
     }
-    if plan.drift.is_empty() && !resolved.dry_run.unchanged {
+    for (service, dry_run) in resolved.dry_runs.iter().filter(|(_, d)| plan.drift.is_empty() && !d.unchanged) {
         warnings.push(format!(
-            "Compose would not leave the application as it is even without this update, although nothing material differs; it says: {}",
-            resolved.dry_run.actions.join(", ")
+            "Compose would not leave service {service} as it is even without this update, although nothing material differs; it says: {}",
+            dry_run.actions.join(", ")
         ));
     }
     warnings.extend(health_warnings(plan, options, deployment));
@@ -214,13 +253,21 @@ fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &
 
 fn health_warnings(plan: &Plan, options: &Options, deployment: &Deployment) -> Vec<String> {
     let mut warnings = Vec::new();
-    let c = &deployment.container;
-    if c.healthcheck != Healthcheck::None && c.healthcheck_seconds >= options.health.timeout.as_secs() {
+    let is_late =
+        |c: &Container| c.healthcheck != Healthcheck::None && c.healthcheck_seconds >= options.health.timeout.as_secs();
+    for (_, c, _) in deployment.moved().filter(|(_, c, _)| is_late(c)) {
         warnings.push(format!(
-            "the container's HEALTHCHECK says nothing for its first {} s, but the gate ends after {:?}: set PROCESSGIT_UPDATER_HEALTH_TIMEOUT higher, or give the HEALTHCHECK a start_interval",
-            c.healthcheck_seconds, options.health.timeout
+            "the HEALTHCHECK of container {} says nothing for its first {} s, but the gate ends after {:?}: set PROCESSGIT_UPDATER_HEALTH_TIMEOUT higher, or give the HEALTHCHECK a start_interval",
+            c.name, c.healthcheck_seconds, options.health.timeout
         ));
     }
+    for member in plan.crew.iter().filter(|member| member.was.demands_nothing()) {
+        warnings.push(format!(
+            "service {} neither runs now nor has it ended well: a rollback can only bring that back",
+            member.service
+        ));
+    }
+    let c = &deployment.container;
     let baseline = &plan.previous.baseline;
     if !baseline.is_well() {
         let answers = if baseline.answered_ok { "answers 200" } else { "does not answer 200" };

@@ -3,39 +3,57 @@
 use serde_json::Value;
 
 use super::wish::Wish;
-use super::{Deployment, Refused};
-use crate::engine::{Container, DryRun, EngineError, Project, label};
+use super::{Deployment, Refused, replicas};
+use crate::engine::{Container, DryRun, EngineError};
 use crate::release::reference;
 use crate::update::drift;
 use crate::update::plan;
 use crate::update::ports::Ports;
 
-/// The project as Compose resolves it now and with the wanted version, and what `up` would do now.
+/// The project as Compose resolves it now and with the wanted version, and what `up` would do now with each
+/// of the services that are moved.
 pub struct Resolved {
     pub old: Value,
     pub new: Value,
-    pub dry_run: DryRun,
+    pub dry_runs: Vec<(String, DryRun)>,
 }
 
 pub async fn resolve(ports: &Ports, deployment: &Deployment, wish: &Wish) -> Result<Resolved, Refused> {
-    let project = &deployment.project;
+    let (project, compose) = (&deployment.project, &ports.compose);
     let wanted = wish.env_value.as_deref().unwrap_or_default();
-    let (old, new, dry_run) = tokio::join!(
-        ports.compose.config(project, None),
-        ports.compose.config(project, Some(wanted)),
-        ports.compose.dry_run(project)
+    let dry_runs = project.moved().map(|service| async move {
+        Ok::<_, EngineError>((service.to_owned(), compose.dry_run(project, service).await?))
+    });
+    let (old, new, dry_runs) = tokio::join!(
+        compose.config(project, None),
+        compose.config(project, Some(wanted)),
+        futures_util::future::try_join_all(dry_runs)
     );
     let compose = |e: EngineError| Refused::because(format!("Compose cannot read the deployment: {e}"));
-    Ok(Resolved { old: old.map_err(compose)?, new: new.map_err(compose)?, dry_run: dry_run.map_err(compose)? })
+    Ok(Resolved { old: old.map_err(compose)?, new: new.map_err(compose)?, dry_runs: dry_runs.map_err(compose)? })
 }
 
-/// What differs between files and container; asked of Compose first, because another Compose version
+/// What differs between files and containers; asked of Compose first, because another Compose version
 /// hashes differently without any material difference.
 pub fn drift(resolved: &Resolved, deployment: &Deployment) -> Vec<String> {
-    if resolved.dry_run.unchanged {
-        return Vec::new();
+    let mut found = Vec::new();
+    for ((service, container, image), (_, dry_run)) in deployment.moved().zip(&resolved.dry_runs) {
+        let mut differs = match dry_run.unchanged {
+            true => Vec::new(),
+            false => drift::differences(&resolved.old, service, container, image),
+        };
+        // Compose compares names of images; the way back is to one image.
+        if container.image_id != deployment.container.image_id && container.image_ref == deployment.container.image_ref
+        {
+            differs.push(format!(
+                "image: {} means another one than {} runs",
+                container.image_ref, deployment.container.name
+            ));
+        }
+        let of = if deployment.crew.is_empty() { String::new() } else { format!("{service}: ") };
+        found.extend(differs.into_iter().map(|line| format!("{of}{line}")));
     }
-    drift::differences(&resolved.old, &deployment.project.service, &deployment.container, &deployment.image)
+    found
 }
 
 pub fn drift_refusal(drift: &[String], wish: &Wish, deployment: &Deployment) -> Option<String> {
@@ -43,15 +61,20 @@ pub fn drift_refusal(drift: &[String], wish: &Wish, deployment: &Deployment) -> 
         format!(
             "the deployment has drifted from what runs, and the update would change more than the version: {}. Run `docker compose up -d {}` first, or say \"accept_drift\": true",
             drift.join("; "),
-            deployment.project.service
+            deployment.project.moved().collect::<Vec<_>>().join(" ")
         )
     })
 }
 
-/// The service's image must follow the version key, and nothing else may.
+/// The images of all services that are moved must follow the version key, and nothing else may.
 pub fn resolution_refusals(resolved: &Resolved, deployment: &Deployment, wish: &Wish) -> Vec<String> {
-    let Project { service, version_key: key, .. } = &deployment.project;
-    let image = |config: &Value| config["services"][service.as_str()]["image"].as_str().unwrap_or_default().to_owned();
+    let moved = deployment.project.moved();
+    moved.flat_map(|service| resolution_refusals_of(service, resolved, deployment, wish)).collect()
+}
+
+fn resolution_refusals_of(service: &str, resolved: &Resolved, deployment: &Deployment, wish: &Wish) -> Vec<String> {
+    let key = &deployment.project.version_key;
+    let image = |config: &Value| config["services"][service]["image"].as_str().unwrap_or_default().to_owned();
     let (old, new, expected) = (image(&resolved.old), image(&resolved.new), wish.target.reference());
     let wanted = wish.env_value.as_deref().unwrap_or_default();
     let mut refusals = Vec::new();
@@ -62,7 +85,7 @@ pub fn resolution_refusals(resolved: &Resolved, deployment: &Deployment, wish: &
         ));
     }
     let old_version = deployment.env_value.clone().or_else(|| reference::version_of(&old).map(str::to_owned));
-    let (a, b) = (&resolved.old["services"][service.as_str()], &resolved.new["services"][service.as_str()]);
+    let (a, b) = (&resolved.old["services"][service], &resolved.new["services"][service]);
     let beyond = plan::changes_beyond_version(a, b, &old_version.unwrap_or_default(), wanted);
     if !beyond.is_empty() {
         refusals.push(format!(
@@ -73,37 +96,28 @@ pub fn resolution_refusals(resolved: &Resolved, deployment: &Deployment, wish: &
     refusals
 }
 
-/// The other containers of the project: one container is moved, and nothing may live inside of it.
-pub fn sibling_refusals(siblings: &[Container], deployment: &Deployment) -> Vec<String> {
-    let (project, name) = (&deployment.project, &deployment.container.name);
-    let shared = format!("container:{}", deployment.container.id);
-    let shares = |c: &&Container| {
-        let host = &c.raw["HostConfig"];
-        c.network_mode == shared || host["PidMode"] == *shared || host["IpcMode"] == *shared
-    };
-    let text = |c: &Container| {
+/// One container of the service is moved, not several.
+pub fn replica_refusal(deployment: &Deployment) -> Option<String> {
+    let service = &deployment.project.service;
+    let containers: Vec<&Container> = deployment.of_service(service).collect();
+    (containers.len() != 1).then(|| replicas(service, &containers))
+}
+
+/// Nothing that stays may live inside of what is stopped or made anew.
+pub fn namespace_refusals(deployment: &Deployment) -> Vec<String> {
+    let stay = deployment.containers.iter().filter(|c| !deployment.moves(c));
+    let lodgers = stay.filter_map(|c| host_of(c, deployment).map(|host| (c, host)));
+    let text = |(c, host): (&Container, &str)| {
         format!(
-            "container {} lives in the namespaces of {name} and would lose them: such services are not moved yet",
+            "container {} lives in the namespaces of {host} and would lose them: name its service in PROCESSGIT_UPDATER_MOVE_SERVICES to have it moved too, or remove it for the time of the update",
             c.name
         )
     };
-    let mut refusals: Vec<String> = siblings.iter().filter(shares).map(text).collect();
-    let is_replica =
-        |c: &&Container| c.label(label::SERVICE) == Some(&project.service) && c.label(label::ONEOFF) != Some("True");
-    let replicas: Vec<_> = siblings.iter().filter(is_replica).map(|c| c.name.as_str()).collect();
-    if replicas.len() != 1 {
-        refusals.push(format!(
-            "service {} has {} containers ({}), expected one: remove the leftovers, or scale it to one",
-            project.service,
-            replicas.len(),
-            replicas.join(", ")
-        ));
-    }
-    refusals
+    lodgers.map(text).collect()
 }
 
-/// Containers of the deployment's project.
-pub async fn siblings(ports: &Ports, deployment: &Deployment) -> Result<Vec<Container>, Refused> {
-    let labels = [(label::PROJECT, deployment.project.name.as_str())];
-    ports.engine.containers(&labels).await.map_err(Refused::because)
+/// The name of the moved container in whose namespaces this one lives.
+pub fn host_of<'a>(container: &Container, deployment: &'a Deployment) -> Option<&'a str> {
+    let hosts = container.lives_in();
+    deployment.moved().find(|(_, moved, _)| hosts.contains(&moved.id.as_str())).map(|(_, moved, _)| moved.name.as_str())
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Deployment, Refused};
+use super::{Deployment, Refused, compose};
 use crate::engine::{Container, Mount, MountKind, label};
-use crate::update::plan::{self, Companion, DataPlan, Hooks, OneShot};
+use crate::update::plan::{self, Companion, DataPlan, Hooks, OneShot, StartOrder};
 use crate::update::ports::{HookSetting, Options, Ports};
 
 /// The engine's socket is no data, and never reaches a one-shot container.
@@ -14,49 +14,72 @@ pub fn is_socket(mount: &Mount) -> bool {
     mount.source.ends_with(".sock")
 }
 
-/// Every writable mount is copied, but those that the operator leaves out; or none, where snapshots are
-/// off. Room and rights are checked here, before anything is stopped.
-pub async fn data_plan(ports: &Ports, options: &Options, mounts: &[Mount]) -> Result<DataPlan, Refused> {
-    let is_data = |m: &&Mount| m.writable && matches!(m.kind, MountKind::Volume | MountKind::Bind) && !is_socket(m);
-    let holds = |m: &&Mount| options.data_in.as_ref().is_none_or(|path| Path::new(path).starts_with(&m.destination));
-    let mounts = mounts.iter().filter(is_data).filter(holds).cloned();
-    if let Some(why) = ports.data.off() {
-        return Ok(DataPlan { copied: Vec::new(), uncovered: mounts.collect(), why });
-    }
+/// Every writable mount of what is moved is copied, but those that the operator leaves out; or none, where
+/// snapshots are off. Room and rights are checked here, before anything is stopped.
+pub async fn data_plan(ports: &Ports, options: &Options, deployment: &Deployment) -> Result<DataPlan, Refused> {
+    let holds = |m: &Mount| options.data_in.as_ref().is_none_or(|path| Path::new(path).starts_with(&m.destination));
     let is_excluded = |m: &Mount| options.snapshot_exclude.iter().any(|e| Path::new(&m.destination) == Path::new(e));
-    let (uncovered, copied): (Vec<Mount>, Vec<Mount>) = mounts.partition(is_excluded);
+    let (mut copied, mut uncovered) = (Vec::new(), Vec::new());
+    for (service, container, _) in deployment.moved() {
+        for mount in container.mounts.iter().filter(|m| is_data(m) && holds(m)) {
+            let list = if ports.data.off().is_some() || is_excluded(mount) { &mut uncovered } else { &mut copied };
+            if !list.iter().any(|known| covers(known, mount)) {
+                list.push(mount_of(service, mount, deployment));
+            }
+        }
+    }
+    if let Some(why) = ports.data.off() {
+        return Ok(DataPlan { copied, uncovered, why });
+    }
     if !copied.is_empty() {
         ports.data.preflight(&copied).await.map_err(Refused::because)?;
     }
     Ok(DataPlan { copied, uncovered, why: "PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE leaves it out".into() })
 }
 
-/// Containers that write to the same data: those the operator named are stopped too, any other one is a
-/// reason to refuse, because the copy would not be consistent.
-pub async fn companions(
-    ports: &Ports,
+fn is_data(mount: &Mount) -> bool {
+    mount.writable && matches!(mount.kind, MountKind::Volume | MountKind::Bind) && !is_socket(mount)
+}
+
+/// The other is the same, or in it.
+fn covers(mount: &Mount, other: &Mount) -> bool {
+    other.host_path().starts_with(mount.host_path())
+}
+
+/// Copies are known by the paths at which the application sees them. Another service may see something
+/// else there, so its name is put before.
+fn mount_of(service: &str, mount: &Mount, deployment: &Deployment) -> Mount {
+    let is_own = service == deployment.project.service;
+    let destination = if is_own { String::new() } else { format!("{service}:") } + &mount.destination;
+    Mount { destination, ..mount.clone() }
+}
+
+/// Containers that are stopped with the application, in the order in which they are started: those that
+/// write to the same data, and those of the crew that live in its namespaces. Writers that the operator
+/// did not name are a reason to refuse, because the copy would not be consistent.
+pub fn companions<'a>(
     options: &Options,
-    deployment: &Deployment,
+    deployment: &'a Deployment,
     data: &DataPlan,
+    config: &Value,
 ) -> Result<Vec<Companion>, Refused> {
-    if data.copied.is_empty() {
-        return Ok(Vec::new());
-    }
-    let all = ports.engine.containers(&[]).await.map_err(Refused::because)?;
-    let writes = |c: &&Container| {
+    let stops = |c: &&Container| {
         let is_own = options.own_container.as_ref().is_some_and(|own| c.id.starts_with(own));
-        c.id != deployment.container.id
-            && super::is_alive(c)
-            && !is_own
-            // A helper of ours writes only when it is told to.
-            && c.label(label::OWNER).is_none()
-            && c.mounts.iter().any(|m| overlaps(m, &data.copied))
+        // A helper of ours writes only when it is told to.
+        let is_ours = is_own || c.label(label::OWNER).is_some();
+        let concerned = c.mounts.iter().any(|m| overlaps(m, &data.copied)) || compose::host_of(c, deployment).is_some();
+        c.id != deployment.container.id && c.is_alive() && !is_ours && concerned
     };
-    let is_named = |c: &&Container| {
-        let service = c.label(label::SERVICE).filter(|_| c.label(label::PROJECT) == Some(&deployment.project.name));
-        options.stop_services.iter().any(|name| *name == c.name || Some(name.as_str()) == service)
+    let service = |c: &'a Container| {
+        let is_sibling = c.label(label::PROJECT) == Some(&deployment.project.name);
+        c.label(label::SERVICE).filter(|_| is_sibling)
     };
-    let (named, others): (Vec<&Container>, Vec<&Container>) = all.iter().filter(writes).partition(is_named);
+    let is_named = |c: &&'a Container| {
+        let mut names = options.stop_services.iter();
+        deployment.moves(c) || names.any(|name| *name == c.name || Some(name.as_str()) == service(c))
+    };
+    let (mut named, others): (Vec<&Container>, Vec<&Container>) =
+        deployment.containers.iter().filter(stops).partition(is_named);
     if !others.is_empty() {
         let names: Vec<_> = others.iter().map(|c| c.name.as_str()).collect();
         return Err(Refused::because(format!(
@@ -64,11 +87,14 @@ pub async fn companions(
             names.join(", ")
         )));
     }
-    let companion = |c: &Container| Companion {
+    let order = StartOrder::new(config, &deployment.project.service);
+    let companion = |c: &'a Container| Companion {
         container_id: c.id.clone(),
         name: c.name.clone(),
         restart_policy: c.restart_policy.clone(),
+        needed: order.comes_before_the_first(service(c)),
     };
+    named.sort_by_key(|c| order.place(service(c)));
     Ok(named.into_iter().map(companion).collect())
 }
 
@@ -86,14 +112,9 @@ fn overlaps(mount: &Mount, copied: &[Mount]) -> bool {
 }
 
 /// The hooks that are set, each in the surroundings of the service it names.
-pub fn hooks(
-    options: &Options,
-    config: &Value,
-    siblings: &[Container],
-    deployment: &Deployment,
-) -> Result<Hooks, Refused> {
+pub fn hooks(options: &Options, config: &Value, deployment: &Deployment) -> Result<Hooks, Refused> {
     let one = |setting: &Option<HookSetting>| match setting {
-        Some(setting) => hook(setting, config, siblings, deployment).map(Some),
+        Some(setting) => hook(setting, config, deployment).map(Some),
         None => Ok(None),
     };
     Ok(Hooks { before_copy: one(&options.hook_before_copy)?, after_restore: one(&options.hook_after_restore)? })
@@ -101,15 +122,8 @@ pub fn hooks(
 
 /// The service's own mounts, and the application's data beside them, so that a dump finds a place that
 /// is copied.
-fn hook(
-    setting: &HookSetting,
-    config: &Value,
-    siblings: &[Container],
-    deployment: &Deployment,
-) -> Result<OneShot, Refused> {
-    let of_service =
-        |c: &&Container| c.label(label::SERVICE) == Some(&setting.service) && c.label(label::ONEOFF) != Some("True");
-    let Some(container) = siblings.iter().find(of_service) else {
+fn hook(setting: &HookSetting, config: &Value, deployment: &Deployment) -> Result<OneShot, Refused> {
+    let Some(container) = deployment.of_service(&setting.service).next() else {
         return Err(Refused::because(format!(
             "the hook {:?} is to run in the surroundings of service {}, which has no container: start it, or name another service",
             setting.text(),

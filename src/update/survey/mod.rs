@@ -14,14 +14,14 @@ mod compose;
 mod data;
 pub mod wish;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::job::Verified;
 use super::policy;
 use super::ports::{Options, Ports};
-use crate::engine::{Container, EngineInfo, Image, Project, RunState, label};
+use crate::engine::{Container, EngineInfo, Image, Project, label};
 use crate::envfile;
 use crate::release::manifest::{MANIFEST_CAP, Manifest};
 use crate::release::{Asset, Release};
@@ -56,6 +56,9 @@ pub struct Deployment {
     pub container: Container,
     pub image: Image,
     pub project: Project,
+    pub crew: Vec<Mate>,
+    /// Every container of the engine.
+    pub containers: Vec<Container>,
     pub env: Option<Vec<u8>>,
     /// The key's value in `.env`.
     pub env_value: Option<String>,
@@ -64,7 +67,31 @@ pub struct Deployment {
     pub place_warnings: Vec<String>,
 }
 
+/// A service that is moved together with the application's, as it is now.
+#[derive(Debug, Clone)]
+pub struct Mate {
+    pub service: String,
+    pub container: Container,
+    pub image: Image,
+}
+
 impl Deployment {
+    /// All that is moved: service, container, the image it runs.
+    pub fn moved(&self) -> impl Iterator<Item = (&str, &Container, &Image)> {
+        let crew = self.crew.iter().map(|mate| (mate.service.as_str(), &mate.container, &mate.image));
+        std::iter::once((self.project.service.as_str(), &self.container, &self.image)).chain(crew)
+    }
+
+    /// It is one of the containers that are moved.
+    pub fn moves(&self, container: &Container) -> bool {
+        self.moved().any(|(_, moved, _)| moved.id == container.id)
+    }
+
+    /// The service's containers, one-off runs left out.
+    pub fn of_service<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a Container> {
+        of_service(&self.containers, &self.project, service)
+    }
+
     /// For people: the version where it is known, else the words of `.env`.
     pub fn version_text(&self) -> Option<String> {
         self.running_version.as_ref().map(ToString::to_string).or_else(|| self.env_value.clone())
@@ -119,15 +146,77 @@ pub async fn deployment(ports: &Ports, options: &Options) -> Result<Deployment, 
         ))
     })?;
     let project = project(&container, options)?;
-    let image = ports.engine.image(&container.image_id).await.map_err(Refused::because)?.ok_or_else(|| {
-        Refused::because(format!("the image that {name} runs ({}) was removed from the engine; there would be no way back: `docker compose up -d` first", container.image_id))
-    })?;
+    let image = image_of(ports, &container).await?;
+    let containers = ports.engine.containers(&[]).await.map_err(Refused::because)?;
+    let crew = crew(ports, &project, &containers).await?;
     ports.env.preflight(&project_env(&project)).await.map_err(Refused::because)?;
     let env = ports.env.read().await.map_err(Refused::because)?;
     let env_value = env.as_deref().and_then(|bytes| envfile::get(bytes, &options.version_key));
     let label = image.labels.get("org.opencontainers.image.version").map(String::as_str);
     let running_version = policy::running_version(env_value.as_deref(), label);
-    Ok(Deployment { engine, container, image, project, env, env_value, running_version, place_warnings })
+    Ok(Deployment {
+        engine,
+        container,
+        image,
+        project,
+        crew,
+        containers,
+        env,
+        env_value,
+        running_version,
+        place_warnings,
+    })
+}
+
+async fn image_of(ports: &Ports, container: &Container) -> Result<Image, Refused> {
+    ports.engine.image(&container.image_id).await.map_err(Refused::because)?.ok_or_else(|| {
+        Refused::because(format!(
+            "the image that {} runs ({}) was removed from the engine; there would be no way back: `docker compose up -d` first",
+            container.name, container.image_id
+        ))
+    })
+}
+
+/// Each has one container: what there was before is what there must be again.
+async fn crew(ports: &Ports, project: &Project, containers: &[Container]) -> Result<Vec<Mate>, Refused> {
+    let mut crew = Vec::new();
+    let mut refusals = Vec::new();
+    for service in &project.crew {
+        match of_service(containers, project, service).collect::<Vec<_>>()[..] {
+            [one] => {
+                let (container, image) = (one.clone(), image_of(ports, one).await?);
+                crew.push(Mate { service: service.clone(), container, image });
+            }
+            [] => refusals.push(format!(
+                "service {service} (PROCESSGIT_UPDATER_MOVE_SERVICES) has no container in project {}: `docker compose up -d {service}` first, or take it out of the setting",
+                project.name
+            )),
+            ref many => refusals.push(replicas(service, many)),
+        }
+    }
+    if refusals.is_empty() { Ok(crew) } else { Err(Refused(refusals)) }
+}
+
+/// What is said of a service that has not one container.
+fn replicas(service: &str, containers: &[&Container]) -> String {
+    let names: Vec<_> = containers.iter().map(|c| c.name.as_str()).collect();
+    format!(
+        "service {service} has {} containers ({}), expected one: remove the leftovers, or scale it to one",
+        names.len(),
+        names.join(", ")
+    )
+}
+
+fn of_service<'a>(
+    containers: &'a [Container],
+    project: &'a Project,
+    service: &'a str,
+) -> impl Iterator<Item = &'a Container> {
+    containers.iter().filter(move |c| {
+        c.label(label::PROJECT) == Some(&project.name)
+            && c.label(label::SERVICE) == Some(service)
+            && c.label(label::ONEOFF) != Some("True")
+    })
 }
 
 /// The environment files that Compose reads for this project.
@@ -143,17 +232,15 @@ fn project(container: &Container, options: &Options) -> Result<Project, Refused>
     };
     let list = |text: &str| text.split(',').filter(|f| !f.is_empty()).map(str::to_owned).collect::<Vec<_>>();
     let service = options.app_service.clone().or_else(|| container.label(label::SERVICE).map(str::to_owned));
+    let service = service.unwrap_or_else(|| container.name.clone());
     Ok(Project {
         name: need(label::PROJECT)?,
-        service: service.unwrap_or_else(|| container.name.clone()),
+        // A set: no service is named twice.
+        crew: Vec::from_iter(BTreeSet::from_iter(options.move_services.iter().filter(|s| **s != service).cloned())),
+        service,
         working_dir: need(label::WORKING_DIR)?,
         config_files: list(&need(label::CONFIG_FILES)?),
         env_files: container.label(label::ENVIRONMENT_FILE).map(list).unwrap_or_default(),
         version_key: options.version_key.clone(),
     })
-}
-
-/// It runs, or its restart policy is at work.
-pub fn is_alive(container: &Container) -> bool {
-    matches!(container.state, RunState::Running | RunState::Restarting | RunState::Paused)
 }

@@ -65,6 +65,7 @@ async fn judge(
         known_bad: known_bad.as_deref(),
         allow_downgrade: request.allow_downgrade,
         retry: request.retry,
+        command: options.command,
     };
     Ok(policy::judge(manifest, &facts).iter().map(ToString::to_string).collect())
 }

@@ -1,7 +1,7 @@
 use super::transition::{plan, seen, up_to};
-use crate::engine::RestartPolicy;
+use crate::engine::{Healthcheck, RestartPolicy};
 use crate::update::advice::by_hand;
-use crate::update::plan::{Companion, DataPlan, Hooks, Plan, Purpose};
+use crate::update::plan::{Companion, DataPlan, Hooks, Member, Plan, Purpose, Was};
 use crate::update::record::Record;
 use crate::update::transition::{App, Effect, Env, Seen};
 
@@ -15,7 +15,8 @@ const MAKE: &str =
 const RESTORE: &str = "processgit-updater snapshot restore g1 --yes";
 const BACK: &str = "The data is back as it was (snapshot g1). ";
 const FIRST: &str = "The data may have been changed, and must be put back before the old version starts: snapshot g1 has it, and what is there now is kept. ";
-const HALF: &str = "docker ps -aq --filter 'name=^/[0-9a-f]{12}_app$' | xargs -r docker rm -f";
+const HALF: &str = "docker ps -aq --filter 'name=^/[0-9a-f]{12}_(app)$' | xargs -r docker rm -f";
+const HALF_OF_CREW: &str = "docker ps -aq --filter 'name=^/[0-9a-f]{12}_(app|p-worker-1)$' | xargs -r docker rm -f";
 
 /// An update that has done all before `effect`, and whose data was copied if it came so far.
 fn before(effect: Effect) -> Record {
@@ -45,9 +46,20 @@ fn what_a_person_is_told() {
     use Effect::*;
     let armed = |plan: &mut Plan| {
         plan.previous.restart_policy = RestartPolicy { name: "on-failure".into(), maximum_retry_count: 3 };
-        plan.companions =
-            vec![Companion { container_id: "w".into(), name: "p-worker-1".into(), restart_policy: always() }];
+        plan.companions = vec![Companion {
+            container_id: "w".into(),
+            name: "p-worker-1".into(),
+            restart_policy: always(),
+            needed: false,
+        }];
     };
+    let crew = |plan: &mut Plan| {
+        plan.project.crew = vec!["worker".into()];
+        let (container_id, container_name) = ("w".into(), "p-worker-1".into());
+        let was = Was::Running { healthcheck: Healthcheck::None };
+        plan.crew = vec![Member { service: "worker".into(), container_id, container_name, was, needed: false }];
+    };
+    let (up, make) = (format!("{UP} worker"), format!("{MAKE} worker"));
     let rearm = "docker update --restart=on-failure:3 app";
     let worker = ["docker update --restart=always p-worker-1", "docker start p-worker-1"];
     let restores = |plan: &mut Plan| {
@@ -99,6 +111,20 @@ fn what_a_person_is_told() {
             Some(App::Gone),
             BACK,
             vec![TAG, SET, HALF, UP],
+        ),
+        (
+            "a half-done swap of several services",
+            with_plan(also(went_back(before(Gate)), &[StartOld]), crew),
+            Some(App::Mixed),
+            BACK,
+            vec![TAG, SET, HALF_OF_CREW, &up],
+        ),
+        (
+            "the new version of several services ran",
+            with_plan(before(Gate), crew),
+            Some(App::Mixed),
+            FIRST,
+            vec![TAG, SET, &make, RESTORE, &up],
         ),
         (
             "policies and companions",

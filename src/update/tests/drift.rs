@@ -34,7 +34,7 @@ fn mount(kind: MountKind, name: &str, source: &str, destination: &str, writable:
     }
 }
 
-fn container() -> Container {
+pub fn container() -> Container {
     Container {
         id: "c".into(),
         name: "app".into(),

@@ -3,6 +3,7 @@
 mod advice;
 mod drift;
 mod job;
+mod observe;
 mod plan;
 mod policy;
 mod transition;

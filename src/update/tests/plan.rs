@@ -1,6 +1,8 @@
 use serde_json::json;
 
-use crate::update::plan::{changes_beyond_version, followers, surroundings};
+use super::transition;
+use crate::engine::Project;
+use crate::update::plan::{StartOrder, changes_beyond_version, followers, surroundings};
 
 #[test]
 fn only_image_and_version_may_change() {
@@ -35,7 +37,10 @@ fn only_image_and_version_may_change() {
 fn services_that_follow_the_key_are_named() {
     let old = json!({"services": {"app": {"image": "a:1"}, "init": {"image": "a:1"}, "db": {"image": "pg"}}});
     let new = json!({"services": {"app": {"image": "a:2"}, "init": {"image": "a:2"}, "db": {"image": "pg"}}});
-    assert_eq!(followers(&old, &new, "app"), ["init"]);
+    let project =
+        |crew: &[&str]| Project { crew: crew.iter().map(|s| (*s).to_owned()).collect(), ..transition::plan().project };
+    assert_eq!(followers(&old, &new, &project(&[])), ["init"]);
+    assert_eq!(followers(&old, &new, &project(&["init"])), [""; 0]);
 }
 
 #[test]
@@ -57,4 +62,27 @@ fn a_migration_gets_the_new_environment_and_nothing_that_routes() {
     );
     assert_eq!(service.cap_drop, ["ALL"]);
     assert_eq!(service.networks, ["net"]);
+}
+
+#[test]
+fn services_are_started_after_those_they_need() {
+    let needs = |names: &[&str]| {
+        let one = |name: &&str| ((*name).to_owned(), json!({"condition": "service_started"}));
+        json!({"depends_on": names.iter().map(one).collect::<serde_json::Map<_, _>>()})
+    };
+    let config = json!({"services": {
+        "app": needs(&["init", "db"]), "init": needs(&["db"]), "db": {}, "a-worker": needs(&["app"]),
+        "lodger": needs(&["app"]), "watcher": needs(&["a-worker"]), "beside": {}
+    }});
+    let order = StartOrder::new(&config, "app");
+    let mut services = ["watcher", "stranger", "lodger", "app", "beside", "init", "a-worker", "db"];
+    services.sort_by_key(|service| order.place(Some(service)));
+    assert_eq!(services, ["db", "init", "app", "a-worker", "beside", "lodger", "watcher", "stranger"]);
+    let before: Vec<_> = services.into_iter().filter(|s| order.comes_before_the_first(Some(s))).collect();
+    assert_eq!(before, ["db", "init"]);
+    let in_a_circle = json!({"services": {"app": needs(&["b"]), "b": needs(&["app"])}});
+    assert!(
+        StartOrder::new(&in_a_circle, "app").comes_before_the_first(Some("b")),
+        "Compose refuses it; we do not hang"
+    );
 }

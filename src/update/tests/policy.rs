@@ -28,6 +28,7 @@ fn facts<'a>() -> Facts<'a> {
         highest_committed: None,
         known_bad: None,
         allow_downgrade: false,
+        command: "update",
         retry: false,
     }
 }

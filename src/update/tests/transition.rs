@@ -24,6 +24,7 @@ pub fn plan() -> Plan {
         hot_only: false,
         hooks: Hooks::default(),
         companions: vec![],
+        crew: vec![],
         target: Target {
             tag: "v2".into(),
             version: "2.0.0".into(),
@@ -37,6 +38,7 @@ pub fn plan() -> Plan {
         project: Project {
             name: "p".into(),
             service: "app".into(),
+            crew: vec![],
             working_dir: "/w".into(),
             config_files: vec!["/w/c.yml".into()],
             env_files: vec![],
@@ -154,6 +156,16 @@ fn what_others_did_meanwhile_is_noticed_before_anything_is_touched() {
             seen(App::OldAnew { running: true }, Env::Before),
             "somebody replaced the application's container meanwhile",
         ),
+        (
+            Effect::Disarm,
+            seen(App::Mixed, Env::Before),
+            "somebody replaced or removed a container meanwhile that is moved with the application",
+        ),
+        (
+            Effect::Gate,
+            seen(App::Mixed, Env::After),
+            "only some of the services that are moved together are the new version's",
+        ),
         (Effect::Disarm, seen(App::Foreign, Env::Before), "somebody replaced the application's container meanwhile"),
         (Effect::Disarm, no_new, "the image that was pulled was removed meanwhile"),
         (Effect::Disarm, no_old, "the image that runs was removed meanwhile"),
@@ -240,6 +252,7 @@ fn verdicts_need_an_observation() {
     for (name, record, seen, expected) in [
         ("new runs, selected", there.clone(), seen(NEW, Env::After), Some(State::Committed)),
         ("new runs, .env edited elsewhere", there.clone(), seen(NEW, Env::KeyAfter), Some(State::Committed)),
+        ("some are new", there.clone(), seen(App::Mixed, Env::After), None),
         ("new stopped", there.clone(), seen(App::New { running: false, ours: true }, Env::After), None),
         ("new runs, not selected", there.clone(), seen(NEW, Env::Other), None),
         ("old runs", there.clone(), seen(old, Env::After), None),
@@ -248,6 +261,7 @@ fn verdicts_need_an_observation() {
         ("back: old stopped", back.clone(), seen(App::OldAnew { running: false }, Env::Before), Some(State::Failed)),
         ("back: new runs", back.clone(), seen(NEW, Env::Before), Some(State::Failed)),
         ("back: still selected", back.clone(), seen(old, Env::After), Some(State::Failed)),
+        ("back: some are new", back.clone(), seen(App::Mixed, Env::Before), Some(State::Failed)),
         ("back: gone", back.clone(), seen(App::Gone, Env::Before), Some(State::Failed)),
         ("back: data not covered", uncovered(back), seen(old, Env::Before), Some(State::Failed)),
     ] {
@@ -283,6 +297,7 @@ fn every_record_under_every_sight_has_a_next_action_and_an_end() {
         App::OldAnew { running: false },
         NEW,
         App::New { running: true, ours: false },
+        App::Mixed,
         App::Foreign,
         App::Gone,
     ];
@@ -308,7 +323,7 @@ fn every_record_under_every_sight_has_a_next_action_and_an_end() {
             }
         }
     }
-    assert_eq!(cases, 13 * 2 * 2 * 2 * 40);
+    assert_eq!(cases, 13 * 2 * 2 * 2 * 45);
 }
 
 fn follow(mut record: Record, seen: &Seen) {
