@@ -246,8 +246,7 @@ impl Updater {
         ports.journal.save(&job, &record, Entry::Accepted).await.map_err(|e| SubmitError::Journal(e.to_string()))?;
         book.add(job.clone());
         tracing::info!(job = %job.id, kind = ?job.kind, tag = job.target_tag, "accepted");
-        let updater = self.clone();
-        self.inner.tasks.spawn(async move { updater.live(record).await });
+        self.inner.tasks.spawn(self.live(record));
         Ok(job)
     }
 

@@ -263,9 +263,10 @@ async fn attempt_undo(
             Err(failure) => failure,
         };
         let away = matches!(&failure.0, EffectError::Engine(e) if e.is_unreachable());
-        // A verdict of the gate has had its own deadline.
-        let verdict = effect == Effect::Prove && matches!(failure.0, EffectError::Other(_));
-        if verdict || (tries >= UNDO_TRIES && !away) || Instant::now() + pause > deadline {
+        if matches!(failure.0, EffectError::Bad(_))
+            || (tries >= UNDO_TRIES && !away)
+            || Instant::now() + pause > deadline
+        {
             return Err(failure);
         }
         cx.say(&format!("{}; trying again", failure.0));
@@ -287,6 +288,7 @@ async fn failed(cx: &Context, record: &mut Record, effect: Effect, failure: &(Ef
     match &record.heading {
         Heading::There => {
             record.failed_there = Some(effect);
+            record.blamed = matches!(error, EffectError::Bad(_));
             record.heading = Heading::Back { why: text.clone() };
         }
         Heading::Back { why } => {
