@@ -35,4 +35,4 @@ docker info --format '{{json .DriverStatus}}' | grep -q io.containerd.snapshotte
     echo "this engine does not use containerd's store: $(docker info --format '{{json .DriverStatus}}')" >&2
     exit 1
 }
-cargo nextest run --locked --test real -E 'test(/good_release|moved_to_another|what_runs_already|crashes_at_the_start|local_tag_moves|dies_leaves_no_trace|killed_while_swapping$/)'
+cargo nextest run --locked --test real -E 'test(/good_release|moved_to_another|what_runs_already|crashes_at_the_start|local_tag_moves|dies_leaves_no_trace|killed_while_swapping$|the_folder_alone/)'

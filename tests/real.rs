@@ -15,6 +15,8 @@ mod case;
 mod commits;
 #[path = "real/container.rs"]
 mod container;
+#[path = "real/crew.rs"]
+mod crew;
 #[path = "real/data.rs"]
 mod data;
 #[path = "real/death.rs"]
@@ -25,6 +27,8 @@ mod disk;
 mod drift;
 #[path = "real/examples.rs"]
 mod examples;
+#[path = "real/lost.rs"]
+mod lost;
 #[path = "real/refuses.rs"]
 mod refuses;
 #[path = "real/rolls_back.rs"]

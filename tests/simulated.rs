@@ -7,6 +7,8 @@ mod abort;
 mod bench;
 #[path = "simulated/by_hand.rs"]
 mod by_hand;
+#[path = "simulated/crew.rs"]
+mod crew;
 #[path = "simulated/death.rs"]
 mod death;
 #[path = "support/disk.rs"]
@@ -19,6 +21,8 @@ mod faults;
 mod full_disk;
 #[path = "simulated/journal.rs"]
 mod journal;
+#[path = "simulated/lost.rs"]
+mod lost;
 #[path = "simulated/stories.rs"]
 mod stories;
 #[path = "simulated/two_updaters.rs"]

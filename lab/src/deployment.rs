@@ -34,6 +34,12 @@ pub struct AppSpec {
     pub version_path: String,
     /// The Compose file names the first version itself instead of asking `.env`.
     pub ignores_version_key: bool,
+    /// More of the application's environment, as in the Compose file.
+    pub environment: Vec<String>,
+    /// What the application depends on, as in the Compose file.
+    pub depends_on: String,
+    /// Services of the same image that are moved together with the application's: name and lines.
+    pub crew: Vec<(&'static str, Vec<&'static str>)>,
     /// More lines of the application's service, as in the Compose file (`tmpfs: [/data]`).
     pub service_lines: Vec<String>,
     /// The same of its siblings.
@@ -64,6 +70,9 @@ impl AppSpec {
             port: 3000,
             version_path: "/api/v1/version".to_owned(),
             ignores_version_key: false,
+            environment: Vec::new(),
+            depends_on: "[database]".to_owned(),
+            crew: Vec::new(),
             service_lines: Vec::new(),
             database_lines: Vec::new(),
             worker_lines: Vec::new(),
@@ -235,12 +244,18 @@ impl Deployment {
 
 /// Up to the end of the services.
 fn compose_file(spec: &AppSpec, project: &str, port: u16, image: &Pushed, sibling: &Pushed) -> String {
-    let AppSpec { service, version_key, version_path, port: inner, .. } = spec;
+    let AppSpec { service, version_key, version_path, port: inner, depends_on, .. } = spec;
     let tag = if spec.ignores_version_key { spec.image_tag.clone() } else { format!("${{{version_key}:?}}") };
     let (name, sibling) = (image.name(), format!("{}:7", sibling.name()));
     let indented = |lines: &[String]| lines.iter().map(|line| format!("    {line}\n")).collect::<String>();
     let service_lines = indented(&spec.service_lines);
     let (database_lines, worker_lines) = (indented(&spec.database_lines), indented(&spec.worker_lines));
+    let environment: String = spec.environment.iter().map(|line| format!("      {line}\n")).collect();
+    let mate = |(mate, lines): &(&str, Vec<&str>)| {
+        let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+        format!("\n  {mate}:\n    image: {name}:{tag}\n{lines}")
+    };
+    let crew: String = spec.crew.iter().map(mate).collect();
     let named = |line: String, given: bool| if given { line } else { String::new() };
     let project_line = named(format!("name: {project}\n"), !spec.options.iter().any(|option| option == "-p"));
     let name_line = named(format!("    container_name: {}\n", spec.container(project)), !spec.generated_name);
@@ -254,7 +269,7 @@ fn compose_file(spec: &AppSpec, project: &str, port: u16, image: &Pushed, siblin
     environment:
       PORT: \"{inner}\"
       VERSION_PATH: {version_path}
-    depends_on: [database]
+{environment}    depends_on: {depends_on}
 {service_lines}
   database:
     image: {sibling}
@@ -263,7 +278,7 @@ fn compose_file(spec: &AppSpec, project: &str, port: u16, image: &Pushed, siblin
   worker:
     image: {sibling}
     restart: always
-{worker_lines}"
+{worker_lines}{crew}"
     )
 }
 

@@ -12,6 +12,8 @@ use crate::deployment::Deployment;
 pub struct World {
     /// The application; `None` when its container is gone.
     pub app: Option<Container>,
+    /// Those of the services that are moved with it, by name.
+    pub crew: BTreeMap<String, Container>,
     /// All other containers, by name: siblings, and whatever was left behind.
     pub others: BTreeMap<String, Container>,
     pub env: String,
@@ -25,6 +27,8 @@ pub struct World {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Container {
     pub id: String,
+    /// Compose's; empty for a container that it did not make.
+    pub service: String,
     pub image: String,
     pub state: String,
     pub started_at: String,
@@ -45,9 +49,13 @@ impl World {
             .collect();
         // The updater itself is not what it must not change: tests kill it.
         deployment.updater_container().map(|name| containers.remove(&name));
+        let app = containers.remove(&deployment.container);
+        let is_moved = |c: &Container| deployment.spec.crew.iter().any(|(mate, _)| *mate == c.service);
+        let (crew, others) = containers.into_iter().partition(|(_, c)| is_moved(c));
         Self {
-            app: containers.remove(&deployment.container),
-            others: containers,
+            app,
+            crew,
+            others,
             env: fs::read_to_string(deployment.env_file()).unwrap_or_default(),
             compose: fs::read_to_string(deployment.compose_file()).unwrap_or_default(),
             images: list(&|label| engine.images(label)).iter().flat_map(names).collect(),
@@ -60,21 +68,27 @@ impl World {
         assert_eq!(self, after, "left: before, right: after; nothing should have changed");
     }
 
-    /// The application may be a new container, but is the same as before; nothing else has changed.
+    /// What is moved may be new containers, but they are the same as before; nothing else has changed.
     pub fn assert_restored(&self, after: &Self) {
-        let (Some(old), Some(new)) = (&self.app, &after.app) else { panic!("the application is gone: {after:#?}") };
-        assert_eq!(old.without_identity(), new.without_identity(), "left: before, right: after the rollback");
-        let forgiving = Self { app: after.app.clone(), ..self.clone() };
+        assert_eq!(self.moved(None), after.moved(None), "left: before, right: after the rollback");
+        let forgiving = Self { app: after.app.clone(), crew: after.crew.clone(), ..self.clone() };
         forgiving.assert_untouched(after);
     }
 
-    /// The application runs `image` (an id), `.env` is now `env`; nothing else has changed, and the engine
+    /// The application and its crew without their identities; as if they ran `image`, if one is given.
+    fn moved(&self, image: Option<&str>) -> BTreeMap<&str, Container> {
+        let app = self.app.as_ref().unwrap_or_else(|| panic!("the application is gone: {self:#?}"));
+        let crew = self.crew.iter().map(|(name, c)| (name.as_str(), c));
+        let with = |c: &Container| Container { image: image.unwrap_or(&c.image).to_owned(), ..c.without_identity() };
+        crew.chain([("the application", app)]).map(|(name, c)| (name, with(c))).collect()
+    }
+
+    /// What is moved runs `image` (an id), `.env` is now `env`; nothing else has changed, and the engine
     /// knows the new image by `names` alone.
     pub fn assert_updated(&self, after: &Self, image: &str, env: &str, names: &[String]) {
-        let (Some(old), Some(new)) = (&self.app, &after.app) else { panic!("the application is gone: {after:#?}") };
-        let wanted = Container { image: image.to_owned(), ..old.without_identity() };
-        assert_eq!(wanted, new.without_identity(), "left: wanted, right: after the update");
-        let mut forgiving = Self { app: after.app.clone(), env: env.to_owned(), ..self.clone() };
+        assert_eq!(self.moved(Some(image)), after.moved(None), "left: wanted, right: after the update");
+        let (app, crew, env) = (after.app.clone(), after.crew.clone(), env.to_owned());
+        let mut forgiving = Self { app, crew, env, ..self.clone() };
         forgiving.images.extend(names.iter().cloned());
         forgiving.assert_untouched(after);
     }
@@ -84,6 +98,7 @@ impl Container {
     fn of(inspected: &Value) -> Self {
         Self {
             id: text(&inspected["Id"]),
+            service: text(&inspected["Config"]["Labels"]["com.docker.compose.service"]),
             image: text(&inspected["Image"]),
             state: text(&inspected["State"]["Status"]),
             started_at: text(&inspected["State"]["StartedAt"]),
@@ -105,7 +120,9 @@ pub fn is_helper(container: &Value) -> bool {
 /// The environment without what the image itself brings (its version), ports, mounts, networks, labels.
 fn shape(inspected: &Value) -> Value {
     let mut env: Vec<String> = inspected["Config"]["Env"].as_array().into_iter().flatten().map(text).collect();
-    env.retain(|line| !["APP_VERSION=", "BEHAVIOUR="].iter().any(|of_the_image| line.starts_with(of_the_image)));
+    env.retain(|line| {
+        !["APP_VERSION=", "BEHAVIOUR=", "SCHEMA="].iter().any(|of_the_image| line.starts_with(of_the_image))
+    });
     env.sort();
     let mut labels = inspected["Config"]["Labels"].clone();
     if let Some(labels) = labels.as_object_mut() {

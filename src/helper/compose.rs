@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 
 use super::own::OwnContainer;
 use super::paths;
@@ -15,6 +17,8 @@ use crate::engine::{Compose, DryRun, EngineError, Mount, Project, Result};
 
 /// So many files outside of the project's folders are looked for before Compose's complaint is believed.
 const MOST_FILES: usize = 64;
+/// The calls of one planning share what was found out.
+const FRESH: Duration = Duration::from_secs(5);
 /// What the engine says of a bind whose source it does not have, before the path.
 const NO_SUCH_SOURCE: &str = "bind source path does not exist: ";
 
@@ -22,13 +26,28 @@ const NO_SUCH_SOURCE: &str = "bind source path does not exist: ";
 pub struct PlacedCompose {
     helpers: Arc<Helpers>,
     local: ComposeCli,
+    known: Mutex<Known>,
+}
+
+/// What was found out about a project's files.
+#[derive(Default)]
+struct Known {
     /// Files of the host, outside of the project's folders, that its Compose files name.
-    outside: Mutex<Vec<PathBuf>>,
+    outside: Vec<PathBuf>,
+    /// For which project, with what result, and when.
+    last: Option<(Project, Vec<Mount>, Instant)>,
+}
+
+impl Known {
+    fn mounts(&self, project: &Project, oldest: Option<Duration>) -> Option<Vec<Mount>> {
+        let (of, mounts, at) = self.last.as_ref()?;
+        (of == project && oldest.is_none_or(|oldest| at.elapsed() < oldest)).then(|| mounts.clone())
+    }
 }
 
 impl PlacedCompose {
     pub fn new(helpers: Arc<Helpers>, local: ComposeCli) -> Self {
-        Self { helpers, local, outside: Mutex::default() }
+        Self { helpers, local, known: Mutex::default() }
     }
 
     async fn ask<T: serde::de::DeserializeOwned>(
@@ -38,7 +57,9 @@ impl PlacedCompose {
         call: Call,
         lines: Option<mpsc::Sender<String>>,
     ) -> Result<T> {
-        let mounts = self.mounts(own, project).await?;
+        // A swap goes by what the planning has found: the application may be down.
+        let oldest = if matches!(call, Call::ComposeUp { .. }) { None } else { Some(FRESH) };
+        let mounts = self.mounts(own, project, oldest).await?;
         let ear = lines.as_ref().map_or(Ear::Nobody, Ear::Lines);
         let answer = self.helpers.call(own, Kind::Deployment, &mounts, &call, ear).await?;
         serde_json::from_value(answer).map_err(|e| EngineError::Failed(format!("a helper's answer: {e}")))
@@ -46,32 +67,36 @@ impl PlacedCompose {
 
     /// Everything that the Compose files name must be seen, wherever the host has it. What Compose demands
     /// it names when it is missing; what is optional it passes over in silence, so that is looked for first.
-    async fn mounts(&self, own: &OwnContainer, project: &Project) -> Result<Vec<Mount>> {
-        let mut outside = self.outside.lock().await;
+    async fn mounts(&self, own: &OwnContainer, project: &Project, oldest: Option<Duration>) -> Result<Vec<Mount>> {
+        let mut known = self.known.lock().await;
+        if let Some(mounts) = known.mounts(project, oldest) {
+            return Ok(mounts);
+        }
         let mut absent: Vec<PathBuf> = Vec::new();
         for _ in 0..MOST_FILES {
-            let mounts = paths::of_project(project, &outside).map_err(EngineError::Failed)?;
+            let mounts = paths::of_project(project, &known.outside).map_err(EngineError::Failed)?;
             let look = self.look(own, project, &mounts).await;
             match look {
                 Ok(named) => {
                     let is_shown = |file: &PathBuf| mounts.iter().any(|m| file.starts_with(&m.destination));
                     let new: Vec<_> = named.into_iter().filter(|f| !is_shown(f) && !absent.contains(f)).collect();
                     if new.is_empty() {
+                        known.last = Some((project.clone(), mounts.clone(), Instant::now()));
                         return Ok(mounts);
                     }
-                    outside.extend(new);
+                    known.outside.extend(new);
                 }
                 Err(error) => {
                     let text = error.to_string();
                     let gone = text.rsplit_once(NO_SUCH_SOURCE).map(|(_, path)| PathBuf::from(path.trim()));
-                    match gone.filter(|path| outside.contains(path)) {
+                    match gone.filter(|path| known.outside.contains(path)) {
                         // The host does not have it either.
                         Some(path) => {
-                            outside.retain(|known| *known != path);
+                            known.outside.retain(|outside| *outside != path);
                             absent.push(path);
                         }
                         None => match paths::missing_in(&text, &mounts).filter(|path| !absent.contains(path)) {
-                            Some(path) => outside.push(path),
+                            Some(path) => known.outside.push(path),
                             None => return Err(error),
                         },
                     }
@@ -97,6 +122,7 @@ impl PlacedCompose {
             let files = config[kind].as_object().into_iter().flatten().filter_map(|(_, v)| v["file"].as_str());
             named.extend(files.map(PathBuf::from));
         }
+        named.retain(|file| paths::can_be_shown(file));
         Ok(named)
     }
 }

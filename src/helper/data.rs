@@ -117,6 +117,7 @@ impl DataStore for PlacedData {
         self.copy::<()>(&own, &seen, call, report).await?;
         // It holds the pass that the cold copy ends.
         self.helpers.hold(Kind::Data, true).await;
+        self.helpers.warm_up(&own).await;
         Ok(())
     }
 

@@ -234,3 +234,48 @@ impl io::Write for Pieces {
         self.said.blocking_send(Out::Bytes(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn asked(socket: &Path, call: &Call) -> Said {
+        let mut stream = UnixStream::connect(socket).await.unwrap();
+        wire::say(&mut stream, call).await.unwrap();
+        match wire::hear(&mut stream).await.unwrap() {
+            Some(Frame::Message(text)) => serde_json::from_slice(&text).unwrap(),
+            other => panic!("no message: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn it_lives_as_long_as_the_updater_that_made_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let settings = HelperSettings {
+            socket: socket.clone(),
+            snapshots: folder.path().join("snapshots"),
+            retention: Retention { keep: 1, max_age: None },
+        };
+        let serving = tokio::spawn(serve(settings));
+        while !socket.exists() {
+            tokio::task::yield_now().await;
+        }
+        let mut lifeline = UnixStream::connect(&socket).await.unwrap();
+        wire::say(&mut lifeline, &Call::Lifeline).await.unwrap();
+
+        let env = folder.path().join(".env").display().to_string();
+        let read = || Call::Read { path: env.clone() };
+        assert!(matches!(asked(&socket, &read()).await, Said::Done(serde_json::Value::Null)), "there is no file");
+        let write = Call::EnvWrite { path: env.clone(), bytes: Some(b"A=1\n".to_vec()) };
+        assert!(matches!(asked(&socket, &write).await, Said::Done(_)));
+        assert!(matches!(asked(&socket, &read()).await, Said::Done(bytes) if bytes == serde_json::json!(b"A=1\n")));
+        assert!(matches!(asked(&socket, &Call::DataList).await, Said::Done(list) if list == serde_json::json!([])));
+        let verify = Call::DataVerify { generation: "none".into() };
+        assert!(matches!(asked(&socket, &verify).await, Said::Failed(why) if why.to_string().contains("none")));
+
+        drop(lifeline);
+        serving.await.unwrap().unwrap();
+        assert!(!socket.exists(), "nothing is left");
+    }
+}

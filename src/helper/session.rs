@@ -21,8 +21,10 @@ const IDLE: Duration = Duration::from_secs(20);
 const START: Duration = Duration::from_secs(30);
 /// Pause between two attempts to reach a helper that has just been started.
 const KNOCK: Duration = Duration::from_millis(5);
-/// How long a helper of an earlier life may go on: as long as a swap may take.
-const FAREWELL: Duration = Duration::from_secs(11 * 60);
+/// The longest that Compose or `.env` may take: a swap, with a minute to spare.
+const LONGEST_CALL: Duration = Duration::from_secs(11 * 60);
+/// How long a helper of an earlier life may go on: it may have just begun a swap.
+const FAREWELL: Duration = LONGEST_CALL;
 /// The most that a path of a Unix socket may have, bytes (`sun_path` in unix(7), with its end).
 const LONGEST_SOCKET: usize = 107;
 
@@ -72,6 +74,8 @@ pub struct Helpers {
     options: HelperOptions,
     deployment: Mutex<Option<Session>>,
     data: Mutex<Option<Session>>,
+    /// What the last helper for the deployment has seen.
+    deployment_mounts: Mutex<Vec<Mount>>,
     /// For tasks that must not keep it alive.
     this: Weak<Self>,
 }
@@ -99,6 +103,7 @@ impl Helpers {
             options,
             deployment: Mutex::default(),
             data: Mutex::default(),
+            deployment_mounts: Mutex::default(),
             this: this.clone(),
         })
     }
@@ -139,18 +144,40 @@ impl Helpers {
             // It has died since it was last called; nothing was asked of it yet.
             None => self.connect(own, kind, mounts).await?.ok_or_else(|| died(kind, "it cannot be reached"))?,
         };
-        wire::say(&mut stream, call).await.map_err(|e| died(kind, &e.to_string()))?;
-        loop {
-            let frame = wire::hear(&mut stream).await.map_err(|e| died(kind, &e.to_string()))?;
-            match frame.ok_or_else(|| died(kind, "it ended before it had answered"))? {
-                Frame::Bytes(bytes) => ear.bytes(bytes).await?,
-                Frame::Message(text) => match serde_json::from_slice(&text).map_err(|e| died(kind, &e.to_string()))? {
-                    Said::Done(value) => return Ok(value),
-                    Said::Failed(error) => return Err(error),
-                    Said::Line(line) => ear.line(line),
-                    Said::Copied(copied) => ear.copied(copied),
-                },
+        let broken = |e: std::io::Error| died(kind, &e.to_string());
+        let conversation = async {
+            wire::say(&mut stream, call).await.map_err(broken)?;
+            loop {
+                let frame = wire::hear(&mut stream).await.map_err(broken)?;
+                match frame.ok_or_else(|| died(kind, "it ended before it had answered"))? {
+                    Frame::Bytes(bytes) => ear.bytes(bytes).await?,
+                    Frame::Message(text) => match serde_json::from_slice(&text).map_err(|e| broken(e.into()))? {
+                        Said::Done(value) => return Ok(value),
+                        Said::Failed(error) => return Err(error),
+                        Said::Line(line) => ear.line(line),
+                        Said::Copied(copied) => ear.copied(copied),
+                    },
+                }
             }
+        };
+        match kind {
+            // Within it every child has its own, shorter deadline.
+            Kind::Deployment => tokio::time::timeout(LONGEST_CALL, conversation).await.unwrap_or_else(|_| {
+                Err(died(kind, &format!("no answer within {} minutes", LONGEST_CALL.as_secs() / 60)))
+            }),
+            // A copy takes as long as there is data; one that dies ends the connection.
+            Kind::Data => conversation.await,
+        }
+    }
+
+    /// A helper for the deployment is there before it is needed: soon the application will be down. As far
+    /// as possible; whoever needs it makes it otherwise.
+    pub async fn warm_up(&self, own: &OwnContainer) {
+        let mounts = self.deployment_mounts.lock().await.clone();
+        if !mounts.is_empty()
+            && let Err(error) = self.connect(own, Kind::Deployment, &mounts).await
+        {
+            tracing::warn!("a helper that will be needed cannot be made yet: {error}");
         }
     }
 
@@ -178,7 +205,11 @@ impl Helpers {
                 Err(_) if !mounts.is_empty() => self.open(own, kind, mounts.to_vec()).await,
                 other => other,
             };
-            *slot = Some(opened?);
+            let opened = opened?;
+            if kind == Kind::Deployment {
+                self.deployment_mounts.lock().await.clone_from(&opened.mounts);
+            }
+            *slot = Some(opened);
         }
         let Some(session) = slot.as_mut() else { return Ok(None) };
         session.used = Instant::now();

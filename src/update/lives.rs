@@ -19,10 +19,14 @@ use crate::engine::label;
 const PAUSE: Duration = Duration::from_secs(5);
 
 impl Updater {
-    /// Takes up, one after the other, what earlier processes left unfinished.
-    pub(super) fn recover(&self, unfinished: Vec<(Job, Record)>) {
+    /// Takes up, one after the other, what earlier processes left unfinished. Nothing is accepted before it
+    /// is known what that is.
+    pub(super) async fn recover(&self, unfinished: Vec<(Job, Record)>) {
         let updater = self.clone();
+        let closed = self.inner.entrance.clone().lock_owned().await;
         self.inner.tasks.spawn(async move {
+            let unfinished = updater.with_lost(unfinished).await;
+            drop(closed);
             for (_, record) in unfinished {
                 updater.live(next_life(record, 0)).await;
             }

@@ -91,15 +91,19 @@ async fn mind_the_door(cx: &Context, record: &mut Record) {
 /// What an earlier life began and its engine still does is waited for, never raced. False when asked to
 /// stop meanwhile.
 async fn settled(cx: &Context, stop: &CancellationToken) -> bool {
+    let mut pause = FIRST_PAUSE;
     loop {
+        let settled = tokio::select! {
+            settled = cx.ports.place.settle() => settled,
+            () = stop.cancelled() => return false,
+        };
+        let Err(why) = settled else { return true };
+        tracing::warn!(job = %cx.job, "trying again in {pause:?}: {why}");
         tokio::select! {
-            settled = cx.ports.place.settle() => match settled {
-                Ok(()) => return true,
-                Err(why) => tracing::warn!(job = %cx.job, "trying again in {FIRST_PAUSE:?}: {why}"),
-            },
+            () = sleep(pause) => {}
             () = stop.cancelled() => return false,
         }
-        sleep(FIRST_PAUSE).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
     }
 }
 

@@ -121,3 +121,33 @@ fn another_environment_file_and_names_by_compose() {
         }
     }));
 }
+
+/// Killed, and removed and made anew, in every state that a job can be in.
+#[test]
+fn killed_or_removed_in_any_state() {
+    let mut stage = shape(Sees::Deploy).stage();
+    let states = ["planning", "pulling", "snapshotting", "swapping", "healthchecking", "rolling_back"];
+    for (n, state) in states.into_iter().enumerate() {
+        let version = format!("1.{}.0", n + 2);
+        let behaviour = if state == "rolling_back" { "crash" } else { "good" };
+        let release = stage.lab.publish(with_data(ReleaseSpec::new(&version).behaviour(behaviour)));
+        let before = stage.app.running_version().expect("the application answers");
+        let id = stage.updater.begin(&json!({ "target_tag": release.tag }));
+        stage.updater.wait_for(&id, state);
+        if n % 2 == 0 {
+            stage.updater.kill9()
+        } else {
+            stage.updater.remove()
+        }
+        stage.updater.restart();
+        let job = stage.updater.wait_for_end(&id);
+        let runs = match job.state() {
+            "committed" => version,
+            "rolled_back" => before,
+            _ => panic!("neither: {:#}", job.0),
+        };
+        assert_eq!(stage.app.running_version(), Some(runs), "in {state}: {:#}", job.0);
+        assert_eq!(stage.app.would_change(), [""; 0], "in {state}: `docker compose up -d` on the host");
+    }
+    assert!(data(&stage)["counter"].as_u64() >= Some(2), "the data of the host");
+}

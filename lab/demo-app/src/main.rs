@@ -49,6 +49,8 @@ enum Behaviour {
     Silent,
     /// `wrong-version`: answers 200 with another version.
     WrongVersion,
+    /// `migrate-fails`: answers at once; its `migrate` exits with 1.
+    MigrateFails,
 }
 
 impl Behaviour {
@@ -65,6 +67,7 @@ impl Behaviour {
             "never" => Self::Never,
             "silent" => Self::Silent,
             "wrong-version" => Self::WrongVersion,
+            "migrate-fails" => Self::MigrateFails,
             _ => return None,
         })
     }
@@ -362,7 +365,7 @@ fn migrate(fail: bool, hang: bool) {
     if hang {
         sleep(Duration::from_secs(3600));
     }
-    if fail {
+    if fail || variable("BEHAVIOUR", "good") == "migrate-fails" {
         die("the migration failed, as it was asked to");
     }
     println!("schema {known} is in place");

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use super::{Mate, Simulated, World};
-use crate::engine::{Compose, Container, DryRun, EngineError, Project, Result, RunState, label};
+use crate::engine::{Compose, Container, DryRun, EngineError, Mount, Project, Result, RunState, label};
 use crate::envfile;
 
 impl World {
@@ -58,6 +58,10 @@ impl World {
         container.network_mode = self.network_mode(mate);
         if mate == Some(Mate::Init) {
             container.restart_policy.name = "no".into();
+        }
+        if let Some(own) = container.mounts.first().cloned().filter(|_| mate == Some(Mate::Worker)) {
+            let (name, source, destination) = ("own".into(), "/simulated/volumes/own".into(), "/own".into());
+            container.mounts.push(Mount { name, source, destination, ..own });
         }
         if mate == Some(Mate::Lodger) {
             container.networks.clear();
