@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
+use lab::tree::{self, change, walk, walk_and_copy};
 use processgit_updater::snapshot::{Counts, Label, Quiet, Repository, Source};
 
 type Failure = Box<dyn std::error::Error>;
@@ -24,7 +25,7 @@ fn main() -> Result<(), Failure> {
     let (files, megabytes, runs) = (number(0, 60_000), number(1, 700), number(2, 3));
     let folder = tempfile::tempdir()?;
     let source = folder.path().join("source");
-    make_tree(&source, files, megabytes)?;
+    tree::make(&source, files, megabytes)?;
     let mut table = Table { rows: Vec::new() };
     eprintln!("{files} files, {megabytes} MB");
     for run in 0..runs {
@@ -32,63 +33,6 @@ fn main() -> Result<(), Failure> {
     }
     table.print();
     disk(folder.path(), &source)
-}
-
-/// Files of 0 to twice the mean size, in folders of about 60.
-fn make_tree(root: &Path, files: usize, megabytes: usize) -> Result<(), Failure> {
-    let mean = (megabytes << 20) / files.max(1);
-    let mut content = vec![0; 2 * mean + 1];
-    for i in 0..files {
-        let folder = root.join(format!("{:02}", i / 60 % 32)).join(format!("{:04}", i / 60));
-        if i % 60 == 0 {
-            fs::create_dir_all(&folder)?;
-        }
-        blake3::Hasher::new().update(&i.to_le_bytes()).finalize_xof().fill(&mut content);
-        let size = usize::from(content[0]) * 2 * mean / 255;
-        fs::write(folder.join(format!("file {i}")), &content[..size])?;
-    }
-    rustix::fs::sync();
-    Ok(())
-}
-
-/// Writes to every `step`th file.
-fn change(root: &Path, step: usize, seed: u64) -> Result<(), Failure> {
-    let mut count = seed as usize % step;
-    walk(root, &mut |path| {
-        count += 1;
-        if count.is_multiple_of(step) {
-            let mut content = fs::read(path)?;
-            content.extend(seed.to_le_bytes());
-            content[..8].copy_from_slice(&seed.to_le_bytes());
-            fs::write(path, content)?;
-        }
-        Ok(())
-    })
-}
-
-/// The bare walk: every entry listed and looked at.
-fn walk(root: &Path, each: &mut dyn FnMut(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
-    for entry in fs::read_dir(root)? {
-        let entry = entry?;
-        if entry.metadata()?.is_dir() {
-            walk(&entry.path(), each)?;
-        } else {
-            each(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// The bare walk, and every `step`th file copied.
-fn walk_and_copy(root: &Path, step: usize, to: &Path) -> Result<(), Failure> {
-    let mut count = 0usize;
-    walk(root, &mut |path| {
-        count += 1;
-        if count.is_multiple_of(step) {
-            fs::copy(path, to.join(count.to_string()))?;
-        }
-        Ok(())
-    })
 }
 
 fn timed(act: impl FnOnce() -> Result<(), Failure>) -> Result<Duration, Failure> {
@@ -183,7 +127,7 @@ fn disk(folder: &Path, source: &Path) -> Result<(), Failure> {
 fn memory(files: usize) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let source = folder.path().join("source");
-    make_tree(&source, files, 0)?;
+    tree::make(&source, files, 0)?;
     let sources = vec![Source { name: "data".to_owned(), path: source.clone() }];
     let repository = Repository::open(&folder.path().join("repository"))?;
     let base = peak()?;

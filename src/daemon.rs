@@ -132,6 +132,7 @@ pub(crate) fn options(settings: &Settings, installation: &str) -> Options {
         app_container: settings.app_container.clone(),
         app_service: settings.app_service.clone(),
         version_key: settings.version_key.clone(),
+        others_version_key: settings.own.version_key.clone(),
         verify_image: settings.signing.verify_image,
         migration_timeout: settings.migration_timeout,
         health: GateSettings {

@@ -86,16 +86,18 @@ pub async fn serve(settings: Settings, mission: Mission) -> Result<(), ServeErro
 
 /// The settings of an updater whose application is the updater.
 fn as_of_the_updater(settings: Settings, container: &str) -> Settings {
-    let own = settings.own.clone();
+    let mut own = settings.own.clone();
     let mut signing = settings.signing.clone();
-    signing.identity_regex = own.identity_regex;
+    signing.identity_regex = own.identity_regex.clone();
+    let version_key = std::mem::replace(&mut own.version_key, settings.version_key.clone());
     let mut settings = Settings {
         state_dir: state_dir(&settings.state_dir),
-        app_name: own.name,
+        app_name: own.name.clone(),
         app_container: container.to_owned(),
         app_service: None,
-        version_key: own.version_key,
-        repo: own.repo,
+        version_key,
+        repo: own.repo.clone(),
+        own,
         hooks: Default::default(),
         move_services: Vec::new(),
         stop_services: Vec::new(),

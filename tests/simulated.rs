@@ -13,6 +13,8 @@ mod crew;
 mod death;
 #[path = "support/disk.rs"]
 mod disk;
+#[path = "simulated/explorer.rs"]
+mod explorer;
 #[path = "simulated/faults.rs"]
 mod faults;
 #[path = "simulated/full_disk.rs"]

@@ -25,6 +25,7 @@
 //! | [`process`]    | … as a process of this machine |
 //! | [`sidecar`]    | … as a container beside the application |
 //! | [`socket_proxy`] | a filter before the engine's socket |
+//! | [`tree`]       | data like an application's, for measurements |
 //! | [`load`]       | how many answers a second? |
 //! | [`poller`]     | how long was the application away? |
 //! | [`world`]      | what must not change, before and after |
@@ -47,6 +48,7 @@ pub mod run;
 pub mod sidecar;
 pub mod signer;
 pub mod socket_proxy;
+pub mod tree;
 pub mod updater;
 pub mod world;
 

@@ -5,14 +5,17 @@
 //! where a pointer to it is set. A container that has exited, or restarts again and again, is a verdict
 //! at once. Services that are moved together are judged together, in every look: one that was healthy for
 //! long and falls while another is still starting was not.
+//!
+//! What cannot be seen is no observation: while the engine is away the clock of the gate stands still. A
+//! container that somebody else removed, replaced or stopped gets no verdict at all.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::{Answer, Probe};
-use crate::engine::{Engine, Healthcheck, RunState};
+use crate::engine::{Container, Engine, Healthcheck, RunState};
 
 #[derive(Debug, Clone)]
 pub struct GateSettings {
@@ -58,47 +61,77 @@ impl Demands {
     pub const NOTHING: Self = Self { running: false, http: false, healthcheck: false, ended: false };
 }
 
+/// Why nobody passed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GateError {
+    /// It was seen, and does not work.
+    #[error("{0}")]
+    Unhealthy(String),
+    /// Nothing was seen, or somebody else had a hand in it: this says nothing about the application.
+    #[error("{0}")]
+    NoVerdict(String),
+}
+
 /// The first pause. A healthy application is noticed at once; the pauses grow by half to the interval.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// One probe waits no longer than this, however long the deadline is.
+/// One probe waits no longer than this, nor than the whole gate.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many restarts within one gate are a crash loop. The engine restarts after 0.1, 0.2, 0.4 … seconds,
 /// so this is about a second; fewer may be an application that waits for its database by dying.
 const RESTARTS: i64 = 3;
+/// So long an engine that does not answer is waited for.
+const MOST_BLINDNESS: Duration = Duration::from_secs(15 * 60);
 
-/// The containers are judged until all are healthy, one is hopeless, or the deadline passes. The error is
-/// for the operator and says what was last seen.
+/// The containers are judged until all are healthy, one is hopeless, or the deadline passes.
+///
+/// # Errors
+/// For the operator: what was last seen.
 pub async fn pass(
     engine: &dyn Engine,
     probe: &dyn Probe,
     settings: &GateSettings,
     candidates: &[Candidate],
-) -> Result<(), String> {
-    let deadline = Instant::now() + settings.timeout;
+) -> Result<(), GateError> {
+    let start = Instant::now();
+    let mut blind = Duration::ZERO;
     let mut pause = FIRST_PAUSE.min(settings.interval);
     let mut streak: Option<Streak> = None;
     let mut restarts = vec![None; candidates.len()];
-    let mut last = "no observation was complete".to_owned();
+    let mut last = GateError::NoVerdict("no observation was complete".into());
     loop {
-        match timeout_at(deadline, look_at_all(engine, probe, settings, candidates, &mut restarts)).await {
-            // The deadline cut this look off; what was seen before it is what there is to say.
-            Err(_) => {}
-            Ok(Look::Hopeless(why)) => return Err(why),
-            Ok(Look::NotYet(why)) => {
+        let begun = Instant::now();
+        match look_at_all(engine, probe, settings, candidates, &mut restarts).await {
+            Look::Hopeless(why) => return Err(why),
+            Look::Blind(why) => {
+                sleep(pause).await;
+                blind += begun.elapsed();
+                streak = None;
+                if blind > MOST_BLINDNESS {
+                    return Err(GateError::NoVerdict(why));
+                }
+            }
+            Look::NotYet(why) => {
                 streak = None;
                 last = why;
             }
-            Ok(Look::Healthy(lives)) => {
+            Look::Healthy(lives) => {
                 let kept = streak.take().filter(|s| s.lives == lives);
                 let now = streak.insert(kept.unwrap_or_else(|| Streak { since: Instant::now(), lives }));
                 if now.since.elapsed() >= settings.stable {
                     return Ok(());
                 }
-                last = format!("healthy, but not yet for {:?}", settings.stable);
+                last = GateError::Unhealthy(format!("healthy, but not yet for {:?}", settings.stable));
             }
         }
-        if Instant::now() + pause >= deadline {
-            return Err(format!("not healthy within {:?}: {last}", settings.timeout));
+        // Who became healthy in time may go on to prove that it stays so.
+        let deadline = start + settings.timeout + blind;
+        let in_time = streak.as_ref().is_some_and(|s| s.since < deadline);
+        if Instant::now() + pause >= deadline && !in_time {
+            let within = |why| format!("not healthy within {:?}: {why}", settings.timeout);
+            return Err(match last {
+                GateError::Unhealthy(why) => GateError::Unhealthy(within(why)),
+                GateError::NoVerdict(why) => GateError::NoVerdict(within(why)),
+            });
         }
         sleep(match &streak {
             // In the last stretch there is no reason to overshoot.
@@ -121,9 +154,19 @@ type Life = (Option<jiff::Timestamp>, i64);
 
 enum Look<T> {
     Healthy(T),
-    NotYet(String),
+    NotYet(GateError),
     /// No waiting helps.
-    Hopeless(String),
+    Hopeless(GateError),
+    /// The engine did not answer.
+    Blind(String),
+}
+
+fn not_yet<T>(why: impl Into<String>) -> Look<T> {
+    Look::NotYet(GateError::Unhealthy(why.into()))
+}
+
+fn hopeless<T>(why: impl Into<String>) -> Look<T> {
+    Look::Hopeless(GateError::Unhealthy(why.into()))
 }
 
 /// Healthy is what all of them are; hopeless, if one of them is. `restarts`: how often each had restarted
@@ -136,15 +179,20 @@ async fn look_at_all(
     restarts: &mut [Option<i64>],
 ) -> Look<Vec<Life>> {
     let looks = candidates.iter().zip(restarts).map(|(c, before)| look(engine, probe, settings, c, before));
-    let (mut lives, mut not_yet) = (Vec::new(), None);
+    let (mut lives, mut not_yet, mut blind) = (Vec::new(), None, None);
     for look in join_all(looks).await {
         match look {
             Look::Healthy(life) => lives.push(life),
             Look::NotYet(why) => not_yet = not_yet.or(Some(why)),
+            Look::Blind(why) => blind = blind.or(Some(why)),
             Look::Hopeless(why) => return Look::Hopeless(why),
         }
     }
-    not_yet.map_or(Look::Healthy(lives), Look::NotYet)
+    match (blind, not_yet) {
+        (Some(why), _) => Look::Blind(why),
+        (None, Some(why)) => Look::NotYet(why),
+        (None, None) => Look::Healthy(lives),
+    }
 }
 
 async fn look(
@@ -157,11 +205,12 @@ async fn look(
     let Candidate { called, demands, .. } = candidate;
     let container = match engine.container(&candidate.container_id).await {
         Ok(Some(c)) => c,
-        Ok(None) => return Look::Hopeless(format!("{called} was removed by somebody else")),
-        Err(e) => return Look::NotYet(e.to_string()),
+        Ok(None) => return Look::Hopeless(GateError::NoVerdict(format!("{called} was removed by somebody else"))),
+        Err(e) => return Look::Blind(e.to_string()),
     };
     if container.image_id != candidate.image_id {
-        return Look::Hopeless(format!("{called} runs image {}, expected {}", container.image_id, candidate.image_id));
+        let (runs, expected) = (&container.image_id, &candidate.image_id);
+        return Look::Hopeless(GateError::NoVerdict(format!("{called} runs image {runs}, expected {expected}")));
     }
     let healthy = Look::Healthy((container.started_at, container.restart_count));
     let before = *restarts_before.get_or_insert(if candidate.fresh { 0 } else { container.restart_count });
@@ -169,35 +218,44 @@ async fn look(
     match container.state {
         _ if !demands.running && !demands.ended => return healthy,
         RunState::Exited if demands.ended && container.exit_code == 0 => return healthy,
+        // By itself it would be restarting; an engine that has just come back may still do so.
+        RunState::Exited if is_revived(&container) => {
+            return Look::NotYet(GateError::NoVerdict(format!("{called} was stopped by somebody else")));
+        }
         RunState::Exited | RunState::Dead => {
             let tail = tail(engine, &container.id).await;
-            return Look::Hopeless(format!("{called} exited with code {}{tail}", container.exit_code));
+            return hopeless(format!("{called} exited with code {}{tail}", container.exit_code));
         }
         _ if restarts >= RESTARTS => {
             let tail = tail(engine, &container.id).await;
-            return Look::Hopeless(format!(
+            return hopeless(format!(
                 "{called} crashes again and again (exit code {}, {restarts} restarts){tail}",
                 container.exit_code
             ));
         }
         RunState::Running if demands.ended => {
-            return Look::NotYet(format!("{called} still runs; the one before it had run to its end"));
+            return not_yet(format!("{called} still runs; the one before it had run to its end"));
         }
         RunState::Running => {}
-        state => return Look::NotYet(format!("{called} is {}", format!("{state:?}").to_lowercase())),
+        state => return not_yet(format!("{called} is {}", format!("{state:?}").to_lowercase())),
     }
     match (demands.healthcheck, container.healthcheck) {
-        (true, Healthcheck::Starting) => return Look::NotYet(format!("the HEALTHCHECK of {called} is still starting")),
-        (true, Healthcheck::Unhealthy) => return Look::NotYet(format!("the HEALTHCHECK of {called} says unhealthy")),
+        (true, Healthcheck::Starting) => return not_yet(format!("the HEALTHCHECK of {called} is still starting")),
+        (true, Healthcheck::Unhealthy) => return not_yet(format!("the HEALTHCHECK of {called} says unhealthy")),
         _ => {}
     }
     if !demands.http {
         return healthy;
     }
-    match judge(probe.ask(&container, PROBE_TIMEOUT).await, settings, candidate) {
+    match judge(probe.ask(&container, PROBE_TIMEOUT.min(settings.timeout)).await, settings, candidate) {
         Ok(()) => healthy,
-        Err(why) => Look::NotYet(why),
+        Err(why) => not_yet(why),
     }
+}
+
+/// Its restart policy would start it again, whatever its exit code, unless a person has stopped it.
+fn is_revived(container: &Container) -> bool {
+    matches!(container.restart_policy.name.as_str(), "always" | "unless-stopped")
 }
 
 /// Is this answer what a healthy application of this version says?

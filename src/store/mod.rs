@@ -66,6 +66,7 @@ pub struct Store {
     logs: Option<Logs>,
     ballast: Option<Arc<Ballast>>,
     installation: String,
+    is_new: bool,
     /// What its operator should know.
     troubles: Vec<String>,
     /// Held for the life of the process.
@@ -85,7 +86,7 @@ impl Store {
         let lock = lock::Lock::take(folder)?;
         let file = folder.join(JOURNAL);
         let ballast = Ballast::of(folder);
-        let db = match open_with_room(&file, &ballast) {
+        let (db, is_new) = match open_with_room(&file, &ballast) {
             Err(StoreError::Damaged { file, why }) => {
                 let aside = damaged::put_aside(folder).map_err(io)?;
                 tracing::error!(file = %aside.display(), "the journal cannot be read and was put aside: {why}");
@@ -100,7 +101,15 @@ impl Store {
         make(&ballast);
         let installation = installation(&folder.join("installation")).map_err(io)?;
         let (db, ballast) = (Arc::new(Mutex::new(db)), Some(Arc::new(ballast)));
-        Ok(Self { db, logs: Some(logs), ballast, installation, troubles: damaged::notices(folder), _lock: Some(lock) })
+        Ok(Self {
+            db,
+            logs: Some(logs),
+            ballast,
+            installation,
+            is_new,
+            troubles: damaged::notices(folder),
+            _lock: Some(lock),
+        })
     }
 
     /// A journal that ends with the process, for tests.
@@ -110,7 +119,15 @@ impl Store {
     pub fn in_memory() -> Result<Self, StoreError> {
         let db = schema::in_memory()?;
         let db = Arc::new(Mutex::new(db));
-        Ok(Self { db, logs: None, ballast: None, installation: random_name(), troubles: Vec::new(), _lock: None })
+        Ok(Self {
+            db,
+            logs: None,
+            ballast: None,
+            installation: random_name(),
+            is_new: false,
+            troubles: Vec::new(),
+            _lock: None,
+        })
     }
 
     /// Which updater this is, among those of one engine: it stays when the journal is lost.
@@ -132,7 +149,7 @@ impl Store {
 }
 
 /// Its index needs some room of its own.
-fn open_with_room(file: &Path, ballast: &Ballast) -> Result<Connection, StoreError> {
+fn open_with_room(file: &Path, ballast: &Ballast) -> Result<(Connection, bool), StoreError> {
     match schema::open(file) {
         Err(StoreError::NoRoom { .. }) if ballast.release() => schema::open(file),
         other => other,
@@ -276,6 +293,10 @@ impl Journal for Store {
             })
             .await?;
         Ok(text.and_then(|text| Version::parse(&text).ok()))
+    }
+
+    fn is_new(&self) -> bool {
+        self.is_new
     }
 
     fn troubles(&self) -> Vec<String> {

@@ -38,8 +38,8 @@ CREATE TABLE known_bad (digest TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT;
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 ";
 
-/// Opens the journal, checks that it is whole, and makes the tables of a new one.
-pub fn open(file: &Path) -> Result<Connection, StoreError> {
+/// Opens the journal, checks that it is whole, and makes the tables of a new one; true if it is new.
+pub fn open(file: &Path) -> Result<(Connection, bool), StoreError> {
     let damaged = |why: String| StoreError::Damaged { file: file.to_owned(), why };
     let sql = |e: rusqlite::Error| match super::lacks_room(&e) {
         true => StoreError::NoRoom { file: file.to_owned(), why: e.to_string() },
@@ -61,7 +61,8 @@ pub fn open(file: &Path) -> Result<Connection, StoreError> {
     if check != "ok" {
         return Err(damaged(check));
     }
-    match db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql)? {
+    let found = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql)?;
+    match found {
         0 => make(&mut db).map_err(sql)?,
         FORMAT => {}
         found if format_in_meta(&db).map_err(sql)? == Some(found) => {
@@ -71,7 +72,7 @@ pub fn open(file: &Path) -> Result<Connection, StoreError> {
     }
     require_whole(&db, file)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(sql)?;
-    Ok(db)
+    Ok((db, found == 0))
 }
 
 fn wal(file: &Path) -> std::path::PathBuf {

@@ -11,8 +11,8 @@ use super::plan::{string_map, strings};
 use crate::engine::{Container, Image};
 
 /// One line a difference; empty when the container is what the resolved configuration describes.
-/// `image` is the image that the container runs.
-pub fn differences(config: &Value, service: &str, container: &Container, image: &Image) -> Vec<String> {
+/// `image` is the image that the container runs; the variable `ours` has changed because we changed it.
+pub fn differences(config: &Value, service: &str, container: &Container, image: &Image, ours: &str) -> Vec<String> {
     let wanted = &config["services"][service];
     let (raw, image_config) = (&container.raw, &image.raw["Config"]);
     let mut found = Vec::new();
@@ -49,7 +49,7 @@ pub fn differences(config: &Value, service: &str, container: &Container, image: 
 
     let mounts = mount_differences(config, wanted, container);
     found.extend(mounts);
-    found.extend(environment_differences(wanted, raw, image_config));
+    found.extend(environment_differences(wanted, raw, image_config, ours));
     found.extend(label_differences(wanted, container, image));
     found
 }
@@ -202,12 +202,14 @@ fn wanted_mounts(config: &Value, wanted: &Value) -> BTreeMap<String, Option<(Str
     mounts
 }
 
-fn environment_differences(wanted: &Value, raw: &Value, image_config: &Value) -> Vec<String> {
-    let files = string_map(&wanted["environment"]);
+fn environment_differences(wanted: &Value, raw: &Value, image_config: &Value, ours: &str) -> Vec<String> {
+    let mut files = string_map(&wanted["environment"]);
     let split = |list: &Value| -> BTreeMap<String, String> {
         strings(list).iter().filter_map(|kv| kv.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
     };
-    let (runs, image) = (split(&raw["Config"]["Env"]), split(&image_config["Env"]));
+    let (mut runs, image) = (split(&raw["Config"]["Env"]), split(&image_config["Env"]));
+    files.remove(ours);
+    runs.remove(ours);
     named_differences("environment", &files, &runs, |key, value| image.get(key) == Some(value))
 }
 

@@ -10,6 +10,7 @@ pub mod door;
 pub mod drift;
 pub mod effects;
 pub mod job;
+mod lives;
 mod lost;
 pub mod note;
 pub mod observe;
@@ -33,7 +34,6 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::label;
 use crate::release::{Channel, Release, SourceError};
 use book::{Book, HISTORY};
 use context::Context;
@@ -221,48 +221,14 @@ impl Updater {
                 tasks: TaskTracker::new(),
             }),
         };
-        let troubles = updater.inner.ports.journal.troubles();
-        let may_have_lost = !troubles.is_empty() || updater.count() == 0;
-        troubles.into_iter().for_each(|trouble| updater.notice(trouble));
+        let journal = updater.inner.ports.journal.clone();
+        journal.troubles().into_iter().for_each(|trouble| updater.notice(trouble));
         updater.recover(unfinished).await;
-        if may_have_lost {
+        if journal.is_new() {
             // Whoever follows a job that was lost should not be told that there is none.
             let _ = tokio::time::timeout(FIRST_LOOK, updater.inner.entrance.lock()).await;
         }
         Ok(updater)
-    }
-
-    /// Nothing is accepted before it is known what there is to take up.
-    async fn recover(&self, unfinished: Vec<(Job, Record)>) {
-        let updater = self.clone();
-        let closed = self.inner.entrance.clone().lock_owned().await;
-        self.inner.tasks.spawn(async move {
-            let unfinished = updater.with_lost(unfinished).await;
-            drop(closed);
-            for (job, mut record) in unfinished {
-                record.lives += 1;
-                record.interrupted = true;
-                tracing::warn!(job = %job.id, state = %job.state, lives = record.lives, "taking up an unfinished job");
-                let cx = updater.context(job.id.clone(), door_of(&record));
-                cx.say("the updater was restarted");
-                run::run(&cx, record, &updater.inner.stop).await;
-            }
-            updater.sweep_leftovers().await;
-        });
-    }
-
-    /// Containers of ours whose job has ended: a process died between its end and its tidying.
-    async fn sweep_leftovers(&self) {
-        let engine = &self.inner.ports.engine;
-        let Ok(containers) = engine.containers(&[]).await else { return };
-        for container in containers {
-            let job = container.label(label::JOB).or(container.label(label::DEPUTY_OF));
-            let Some(job) = job else { continue };
-            let ended = self.inner.book.get(job).is_some_and(|j| j.state.is_end());
-            if ended && let Err(e) = engine.remove(&container.id).await {
-                tracing::warn!("the leftover {} could not be removed: {e}", container.name);
-            }
-        }
     }
 
     fn notice(&self, text: String) {
@@ -314,10 +280,9 @@ impl Updater {
         let job = Job { kind: order.kind(), ..Job::new(id, tag, ports.clock.now(), options.stub) };
         let record = Record::new(job.id.clone(), order);
         ports.journal.save(&job, &record, Entry::Accepted).await.map_err(|e| SubmitError::Journal(e.to_string()))?;
-        let (cx, stop) = (self.context(job.id.clone(), Door::open()), self.inner.stop.clone());
         book.add(job.clone());
         tracing::info!(job = %job.id, kind = ?job.kind, tag = job.target_tag, "accepted");
-        self.inner.tasks.spawn(async move { run::run(&cx, record, &stop).await });
+        self.inner.tasks.spawn(self.live(record));
         Ok(job)
     }
 
@@ -339,7 +304,7 @@ impl Updater {
         let exit = self.inner.exit.read().unwrap_or_else(PoisonError::into_inner).clone();
         match exit.filter(|(job, _)| job.0 == id) {
             Some((_, door)) => door.knock().await?,
-            None => return Err(AbortError::TooLate("too late to abort: the job waits for its recovery".into())),
+            None => return Err(AbortError::TooLate("the job is just being taken up: ask again".into())),
         }
         Ok((*self.job(id).await.unwrap_or(job)).clone())
     }
@@ -525,15 +490,6 @@ impl Updater {
     pub fn trust(&self) -> String {
         self.inner.ports.trust.describe()
     }
-}
-
-/// The way out of a job that an earlier life has begun.
-fn door_of(record: &Record) -> Door {
-    let door = if record.aborted { Door::left() } else { Door::open() };
-    if let Some(why) = record.begun.iter().find_map(|effect| transition::too_late_to_abort(*effect)) {
-        door.close(why);
-    }
-    door
 }
 
 impl Check {

@@ -120,6 +120,10 @@ pub trait Journal: Send + Sync {
     /// The last update that was committed and not gone back from, with its record.
     async fn last_committed(&self) -> Result<Option<(Job, Record)>, JournalError>;
     async fn highest_committed(&self) -> Result<Option<Version>, JournalError>;
+    /// It was begun with this process: whatever was before is not in it.
+    fn is_new(&self) -> bool {
+        false
+    }
     /// What became of it, where that is not as it should be: one line each.
     fn troubles(&self) -> Vec<String> {
         Vec::new()
@@ -288,6 +292,9 @@ pub struct Options {
     pub app_container: String,
     pub app_service: Option<String>,
     pub version_key: String,
+    /// The key that selects the version of the other one: of the updater where the application is moved, of
+    /// the application where the updater is. Whose environment is `.env` as a whole finds it there.
+    pub others_version_key: String,
     pub verify_image: bool,
     pub migration_timeout: Duration,
     pub health: crate::health::gate::GateSettings,

@@ -50,6 +50,9 @@ pub struct Record {
     pub done: Vec<Effect>,
     /// The effect on the way there that failed.
     pub failed_there: Option<Effect>,
+    /// It failed because the version that was tried does not work.
+    #[serde(default)]
+    pub blamed: bool,
     /// The undo that failed, after its retries.
     pub failed_back: Option<Effect>,
     pub learned: Learned,
@@ -75,6 +78,7 @@ impl Record {
             begun: Vec::new(),
             done: Vec::new(),
             failed_there: None,
+            blamed: false,
             failed_back: None,
             learned: Learned::default(),
             lives: 1,
@@ -103,13 +107,6 @@ impl Record {
     /// network failure, or an interrupted updater, says nothing about the version; neither does a job by
     /// hand, which brings a version together with data it did not leave behind.
     pub fn new_version_is_bad(&self) -> bool {
-        if !matches!(self.order, Order::Update(_)) {
-            return false;
-        }
-        match self.failed_there {
-            Some(Effect::Migrate | Effect::Gate) => true,
-            Some(Effect::Swap) => !self.learned.new_containers.is_empty(),
-            _ => false,
-        }
+        self.blamed && matches!(self.order, Order::Update(_))
     }
 }

@@ -46,6 +46,10 @@ pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
             () = cx.door.asked() => mind_the_door(cx, &mut record).await,
         }
     }
+    if record.lives > Record::MAX_LIVES + 1 {
+        // Even the last life, which only had to look, has met a fault.
+        return end(cx, &record, transition::worn_out(&record, None)).await;
+    }
     while !stop.is_cancelled() {
         mind_the_door(cx, &mut record).await;
         let action = match look(cx, &record, stop).await {
@@ -263,9 +267,10 @@ async fn attempt_undo(
             Err(failure) => failure,
         };
         let away = matches!(&failure.0, EffectError::Engine(e) if e.is_unreachable());
-        // A verdict of the gate has had its own deadline.
-        let verdict = effect == Effect::Prove && matches!(failure.0, EffectError::Other(_));
-        if verdict || (tries >= UNDO_TRIES && !away) || Instant::now() + pause > deadline {
+        if matches!(failure.0, EffectError::Bad(_))
+            || (tries >= UNDO_TRIES && !away)
+            || Instant::now() + pause > deadline
+        {
             return Err(failure);
         }
         cx.say(&format!("{}; trying again", failure.0));
@@ -287,6 +292,7 @@ async fn failed(cx: &Context, record: &mut Record, effect: Effect, failure: &(Ef
     match &record.heading {
         Heading::There => {
             record.failed_there = Some(effect);
+            record.blamed = matches!(error, EffectError::Bad(_));
             record.heading = Heading::Back { why: text.clone() };
         }
         Heading::Back { why } => {
@@ -353,7 +359,7 @@ pub(super) async fn save(cx: &Context, record: &Record, entry: Entry) -> Result<
 }
 
 /// A record whose loss changes nothing: the effect is done, recovery would find the intent and look.
-async fn note(cx: &Context, record: &Record, entry: Entry) {
+pub(super) async fn note(cx: &Context, record: &Record, entry: Entry) {
     if let Err(e) = save(cx, record, entry).await {
         tracing::error!(job = %cx.job, "{e}");
     }

@@ -276,16 +276,11 @@ pub fn next(record: &Record, seen: &Seen) -> Action {
     let Some(plan) = &record.plan else {
         // Nothing was planned, so nothing was done.
         let why = record.why_or("the updater was interrupted while planning; nothing was changed: ask again");
-        return untouched(record, why);
+        return Action::End(untouched(record, why));
     };
-    if record.lives > Record::MAX_LIVES && touched(record) {
-        let why = record.why_or("the updater was interrupted");
-        return failed(
-            record,
-            plan,
-            seen,
-            &format!("{why}; the job could not be ended in {} lives", Record::MAX_LIVES),
-        );
+    // Where nothing was touched one life more may tidy up.
+    if record.lives > Record::MAX_LIVES + u32::from(!touched(record)) {
+        return Action::End(worn_out(record, Some(seen)));
     }
     match &record.heading {
         Heading::There => next_there(record, plan, seen),
@@ -434,7 +429,7 @@ fn next_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
 fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
     let end = |state, error: String| Action::End(Verdict { state, error: Some(error) });
     if !touched(record) {
-        return untouched(record, why.to_owned());
+        return Action::End(untouched(record, why.to_owned()));
     }
     let runs_old = match seen.app {
         App::Untouched { running } | App::OldAnew { running } => running || !plan.previous.baseline.running,
@@ -464,12 +459,26 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
 }
 
 /// Nothing was changed: the verdict needs no proof.
-fn untouched(record: &Record, why: String) -> Action {
+fn untouched(record: &Record, why: String) -> Verdict {
     let state = if record.aborted { State::Aborted } else { State::RolledBack };
-    Action::End(Verdict { state, error: Some(why) })
+    Verdict { state, error: Some(why) }
 }
 
 fn failed(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
-    let advice = super::advice::by_hand(record, plan, Some(seen));
-    Action::End(Verdict { state: State::Failed, error: Some(format!("{why}. {advice}")) })
+    Action::End(calls_a_person(record, plan, Some(seen), why))
+}
+
+fn calls_a_person(record: &Record, plan: &Plan, seen: Option<&Seen>, why: &str) -> Verdict {
+    let advice = super::advice::by_hand(record, plan, seen);
+    Verdict { state: State::Failed, error: Some(format!("{why}. {advice}")) }
+}
+
+/// The end of a job that could not be ended in so many lives.
+pub fn worn_out(record: &Record, seen: Option<&Seen>) -> Verdict {
+    let why = record.why_or("the updater was interrupted");
+    let why = format!("{why}; the job could not be ended in {} lives", Record::MAX_LIVES);
+    match &record.plan {
+        Some(plan) if touched(record) => calls_a_person(record, plan, seen, &why),
+        _ => untouched(record, why),
+    }
 }

@@ -36,6 +36,21 @@ fn a_port_was_added() {
     edited("    ports: [", "    ports: [\"127.0.0.1:0:3999\", ").ends("rolled_back", &["ports", "3999"], Untouched);
 }
 
+/// As in ProcessGit's own deployment: the whole of `.env` is the application's environment, and an update of
+/// the updater has written its version there.
+#[test]
+fn what_the_updater_itself_has_written_is_none() {
+    case()
+        .app(|a| a.service_lines.push("env_file: [.env]".into()))
+        .before(|s| {
+            let title = "TITLE=";
+            s.app.edit(&s.app.env_file(), |text| {
+                text.replace(title, &format!("PROCESSGIT_UPDATER_VERSION=2.0.0\n{title}"))
+            });
+        })
+        .ends("committed", &[], Whatever);
+}
+
 #[test]
 fn it_is_accepted_on_request() {
     let (stage, _job) = edited(ENVIRONMENT, "    environment:\n      GREETING: hello\n")

@@ -54,7 +54,12 @@ struct Life {
     answer: Result<Job, AbortError>,
 }
 
-async fn abort_at(scene: &Scene, (call, nth): &(String, usize), fate: Fate, dies_after: Option<usize>) -> Life {
+async fn abort_at(
+    installation: Installation,
+    (call, nth): &(String, usize),
+    fate: Fate,
+    dies_after: Option<usize>,
+) -> Life {
     let moment = Arc::new(Moment {
         call: call.clone(),
         nth: *nth,
@@ -65,7 +70,6 @@ async fn abort_at(scene: &Scene, (call, nth): &(String, usize), fate: Fate, dies
         dies_after,
         since: AtomicUsize::new(0),
     });
-    let installation = Installation::ready(scene.clone()).await;
     let (updater, world) = installation.process(moment.clone()).await;
     let id = installation.submit(&updater, installation.order()).await.expect("accepted").id.0;
     moment.reached.notified().await;
@@ -88,14 +92,15 @@ fn all_kinds() -> Vec<(&'static str, Scene)> {
 async fn at_any_moment_of_every_kind_of_job() {
     let (mut aborted, mut too_late) = (0, 0);
     for (kind, scene) in all_kinds() {
-        let calls = calls_of(&scene).await;
+        let (ready, calls) = (Installation::ready(scene.clone()).await, calls_of(&scene).await);
+        let start = ready.remains("ready", 0);
         let touched = calls.iter().position(|(name, _)| TOUCHES.contains(&name.as_str()));
         for (at, call) in calls.iter().enumerate() {
             // A journal that fails ends the job by itself.
             let fates = if call.0.starts_with("journal") { vec![Fate::Go] } else { vec![Fate::Go, Fate::Hang] };
             for fate in fates {
                 let context = format!("{kind}: aborted at {call:?} {fate:?}");
-                let life = abort_at(&scene, call, fate, None).await;
+                let life = abort_at(ready.from(&start), call, fate, None).await;
                 let job = wait(&life.updater, &life.id).await;
                 assert_invariants(&life.installation, &job, &context);
                 assert_eq!(life.answer.is_ok(), job.state == State::Aborted, "{context}: {:?} {job:?}", life.answer);
@@ -124,10 +129,12 @@ async fn what_was_answered_stays_true_when_the_process_dies() {
     let mut cases = 0;
     let several = ["commit", "crash loop, hooks and a companion", "hot snapshot", "rollback without data"];
     for (kind, scene) in all_kinds().into_iter().filter(|(kind, _)| several.contains(kind)) {
+        let ready = Installation::ready(scene.clone()).await;
+        let start = ready.remains("ready", 0);
         for call in calls_of(&scene).await {
             for dies_after in 0.. {
                 let context = format!("{kind}: aborted at {call:?}, dead {dies_after} calls later");
-                let life = abort_at(&scene, &call, Fate::Go, Some(dies_after)).await;
+                let life = abort_at(ready.from(&start), &call, Fate::Go, Some(dies_after)).await;
                 if life.answer.is_err() {
                     break;
                 }
@@ -152,9 +159,9 @@ async fn what_was_answered_stays_true_when_the_process_dies() {
 #[tokio::test(start_paused = true)]
 async fn a_running_effect_is_left_at_once() {
     for call in ["engine.pull", "data.hot", "probe.ask"] {
-        let scene = Scene::default();
+        let installation = Installation::new(Scene::default());
         let begun = tokio::time::Instant::now();
-        let life = abort_at(&scene, &(call.into(), 1), Fate::Hang, None).await;
+        let life = abort_at(installation, &(call.into(), 1), Fate::Hang, None).await;
         let job = wait(&life.updater, &life.id).await;
         assert_eq!(job.state, State::Aborted, "{call}: {:?}", life.answer);
         assert!(begun.elapsed().as_secs() < 10, "{call}: {:?}", begun.elapsed());

@@ -22,6 +22,7 @@ use processgit_updater::update::record::Record;
 use processgit_updater::update::{Order, Request, SubmitError, Updater};
 use serde_json::{Value, json};
 
+use crate::explorer::{Remains, Witness};
 use crate::journal::Memory;
 
 pub const KEY: &str = "PROCESSGIT_VERSION";
@@ -177,6 +178,7 @@ impl Journal for Mortal {
             self.faults.done(name, &self.world.world());
         }
         match fate {
+            Fate::Panic => panic!("{name} panics, as the test says"),
             Fate::DieAfter => {
                 self.world.kill();
                 std::future::pending().await
@@ -219,6 +221,8 @@ pub struct Installation {
     pub scene: Scene,
     pub world: Simulated,
     journal: Arc<dyn Journal>,
+    /// The same, unless the scene wants the real one.
+    memory: Arc<Memory>,
     clock: Arc<dyn Clock>,
     releases: Arc<OneRelease>,
     pub owner: Owner,
@@ -245,10 +249,11 @@ impl Installation {
         world.world().containers[0].restart_policy.name = scene.restart_policy.into();
         let releases = Arc::new(OneRelease(manifest(&scene).to_string().into()));
         (scene.world)(&mut world.world());
+        let memory = Arc::new(Memory::default());
         let journal: Arc<dyn Journal> =
-            if scene.sqlite { Arc::new(Store::in_memory().unwrap()) } else { Arc::new(Memory::default()) };
+            if scene.sqlite { Arc::new(Store::in_memory().unwrap()) } else { memory.clone() };
         let owner = Owner { id: "first".into(), place: "host one, state folder /state".into() };
-        Self { scene, world, journal, clock, releases, owner, before: Mutex::default() }
+        Self { scene, world, journal, memory, clock, releases, owner, before: Mutex::default() }
     }
 
     /// Another journal, whatever the first one knew.
@@ -258,12 +263,40 @@ impl Installation {
         self
     }
 
+    /// Watches the next life; `deaths` are those before it.
+    pub fn watched(&self, deaths: u32) -> Arc<Witness> {
+        Witness::of(self.memory.clone(), self.clock.clone(), deaths)
+    }
+
+    /// What would be left if everything ended now.
+    pub fn remains(&self, after: &str, deaths: u32) -> Remains {
+        let (world, disk) = (self.world.world().clone(), self.memory.disk().clone());
+        Remains { world, disk, now: self.now(), after: after.to_owned(), deaths }
+    }
+
+    /// The same installation, as a death has left it.
+    pub fn from(&self, remains: &Remains) -> Self {
+        let (memory, clock) = (Arc::new(Memory::of(remains.disk.clone())), remains.clock());
+        Self {
+            scene: self.scene.clone(),
+            world: Simulated::resume(remains.world.clone(), clock.clone()),
+            journal: memory.clone(),
+            memory,
+            clock,
+            releases: self.releases.clone(),
+            owner: self.owner.clone(),
+            before: Mutex::new(self.before.lock().unwrap().clone()),
+        }
+    }
+
     /// Another updater with a state folder of its own, in the same world.
     pub fn another(&self) -> Self {
+        let memory = Arc::new(Memory::default());
         Self {
             scene: self.scene.clone(),
             world: self.world.clone(),
-            journal: Arc::new(Memory::default()),
+            journal: memory.clone(),
+            memory,
             clock: self.clock.clone(),
             releases: self.releases.clone(),
             owner: Owner { id: "second".into(), place: "host two, state folder /state".into() },
@@ -330,6 +363,7 @@ impl Installation {
             app_name: "processgit".into(),
             app_container: "processgit".into(),
             app_service: None,
+            others_version_key: "PROCESSGIT_UPDATER_VERSION".into(),
             version_key: KEY.into(),
             verify_image: true,
             migration_timeout: Duration::from_secs(60),
@@ -435,12 +469,12 @@ pub fn crewed() -> Scene {
 
 /// Waits for the end; the paused clock makes it quick.
 pub async fn wait(updater: &Updater, id: &str) -> Job {
-    for _ in 0..200_000 {
+    for _ in 0..10_000 {
         let job = updater.job(id).await.expect("known");
         if job.state.is_end() {
             return (*job).clone();
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     panic!("the job does not end: {:?}", updater.job(id).await);
 }
@@ -496,6 +530,21 @@ pub fn occurrences(calls: &[String]) -> Vec<(String, usize)> {
 
 /// What must hold after every end, whatever happened on the way. `context` names the case.
 pub fn assert_invariants(installation: &Installation, job: &Job, context: &str) {
+    assert_verdict(installation, job, context);
+    if job.state == State::Failed {
+        return;
+    }
+    let world = installation.world.world();
+    let ours: Vec<_> = world.containers.iter().filter(|c| c.labels.contains_key(label::JOB)).map(|c| &c.name).collect();
+    assert!(ours.is_empty(), "{context}: nothing of ours is left behind: {ours:?}");
+    if matches!(job.state, State::RolledBack | State::Aborted) {
+        let before = installation.before.lock().unwrap().clone().expect("the job was submitted");
+        assert_eq!(world.tags, before.tags, "{context}: no tag left behind or moved");
+    }
+}
+
+/// The world is what the verdict says; something may have been left behind.
+pub fn assert_verdict(installation: &Installation, job: &Job, context: &str) {
     let world = installation.world.world();
     assert!(job.state.is_end(), "{context}: {job:?}");
     assert_eq!(job.steps.last().map(|s| s.state), Some(job.state), "{context}: the end is the last step");
@@ -535,15 +584,12 @@ pub fn assert_invariants(installation: &Installation, job: &Job, context: &str) 
             }
             assert_eq!(world.env, before.env, "{context}: .env byte for byte");
             assert_eq!(app.image_id, was.image_id, "{context}");
-            assert_eq!(world.tags, before.tags, "{context}: no tag left behind or moved");
             if installation.scene.has_data && installation.scene.snapshots {
                 assert_eq!(world.data, before.data, "{context}: the data is what it was");
             }
         }
         _ => panic!("{context}: {job:?}"),
     }
-    let ours: Vec<_> = world.containers.iter().filter(|c| c.labels.contains_key(label::JOB)).map(|c| &c.name).collect();
-    assert!(ours.is_empty(), "{context}: nothing of ours is left behind: {ours:?}");
 }
 
 fn application<'a>(world: &'a World, context: &str) -> &'a Container {

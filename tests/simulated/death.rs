@@ -1,29 +1,24 @@
 //! The process dies before and after every call of every kind of job, and again during recovery.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use processgit_updater::engine::simulated::{Behaviour, Fate, NoFaults};
-use processgit_updater::update::job::{Job, State};
-
+use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults};
 use processgit_updater::update::Order;
+use processgit_updater::update::job::{Job, State};
+use processgit_updater::update::record::Record;
 
-use crate::bench::{At, Installation, Scene, assert_invariants, request, restore, snapshot, wait};
+use crate::bench::{At, Installation, Scene, assert_invariants, assert_verdict, request, restore, snapshot, wait};
 use crate::by_hand::written;
-use crate::faults::{calls_of, jobs_by_hand, updates};
+use crate::explorer::Frontier;
+use crate::faults::{jobs_by_hand, updates};
 
 /// Runs until the process dies; false when the job ended before it came to that.
-async fn live_until_death(installation: &Installation, faults: Arc<At>, begin: bool) -> bool {
+async fn live_until_death(installation: &Installation, faults: Arc<At>) -> bool {
     let (updater, world) = installation.process(faults).await;
     let life = async {
-        let id = if begin {
-            installation.submit(&updater, installation.order()).await.expect("accepted").id.0
-        } else {
-            match updater.active() {
-                Some(job) => job.id.0.clone(),
-                None => return,
-            }
-        };
+        let id = installation.submit(&updater, installation.order()).await.expect("accepted").id.0;
         wait(&updater, &id).await;
     };
     tokio::select! {
@@ -34,66 +29,95 @@ async fn live_until_death(installation: &Installation, faults: Arc<At>, begin: b
 
 /// A lucky life that ends whatever is unfinished; then everything must hold and a next job must work.
 pub async fn recover(installation: &Installation, context: &str) -> Job {
-    let (updater, _) = installation.process(Arc::new(NoFaults)).await;
-    if let Some(active) = updater.active() {
-        wait(&updater, &active.id.0).await;
-    }
-    let job = installation.jobs().await.into_iter().next().expect("there was a job");
-    // What is swept at start is swept after recovery.
-    for _ in 0..100 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let job = ended(installation, Arc::new(NoFaults)).await;
     assert_invariants(installation, &job, context);
     assert_ne!(job.state, State::Failed, "{context}: {:?}", job.error);
-    let next = installation.submit_and_wait(&updater, Order::Update(request())).await;
-    assert_ne!(next.state, State::Failed, "{context}: the next job: {:?}", next.error);
-    assert_invariants(installation, &next, &format!("{context}: the next job"));
+    next_job_works(installation, context).await;
     job
 }
 
-async fn dies_at_any_call(scenes: Vec<(&str, Scene)>) {
-    let mut cases = 0;
+/// A life that ends what is unfinished, and sweeps.
+async fn ended(installation: &Installation, faults: Arc<dyn Faults>) -> Job {
+    let (updater, _) = installation.process(faults).await;
+    updater.finish().await;
+    installation.jobs().await.into_iter().next().expect("there was a job")
+}
+
+async fn next_job_works(installation: &Installation, context: &str) {
+    let (updater, _) = installation.process(Arc::new(NoFaults)).await;
+    let next = installation.submit_and_wait(&updater, Order::Update(request())).await;
+    assert_ne!(next.state, State::Failed, "{context}: the next job: {:?}", next.error);
+    assert_invariants(installation, &next, &format!("{context}: the next job"));
+}
+
+/// So deep it is looked in each run of the suite. Without a bound it takes minutes, and still ends: all jobs
+/// that have worn out are alike.
+fn most_deaths() -> u32 {
+    std::env::var("EXPLORE_DEATHS").map_or(2, |deaths| deaths.parse().expect("EXPLORE_DEATHS is a number"))
+}
+
+/// What one kind of job was seen to leave.
+#[derive(Default)]
+struct Count {
+    states: usize,
+    deaths: u32,
+    ends: usize,
+}
+
+/// Lives from every state that a death leaves, until nothing new is found.
+async fn explore(kind: &str, scene: &Scene) -> Count {
+    let mut frontier = Frontier::default();
+    let mut ends = HashSet::new();
+    let mut deepest = 0;
+    let first = Installation::ready(scene.clone()).await;
+    let watched = first.watched(0);
+    first.run(watched.clone()).await;
+    frontier.add(watched.seen().into_iter().filter(|remains| remains.after != "journal.accepted"));
+    while let Some(remains) = frontier.next() {
+        let context = format!("{kind}: death {} after {}", remains.deaths, remains.after);
+        let installation = first.from(&remains);
+        let witness = installation.watched(remains.deaths);
+        let job = ended(&installation, witness.clone()).await;
+        let lives = remains.deaths + 1;
+        if lives <= Record::MAX_LIVES + 1 {
+            assert_invariants(&installation, &job, &context);
+        } else {
+            assert_verdict(&installation, &job, &context);
+        }
+        if lives <= Record::MAX_LIVES {
+            assert_ne!(job.state, State::Failed, "{context}: {:?}", job.error);
+        }
+        let end = installation.remains("the end", 0);
+        if ends.insert(end.print()) && job.state != State::Failed {
+            next_job_works(&installation, &context).await;
+        }
+        deepest = deepest.max(remains.deaths);
+        if remains.deaths < most_deaths() {
+            frontier.add(witness.seen());
+        }
+    }
+    Count { states: frontier.len(), deaths: deepest, ends: ends.len() }
+}
+
+async fn explore_all(scenes: Vec<(&str, Scene)>) {
+    let mut all = 0;
     for (kind, scene) in scenes {
-        for (call, nth) in calls_of(&scene).await {
-            for fate in [Fate::DieBefore, Fate::DieAfter] {
-                let context = format!("{kind}: {fate:?} {call} #{nth}");
-                let installation = Installation::ready(scene.clone()).await;
-                live_until_death(&installation, At::nth(&call, nth, fate), true).await;
-                recover(&installation, &context).await;
-                cases += 1;
-            }
-        }
+        let Count { states, deaths, ends } = explore(kind, &scene).await;
+        println!("{kind}: {states} states after up to {deaths} deaths, {ends} ends");
+        all += states;
     }
-    println!("{cases} deaths");
-    assert!(cases > 200);
+    println!("{all} states after deaths");
+    assert!(all > 1000);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_process_may_die_at_any_call_of_an_update() {
-    dies_at_any_call(updates()).await;
+async fn the_process_may_die_anywhere_in_an_update_and_again_in_its_recovery() {
+    explore_all(updates()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_process_may_die_at_any_call_of_a_job_by_hand() {
-    dies_at_any_call(jobs_by_hand()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_engine_may_restart_while_the_updater_is_dead() {
-    let mut cases = 0;
-    for (kind, scene) in updates().into_iter().chain(jobs_by_hand()) {
-        for (call, nth) in calls_of(&scene).await {
-            let context = format!("{kind}: dies after {call} #{nth}, then the engine restarts");
-            let installation = Installation::ready(scene.clone()).await;
-            if live_until_death(&installation, At::nth(&call, nth, Fate::DieAfter), true).await {
-                let now = installation.now();
-                installation.world.world().restart_engine(now);
-                recover(&installation, &context).await;
-                cases += 1;
-            }
-        }
-    }
-    println!("{cases} deaths with an engine restart");
+async fn the_process_may_die_anywhere_in_a_job_by_hand_and_again_in_its_recovery() {
+    explore_all(jobs_by_hand()).await;
 }
 
 /// People have written what nobody may take away unattended.
@@ -111,7 +135,7 @@ async fn data_is_not_taken_back_after_a_long_absence() {
         ("on the way back, and it still runs", &fails, "engine.set_restart_policy", 2, before, both),
     ] {
         let installation = Installation::ready(scene.clone()).await;
-        assert!(live_until_death(&installation, At::nth(call, nth, fate), true).await, "{kind}");
+        assert!(live_until_death(&installation, At::nth(call, nth, fate)).await, "{kind}");
         tokio::time::advance(Duration::from_secs(2 * 3600)).await;
         let (updater, _) = installation.process(Arc::new(NoFaults)).await;
         let id = updater.active().expect("it is unfinished").id.0.clone();

@@ -22,6 +22,10 @@ pub struct Disk {
 pub struct Memory(Mutex<Disk>);
 
 impl Memory {
+    pub fn of(disk: Disk) -> Self {
+        Self(Mutex::new(disk))
+    }
+
     pub fn disk(&self) -> MutexGuard<'_, Disk> {
         self.0.lock().unwrap()
     }

@@ -17,6 +17,7 @@
 //! | `VERSION_PATH` | `/api/v1/version` | where it says so; `/data` shows its data |
 //! | `DATA_DIR` | none | keeps a counter of starts and a schema version there |
 //! | `DATABASE` | none | the host of another of its kind, which keeps the same for it, as a database would |
+//! | `CHURN` | none | so many files below DATA_DIR it writes to every second, one after the other |
 //! | `FILL` | none | so many mebibytes it writes into DATA_DIR at its start |
 //! | `SCHEMA` | `1` | the schema this version knows; it brings older data to it at its start, and refuses to start on newer |
 
@@ -145,6 +146,10 @@ fn serve() {
     }
     if let Ok(mebibytes) = env::var("FILL") {
         fill(&mebibytes);
+    }
+    if let Some((dir, churn)) = data_dir().zip(env::var("CHURN").ok()) {
+        let a_second: usize = churn.parse().unwrap_or_else(|_| die("CHURN is no number"));
+        spawn(move || churn_on(&dir, a_second / 10));
     }
     let port = variable("PORT", "3000");
     let listener =
@@ -312,6 +317,35 @@ fn load(host: &str, file: &str, fail: bool) {
     println!("loaded {content}");
     if fail {
         die("the loading failed, as it was asked to");
+    }
+}
+
+fn files_below(dir: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files_below(&entry.path(), files),
+            Ok(kind) if kind.is_file() => files.push(entry.path()),
+            _ => {}
+        }
+    }
+}
+
+/// Writes to files, as an application does that is in use.
+fn churn_on(dir: &Path, each_tenth: usize) {
+    let mut files = Vec::new();
+    files_below(dir, &mut files);
+    let mut next = 0;
+    while !files.is_empty() {
+        for _ in 0..each_tenth {
+            // Far from the one before, and every one in time.
+            next = (next + 7919) % files.len();
+            let written =
+                fs::OpenOptions::new().append(true).open(&files[next]).and_then(|mut file| file.write_all(b"x"));
+            if let Err(e) = written {
+                die(&format!("cannot write {}: {e}", files[next].display()));
+            }
+        }
+        sleep(Duration::from_millis(100));
     }
 }
 

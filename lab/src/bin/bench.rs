@@ -4,17 +4,28 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lab::deployment::{AppSpec, Deployment};
+use lab::image::ImageSpec;
 use lab::poller::{Poller, Samples};
 use lab::publish::{Published, ReleaseSpec};
 use lab::updater::{Memory, TOKEN, Updater};
-use lab::{Lab, load};
+use lab::{Lab, load, tree};
 
 /// Rounds of each alternated measurement.
 const ROUNDS: usize = 5;
+const SETTINGS: [(&str, &str); 4] =
+    [("HEALTH_STABLE", "0s"), ("HEALTH_TIMEOUT", "5s"), ("HEALTH_INTERVAL", "500ms"), ("DEBUG", "false")];
+/// Rounds of what is measured on much data, how much of it, and every how many-th file is copied beside it.
+const DATA_ROUNDS: usize = 3;
+const FILES: usize = 60_000;
+const MEGABYTES: usize = 700;
+const CHANGED: usize = 100;
+/// So many files a second the application writes to: a hundredth in two seconds.
+const CHURN: usize = 300;
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -22,14 +33,14 @@ fn main() {
     let program = lab::updater_program();
     let lab = Lab::new();
     let app = lab.deploy(AppSpec::new("1.0.0"));
-    let settings =
-        [("HEALTH_STABLE", "0s"), ("HEALTH_TIMEOUT", "5s"), ("HEALTH_INTERVAL", "500ms"), ("DEBUG", "false")];
-    let mut updater = Updater::start(&program, &lab, &app, &settings);
+    let mut updater = Updater::start(&program, &lab, &app, &SETTINGS);
     let mut table = Table::default();
 
     at_rest(&mut updater, &mut table);
     updates(&lab, &app, &updater, &mut table);
     bad_releases(&lab, &app, &updater, &mut table);
+    drop((updater, app, lab));
+    data(&program, &mut table);
     let size = fs::metadata(&program).expect("the updater's program").len() as f64 / MIB;
     table.row("binary", format!("{size:.1} MiB"), "", "≤ 20 MiB", size <= 20.0);
     println!("{}", table.text());
@@ -144,6 +155,57 @@ fn bad_releases(lab: &Lab, app: &Deployment, updater: &Updater, table: &mut Tabl
     let broken = outage("error500", "2.1.0");
     let (beside, most) = (format!("health timeout {}", ms(HEALTH_TIMEOUT)), HEALTH_TIMEOUT + Duration::from_secs(2));
     table.row("always-500 release, outage", ms(broken), &beside, "≤ timeout + 2 s", broken <= most);
+}
+
+/// An application with much data, to which it writes all the time: how much longer is it down than without
+/// any copy? Beside it what the copy replaces, and the least that could be done.
+fn data(program: &Path, table: &mut Table) {
+    say(&format!("an application with {FILES} files, {MEGABYTES} MB"));
+    let lab = Lab::new();
+    let churns = |image: &mut ImageSpec| {
+        image.env.extend([("DATA_DIR".into(), "/data".into()), ("CHURN".into(), CHURN.to_string())]);
+    };
+    let mut spec = AppSpec::new("1.0.0");
+    churns(&mut spec.image);
+    spec.service_lines.push("volumes: [data:/data]".into());
+    spec.file_lines.push("volumes: { data: {} }".into());
+    let app = lab.deploy(spec);
+    let inspected = app.app().expect("the application's container");
+    let folder = Path::new(inspected["Mounts"][0]["Source"].as_str().expect("a volume")).join("tree");
+    tree::make(&folder, FILES, MEGABYTES).expect("making the tree");
+    app.compose(&["restart", &app.spec.service]);
+    app.await_version("1.0.0");
+    let (scratch, archive) = (lab.run.subfolder("scratch"), lab.run.subfolder("archive").join("data.tgz"));
+    let (mut with, mut without, mut tar, mut walk) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=DATA_ROUNDS {
+        for (snapshot, downtimes) in [("on", &mut with), ("off", &mut without)] {
+            say(&format!("update with data, {round} of {DATA_ROUNDS}, SNAPSHOT={snapshot}"));
+            let settings = [&SETTINGS[..], &[("SNAPSHOT", snapshot)]].concat();
+            let updater = Updater::start(program, &lab, &app, &settings);
+            let version = format!("1.{round}.{}", u8::from(snapshot == "off"));
+            let release = lab.publish(ReleaseSpec::new(&version).image(churns));
+            let update = |release: &Published| updater.update(&release.tag).assert_end("committed", &[]);
+            downtimes.push(measured(&app, release, update).1);
+        }
+        say("tar czf, and a walk with a copy of what changed");
+        tar.push(timed(|| {
+            let done = Command::new("tar").arg("czf").arg(&archive).arg("-C").arg(&folder).arg(".").status();
+            assert!(done.expect("tar").success(), "tar czf");
+        }));
+        walk.push(timed(|| tree::walk_and_copy(&folder, CHANGED, &scratch).expect("walking the tree")));
+    }
+    let (with, without, tar, walk) = (median(with), median(without), median(tar), median(walk));
+    let added = with.saturating_sub(without);
+    let beside = format!("down {} with, {} without; tar czf {}", ms(with), ms(without), ms(tar));
+    table.row("update with 0.7 GB, added downtime", ms(added), &beside, "≤ tar / 20", added * 20 <= tar);
+    let beside = format!("walk and copy of 1 %: {}", ms(walk));
+    table.row("… beside the least possible", ms(added), &beside, "≤ 3 ×", added <= 3 * walk);
+}
+
+fn timed(act: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    act();
+    start.elapsed()
 }
 
 fn longest(samples: &Samples) -> Duration {

@@ -34,7 +34,7 @@ impl From<String> for DataError {
 
 #[async_trait]
 impl Probe for Simulated {
-    async fn ask(&self, container: &Container, _timeout: Duration) -> Answer {
+    async fn ask(&self, container: &Container, timeout: Duration) -> Answer {
         let asked = self.call("probe.ask", |w| {
             let c = w.find(&container.id).map(|at| &w.containers[at]).filter(|c| c.state == RunState::Running);
             let image = c.and_then(|c| w.images.get(&c.image_id)).ok_or_else(|| "connection refused".to_owned())?;
@@ -45,7 +45,8 @@ impl Probe for Simulated {
                 _ => Ok(Answer::Http { status: 200, body }),
             }
         });
-        asked.await.unwrap_or_else(Answer::Silent)
+        let answer = tokio::time::timeout(timeout, asked).await.unwrap_or_else(|_| Err("no answer".into()));
+        answer.unwrap_or_else(Answer::Silent)
     }
 }
 

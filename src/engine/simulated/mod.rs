@@ -81,6 +81,8 @@ pub enum Fate {
     Hang,
     /// Works, and no answer comes.
     HangAfter,
+    /// The caller's task panics.
+    Panic,
     /// The process dies before it.
     DieBefore,
     /// The process dies after it.
@@ -179,6 +181,12 @@ impl Simulated {
         Self { world: Arc::new(Mutex::new(world)), clock, faults, latency, dead: Arc::default() }
     }
 
+    /// Goes on from a world as it was.
+    pub fn resume(world: World, clock: Arc<dyn Clock>) -> Self {
+        let latency = world.seed.latency;
+        Self { world: Arc::new(Mutex::new(world)), clock, faults: Arc::new(NoFaults), latency, dead: Arc::default() }
+    }
+
     /// The same world, met by other luck: what a restarted process sees.
     #[must_use]
     pub fn with_faults(&self, faults: Arc<dyn Faults>) -> Self {
@@ -236,6 +244,8 @@ impl Simulated {
                 let _ = work();
                 self.no_answer().await
             }
+            #[allow(clippy::panic, reason = "on request of a test")]
+            Fate::Panic => panic!("{name} panics, as the test says"),
             Fate::DieBefore => self.die().await,
             Fate::DieAfter => {
                 let _ = work();

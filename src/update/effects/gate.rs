@@ -3,7 +3,7 @@
 use super::app::containers;
 use super::{EffectError, Result};
 use crate::engine::{Healthcheck, label};
-use crate::health::gate::{self, Candidate, Demands, GateSettings};
+use crate::health::gate::{self, Candidate, Demands, GateError, GateSettings};
 use crate::update::context::Context;
 use crate::update::plan::{Baseline, Member, Plan, Purpose, Was};
 use crate::update::record::Learned;
@@ -24,9 +24,10 @@ pub async fn gate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     // A job without effects proves only that nothing has changed.
     let as_before = plan.purpose == Purpose::Snapshot || plan.no_op;
     let candidates = candidates(plan, container, image.map_or("", String::as_str), version, as_before, !stays);
-    pass(cx, plan, &candidates)
-        .await
-        .map_err(|why| EffectError::other(format!("version {} is not healthy: {why}", target.version)))
+    pass(cx, plan, &candidates).await.map_err(|e| match e {
+        GateError::Unhealthy(why) => EffectError::Bad(format!("version {} is not healthy: {why}", target.version)),
+        GateError::NoVerdict(why) => EffectError::other(format!("version {} was not proven: {why}", target.version)),
+    })
 }
 
 /// Is all that was moved as well as it was before? A rollback must reach that, not more.
@@ -46,12 +47,13 @@ pub async fn prove(cx: &Context, plan: &Plan) -> Result {
     }
     let container = |service: &str, _: &String| of_old(service).map(|c| c.id.clone()).unwrap_or_default();
     let candidates = candidates(plan, container, &previous.image_id, None, true, false);
-    pass(cx, plan, &candidates)
-        .await
-        .map_err(|why| EffectError::other(format!("the old version runs again, but is not healthy: {why}")))
+    pass(cx, plan, &candidates).await.map_err(|e| match e {
+        GateError::Unhealthy(why) => EffectError::Bad(format!("the old version runs again, but is not healthy: {why}")),
+        GateError::NoVerdict(why) => EffectError::other(format!("the old version was not proven to run again: {why}")),
+    })
 }
 
-async fn pass(cx: &Context, plan: &Plan, candidates: &[Candidate]) -> std::result::Result<(), String> {
+async fn pass(cx: &Context, plan: &Plan, candidates: &[Candidate]) -> std::result::Result<(), GateError> {
     gate::pass(&*cx.ports.engine, &*cx.ports.probe, &settings(cx, plan), candidates).await
 }
 

@@ -26,6 +26,9 @@ pub enum EffectError {
     Engine(#[from] EngineError),
     #[error("{0}")]
     Other(String),
+    /// The version that was tried does not work: a verdict, and trying again changes nothing.
+    #[error("{0}")]
+    Bad(String),
     /// Looked, and did nothing: it counts as not begun.
     #[error("{0}")]
     Refused(String),

@@ -1,6 +1,10 @@
 //! One-shot containers in the application's surroundings: the migration of the new image, the operator's
 //! hooks.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::app::require_stopped;
 use super::{EffectError, Result};
 use crate::engine::{ContainerSpec, label};
@@ -11,25 +15,35 @@ use crate::update::record::Learned;
 /// The migration, in a container of the new image.
 pub async fn migrate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(migration) = &plan.migration else { return Ok(()) };
-    run(cx, "migration", migration, learned).await?;
+    // Its exit code is a verdict about the version; that of a hook is not.
+    run(cx, "migration", migration, learned, EffectError::Bad).await?;
     require_stopped(cx, plan, learned, "the migration").await
 }
 
 /// The operator's command after the application was stopped and before its data is copied.
 pub async fn before_copy(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(hook) = &plan.hooks.before_copy else { return Ok(()) };
-    run(cx, "hook", hook, learned).await?;
+    run(cx, "hook", hook, learned, EffectError::Other).await?;
     require_stopped(cx, plan, learned, "the hook before the copy").await
 }
 
 /// The operator's command after data was put back.
 pub async fn after_restore(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(hook) = &plan.hooks.after_restore else { return Ok(()) };
-    run(cx, "hook", hook, learned).await
+    run(cx, "hook", hook, learned, EffectError::Other).await
 }
 
+/// After the end of a container its last lines come within this, or not at all.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
 /// Runs it to its end, streams what it prints, and demands exit code 0 within the deadline.
-async fn run(cx: &Context, role: &str, what: &OneShot, learned: &Learned) -> Result {
+async fn run(
+    cx: &Context,
+    role: &str,
+    what: &OneShot,
+    learned: &Learned,
+    verdict: fn(String) -> EffectError,
+) -> Result {
     let text = what.text();
     cx.say(&format!("{role}: {text}"));
     let engine = &cx.ports.engine;
@@ -43,21 +57,20 @@ async fn run(cx: &Context, role: &str, what: &OneShot, learned: &Learned) -> Res
     let (stream, container) = (cx.ports.engine.clone(), id.clone());
     let follow = tokio::spawn(async move { stream.logs(&container, lines).await });
     let limit = cx.options.migration_timeout;
-    let ended = tokio::time::timeout(limit, engine.wait(&id)).await;
+    let ended = timeout(limit, engine.wait(&id)).await;
     if ended.is_err() {
         engine.remove(&id).await?;
     }
-    let _ = follow.await;
-    let _ = said.await;
+    let _ = timeout(LAST_WORDS, async { (follow.await, said.await) }).await;
     match ended {
         Err(_) => {
-            return Err(EffectError::other(format!(
+            return Err(verdict(format!(
                 "the {role} was killed: it had not ended within {limit:?} (PROCESSGIT_UPDATER_MIGRATION_TIMEOUT)"
             )));
         }
         Ok(Err(e)) => return Err(e.into()),
         Ok(Ok(0)) => {}
-        Ok(Ok(code)) => return Err(EffectError::other(format!("the {role} failed: {text:?} exited with code {code}"))),
+        Ok(Ok(code)) => return Err(verdict(format!("the {role} failed: {text:?} exited with code {code}"))),
     }
     Ok(engine.remove(&id).await?)
 }

@@ -51,7 +51,7 @@ pub async fn swap(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
         require_stopped(cx, plan, learned, "the update").await?;
     }
     if let Err(e) = up(cx, plan).await {
-        return Err(blame(cx, plan, learned).await.unwrap_or(e));
+        return Err(verdict(cx, plan, learned).await.unwrap_or(e));
     }
     let expected = learned.new_image_id.clone().unwrap_or_default();
     learned.new_containers = made(cx, plan, &expected, &plan.target.pinned()).await?;
@@ -59,7 +59,7 @@ pub async fn swap(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
 }
 
 /// Compose gives up when a service that runs once fails: then it was the new version that failed.
-async fn blame(cx: &Context, plan: &Plan, learned: &mut Learned) -> Option<EffectError> {
+async fn verdict(cx: &Context, plan: &Plan, learned: &Learned) -> Option<EffectError> {
     let containers = containers(cx, plan).await.ok()?;
     let has_failed = |c: &&Container| {
         let service = c.label(label::SERVICE);
@@ -70,9 +70,8 @@ async fn blame(cx: &Context, plan: &Plan, learned: &mut Learned) -> Option<Effec
     };
     let failed = containers.iter().find(has_failed)?;
     let service = failed.label(label::SERVICE).unwrap_or_default();
-    learned.new_containers.insert(service.to_owned(), failed.id.clone());
     let words = cx.ports.engine.log_tail(&failed.id, 5).await.unwrap_or_default().join(" | ");
-    Some(EffectError::other(format!(
+    Some(EffectError::Bad(format!(
         "service {service} of version {} exited with code {}; its last words: {words}",
         plan.target.version, failed.exit_code
     )))

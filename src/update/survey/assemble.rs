@@ -29,7 +29,7 @@ pub async fn plan(
     mut refusals: Vec<String>,
 ) -> Result<Plan, Refused> {
     let resolved = compose::resolve(ports, deployment, &wish).await?;
-    let drift = compose::drift(&resolved, deployment);
+    let drift = compose::drift(&resolved, deployment, &options.others_version_key);
     // Without another version nothing is made anew, so nothing can differ from what is made.
     if !wish.stays {
         refusals.extend(compose::resolution_refusals(&resolved, deployment, &wish));

@@ -34,13 +34,13 @@ pub async fn resolve(ports: &Ports, deployment: &Deployment, wish: &Wish) -> Res
 }
 
 /// What differs between files and containers; asked of Compose first, because another Compose version
-/// hashes differently without any material difference.
-pub fn drift(resolved: &Resolved, deployment: &Deployment) -> Vec<String> {
+/// hashes differently without any material difference. `ours` is a variable that the updater writes.
+pub fn drift(resolved: &Resolved, deployment: &Deployment, ours: &str) -> Vec<String> {
     let mut found = Vec::new();
     for ((service, container, image), (_, dry_run)) in deployment.moved().zip(&resolved.dry_runs) {
         let mut differs = match dry_run.unchanged {
             true => Vec::new(),
-            false => drift::differences(&resolved.old, service, container, image),
+            false => drift::differences(&resolved.old, service, container, image, ours),
         };
         // Compose compares names of images; the way back is to one image.
         if container.image_id != deployment.container.image_id && container.image_ref == deployment.container.image_ref
