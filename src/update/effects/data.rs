@@ -1,12 +1,13 @@
 //! The data: copied before, put back exactly.
 
-use super::app::{require_stopped, stop_writers};
-use super::image::pinned_generations;
+use super::app::{require_no_writers, require_stopped, stop_writers};
 use super::{EffectError, Result};
 use crate::engine::Mount;
+use crate::update::book::{Book, HISTORY};
 use crate::update::context::Context;
+use crate::update::job::State;
 use crate::update::plan::{Plan, Purpose};
-use crate::update::ports::{CopyLabel, Generation, Kept};
+use crate::update::ports::{CopyLabel, Generation, JournalError, Kept, Ports};
 use crate::update::record::Learned;
 
 fn mounts(plan: &Plan) -> &[Mount] {
@@ -37,7 +38,7 @@ pub async fn hot_copy(cx: &Context, plan: &Plan) -> Result {
 pub async fn cold_copy(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let copied = cx.ports.data.cold(&label(cx, plan), mounts(plan), cx.copying()).await;
     let generation = copied.map_err(EffectError::other)?;
-    require_stopped(cx, plan, "copying its data").await?;
+    require_stopped(cx, plan, learned, "copying its data").await?;
     taken(cx, generation, learned);
     Ok(())
 }
@@ -57,21 +58,22 @@ fn taken(cx: &Context, generation: Generation, learned: &mut Learned) {
 }
 
 /// An earlier generation's data; what was there has just been copied.
-pub async fn load(cx: &Context, plan: &Plan) -> Result {
+pub async fn load(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(generation) = plan.restores() else { return Ok(()) };
     cx.say(&format!("restoring the data of snapshot {generation}"));
     cx.ports.data.load(generation, mounts(plan), cx.copying()).await.map_err(EffectError::other)?;
-    require_stopped(cx, plan, "restoring its data").await
+    require_stopped(cx, plan, learned, "restoring its data").await
 }
 
 /// Puts the data back as it was when the application stopped; what was written since is kept.
 pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let Some(generation) = learned.generation.clone() else { return Ok(()) };
-    stop_writers(cx, plan).await?;
+    let stopped = stop_writers(cx, plan).await?;
     cx.say(&format!("restoring the data from snapshot {generation}"));
-    let pinned = pinned_generations(cx).await;
-    let kept = cx.ports.data.restore(&label(cx, plan), &generation, mounts(plan), &pinned, cx.copying()).await;
+    let needed = needed(cx, learned).await?;
+    let kept = cx.ports.data.restore(&label(cx, plan), &generation, mounts(plan), &needed, cx.copying()).await;
     let Kept { id, pruned } = kept.map_err(EffectError::other)?;
+    require_no_writers(cx, plan, &stopped, "restoring the data").await?;
     if !pruned.is_empty() {
         cx.warn(&format!(
             "to make room for what was written since, these snapshots were removed: {}",
@@ -82,4 +84,29 @@ pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> R
     cx.change(|job| job.failed_snapshot = Some(id.clone()));
     learned.failed_generation = Some(id);
     Ok(())
+}
+
+/// Retention. What cannot be asked for is not pruned.
+pub async fn prune(cx: &Context, learned: &Learned) -> Result {
+    let needed = needed(cx, learned).await?;
+    cx.ports.data.tidy(&cx.job, &needed).await.map_err(EffectError::other)
+}
+
+async fn needed(cx: &Context, learned: &Learned) -> Result<Vec<String>> {
+    let mut needed = needed_generations(&cx.ports, &cx.book).await.map_err(EffectError::other)?;
+    needed.extend(learned.generation.clone());
+    Ok(needed)
+}
+
+/// Snapshots that nothing may remove, whatever retention says: the one that a rollback by hand would want,
+/// and those that failed jobs have named to a person, as long as nothing has gone well since.
+pub async fn needed_generations(ports: &Ports, book: &Book) -> std::result::Result<Vec<String>, JournalError> {
+    let last = ports.journal.last_committed().await?;
+    let jobs = book.recent(HISTORY);
+    let failed = jobs.iter().take_while(|job| job.state != State::Committed).filter(|job| job.state == State::Failed);
+    Ok(last
+        .and_then(|(_, record)| record.learned.generation)
+        .into_iter()
+        .chain(failed.filter_map(|job| job.snapshot.clone()))
+        .collect())
 }
