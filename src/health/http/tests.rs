@@ -124,6 +124,7 @@ async fn no_proxy_is_asked() {
     for name in ["http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"] {
         again.env(name, "http://127.0.0.1:1");
     }
+    again.env_remove("no_proxy").env_remove("NO_PROXY");
     let said = again.env(URL, format!("http://{address}/")).output().await.unwrap().stdout;
     let said = String::from_utf8_lossy(&said).into_owned();
     assert!(said.contains("answer Some(200)"), "{said}");
