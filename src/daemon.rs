@@ -78,7 +78,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let judge = Judge::from_settings(&settings.signing, &authorities).await?;
     tracing::info!(trust = judge.describe(), stub = settings.stub, repo = %settings.repo, "starting");
     let listener = Listener::bind(&settings.listen)?;
-    let options = options(&settings, store.installation().await?);
+    let options = options(&settings, store.installation());
     let ports = ports(&settings, store, Arc::new(judge.clone()), &authorities)?;
     let updater = Updater::start(ports, options).await?;
 
@@ -114,13 +114,13 @@ async fn wait_for_signal() -> Result<(), ServeError> {
     Ok(())
 }
 
-pub(crate) fn options(settings: &Settings, installation: String) -> Options {
+pub(crate) fn options(settings: &Settings, installation: &str) -> Options {
     let health = &settings.health;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let place = format!("host {host}, state folder {}", settings.state_dir.display());
     Options {
         command: "update",
-        owner: Owner { id: installation, place },
+        owner: Owner { id: installation.to_owned(), place },
         data_in: None,
         snapshot_exclude: settings.snapshot.exclude.clone(),
         move_services: settings.move_services.clone(),

@@ -43,7 +43,7 @@ pub async fn serve(settings: Settings, mission: Mission) -> Result<(), ServeErro
     let authorities = daemon::authorities(&settings).await?;
     let judge = Judge::from_settings(&settings.signing, &authorities).await?;
     tracing::info!(job = %mission.job, trust = judge.describe(), "a deputy begins");
-    let owner = store.installation().await?;
+    let owner = store.installation().to_owned();
     let mut ports = daemon::ports(&settings, store, Arc::new(judge), &authorities)?;
     ports.data = Arc::new(OwnData::new(updaters_state.clone(), settings.state_dir.clone()));
     ports.probe = Arc::new(HealthcheckAlone);
@@ -53,7 +53,7 @@ pub async fn serve(settings: Settings, mission: Mission) -> Result<(), ServeErro
         command: "self-update",
         data_in: Some(updaters_state.display().to_string()),
         own_container: own::container_id(),
-        ..daemon::options(&settings, owner)
+        ..daemon::options(&settings, &owner)
     };
     let updater = Updater::start(ports, options).await?;
     if updater.job(&mission.job.0).await.is_none() {

@@ -90,11 +90,11 @@ pub fn set(bytes: &[u8], key: &str, value: &str) -> Result<Edited, EnvFileError>
 /// text of its value, interpolation and quotes included, or no assignment at all.
 pub fn set_back(now: &[u8], before: &[u8], key: &str) -> Result<Vec<u8>, EnvFileError> {
     let statements = statements_of(now, key)?;
-    let old = scan(before).statements.into_iter().rfind(|s| s.is(before, key));
-    match old.map(|s| s.value) {
-        Some(Some(value)) => Ok(put(now, &statements, key, New::Raw(&before[value]))),
+    let old = scan(before).statements.into_iter().rev().filter(|s| s.is(before, key)).find_map(|s| s.value);
+    match old {
+        Some(value) => Ok(put(now, &statements, key, New::Raw(&before[value]))),
         // Absent, or taken from the environment, which beats the file anyway: no assignment.
-        Some(None) | None => {
+        None => {
             let edits = statements.iter().flat_map(|s| remove(now, s)).collect();
             Ok(apply(now, edits))
         }

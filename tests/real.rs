@@ -27,6 +27,8 @@ mod disk;
 mod drift;
 #[path = "real/examples.rs"]
 mod examples;
+#[path = "real/lost.rs"]
+mod lost;
 #[path = "real/refuses.rs"]
 mod refuses;
 #[path = "real/rolls_back.rs"]

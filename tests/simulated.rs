@@ -19,6 +19,8 @@ mod faults;
 mod full_disk;
 #[path = "simulated/journal.rs"]
 mod journal;
+#[path = "simulated/lost.rs"]
+mod lost;
 #[path = "simulated/others.rs"]
 mod others;
 #[path = "simulated/stories.rs"]

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::fs::{FlockOperation, flock};
@@ -16,8 +16,9 @@ use crate::deployment::Deployment;
 use crate::engine::{Engine, must_run};
 use crate::registry::Pushed;
 use crate::run::{LABEL, shared_owner};
+use crate::socket_proxy::{Filter, Place};
 use crate::updater::{Life, Settings};
-use crate::{Lab, free_port, socket_proxy};
+use crate::{Lab, free_port};
 
 /// The repository of its images, where they come from the registry.
 const REPOSITORY: &str = "demo/updater";
@@ -60,8 +61,8 @@ pub struct Sidecar {
     pub port: u16,
     /// Compose names its container.
     pub generated_name: bool,
-    /// It has no engine's socket but that of a [`crate::socket_proxy`], which reads this Compose file.
-    pub behind: Option<PathBuf>,
+    /// Between it and the engine.
+    pub behind: Option<Filter>,
     /// User and group; root unless given.
     pub user: Option<(u32, u32)>,
     /// More lines of its service, as in the Compose file (`read_only: true`).
@@ -112,10 +113,17 @@ impl Sidecar {
                 vec!["./.env:/deploy/.env".into(), "./docker-compose.yml:/deploy/docker-compose.yml".into()]
             }
         };
-        let engine = lab.engine.socket();
-        let socket = if self.behind.is_some() { socket_proxy::socket(&lab.run) } else { engine.to_owned() };
+        let mut lines = self.lines.clone();
+        let socket = match self.behind.as_ref().map(|filter| filter.place(lab)) {
+            None => Some(lab.engine.socket().to_owned()),
+            Some(Place::Socket(path)) => Some(path),
+            Some(Place::Tcp(address)) => {
+                lines.push(format!("environment: {{ DOCKER_HOST: \"tcp://{address}\" }}"));
+                None
+            }
+        };
+        let socket = socket.map(|path| format!("{}:/var/run/docker.sock", path.display()));
         let rest = [
-            format!("{}:/var/run/docker.sock", socket.display()),
             format!("{}:{STATE}", lab.run.subfolder("state").display()),
             format!("{}:{KEY}:ro", lab.signer.public_key().display()),
         ];
@@ -125,7 +133,7 @@ impl Sidecar {
             format!("{}:/etc/hosts:ro", hosts.display())
         });
         let volumes: Vec<String> =
-            seen.into_iter().chain(rest).chain(hosts).map(|mount| format!("    - {mount}")).collect();
+            seen.into_iter().chain(socket).chain(rest).chain(hosts).map(|mount| format!("    - {mount}")).collect();
         let network = match self.network {
             Network::Host => Some("network_mode: host".to_owned()),
             Network::Project => Some(format!("ports: [\"127.0.0.1:{}:{PORT}\"]", self.port)),
@@ -135,7 +143,7 @@ impl Sidecar {
             format!("user: \"{user}:{group}\"")
         });
         let lines: String =
-            name.iter().chain(&network).chain(&user).chain(&self.lines).map(|line| format!("    {line}\n")).collect();
+            name.iter().chain(&network).chain(&user).chain(&lines).map(|line| format!("    {line}\n")).collect();
         format!(
             "
   {SERVICE}:
@@ -277,7 +285,7 @@ fn image_name(lab: &Lab) -> String {
 
 /// Makes it: `./image` builds it once for all tests of a program, then it gets this run's label, so that
 /// whatever is made of it is found.
-fn image(lab: &Lab, program: &Path) {
+pub fn image(lab: &Lab, program: &Path) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut hasher = DefaultHasher::new();
     for file in [program, &root.join("image"), &root.join("Dockerfile")] {
@@ -297,4 +305,5 @@ fn image(lab: &Lab, program: &Path) {
     }
     drop(lock);
     build(lab, &image_name(lab), &format!("FROM {base}\n"));
+    image_name(lab)
 }

@@ -1,7 +1,8 @@
 //! A filter before the engine's socket, as operators use one. It understands the patterns of
 //! wollomatic/socket-proxy, so the list that the product's example gives to that is the list that is tested.
 
-use std::path::{Path, PathBuf};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -11,11 +12,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures_util::TryStreamExt;
 use regex::Regex;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 
-use crate::engine::Engine;
+use crate::Lab;
 use crate::http::{self, Answer, runtime};
-use crate::run::Run;
 
 /// A method, and paths that are let through.
 struct Rule {
@@ -40,37 +40,69 @@ pub struct Call {
 
 pub struct SocketProxy {
     shared: Shared,
-    socket: PathBuf,
+    place: Place,
 }
 
 /// Where it listens.
-pub(crate) fn socket(run: &Run) -> PathBuf {
-    run.folder().join("filtered.sock")
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A socket, which is mounted where the engine's would be.
+    Socket(PathBuf),
+    Tcp(SocketAddr),
+}
+
+/// A filter to be.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    /// A Compose file whose text has arguments like `-allowGET=PATTERN`.
+    pub rules: PathBuf,
+    /// It is reached over TCP, at this port, as one in a container of its own is.
+    pub tcp: Option<u16>,
+}
+
+impl Filter {
+    pub(crate) fn place(&self, lab: &Lab) -> Place {
+        match self.tcp {
+            Some(port) => Place::Tcp((lab.gateway.unwrap_or(Ipv4Addr::LOCALHOST), port).into()),
+            None => Place::Socket(lab.run.folder().join("filtered.sock")),
+        }
+    }
 }
 
 impl SocketProxy {
-    /// Listens in the run's folder until the process ends. `file` is a Compose file whose text has
-    /// arguments like `-allowGET=PATTERN`.
-    pub fn start(run: &Run, engine: &Engine, file: &Path) -> Self {
-        let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    /// Listens until the process ends.
+    pub fn start(lab: &Lab, filter: &Filter) -> Self {
+        let file = filter.rules.display();
+        let text = std::fs::read_to_string(&filter.rules).unwrap_or_else(|e| panic!("{file}: {e}"));
         let rules: Vec<Rule> = text.lines().filter_map(|line| rule(line.trim())).collect();
-        assert!(!rules.is_empty(), "{} allows nothing", file.display());
-        let client = reqwest::Client::builder().unix_socket(engine.socket()).build().expect("a client of the engine");
-        let shared = Shared { rules: rules.into(), engine: client, calls: Arc::default() };
-        let socket = socket(run);
-        let listener = {
-            let _inside = runtime().enter();
-            UnixListener::bind(&socket).unwrap_or_else(|e| panic!("{}: {e}", socket.display()))
-        };
+        assert!(!rules.is_empty(), "{file} allows nothing");
+        let client = reqwest::Client::builder().unix_socket(lab.engine.socket()).build();
+        let engine = client.expect("a client of the engine");
+        let shared = Shared { rules: rules.into(), engine, calls: Arc::default() };
         let router = Router::new().fallback(pass).with_state(shared.clone());
-        runtime().spawn(async move { axum::serve(listener, router).await });
-        Self { shared, socket }
+        let place = filter.place(lab);
+        let _inside = runtime().enter();
+        match &place {
+            Place::Socket(path) => {
+                let listener = UnixListener::bind(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+                runtime().spawn(async move { axum::serve(listener, router).await });
+            }
+            Place::Tcp(address) => {
+                let listener = std::net::TcpListener::bind(address).and_then(|listener| {
+                    listener.set_nonblocking(true)?;
+                    TcpListener::from_std(listener)
+                });
+                let listener = listener.unwrap_or_else(|e| panic!("{address}: {e}"));
+                runtime().spawn(async move { axum::serve(listener, router).await });
+            }
+        }
+        Self { shared, place }
     }
 
-    /// Asks through it.
+    /// Asks through its socket.
     pub fn ask(&self, method: &str, path: &str) -> Answer {
-        let client =
-            reqwest::Client::builder().unix_socket(self.socket.as_path()).build().expect("a client of the proxy");
+        let Place::Socket(socket) = &self.place else { panic!("it has no socket: {:?}", self.place) };
+        let client = reqwest::Client::builder().unix_socket(socket.as_path()).build().expect("a client of the proxy");
         let method = method.parse().expect("a method");
         http::send(client.request(method, format!("http://engine{path}"))).expect("an answer of the proxy")
     }

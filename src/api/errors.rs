@@ -97,7 +97,7 @@ impl From<SubmitError> for ApiError {
         let text = error.to_string();
         match error {
             SubmitError::Busy(_) => Self::Conflict(text),
-            SubmitError::Stopping => Self::Stopping(text),
+            SubmitError::Stopping | SubmitError::Looking(_) => Self::Stopping(text),
             SubmitError::Journal(_) => Self::Internal(text),
         }
     }

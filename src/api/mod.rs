@@ -62,6 +62,7 @@ pub trait Face: Send + Sync {
     async fn prune_snapshots(&self) -> Result<usize, DataError>;
     fn stub(&self) -> bool;
     fn trust(&self) -> String;
+    fn notices(&self) -> Vec<String>;
 }
 
 #[async_trait]
@@ -113,5 +114,8 @@ impl Face for Updater {
     }
     fn trust(&self) -> String {
         Updater::trust(self)
+    }
+    fn notices(&self) -> Vec<String> {
+        Updater::notices(self)
     }
 }

@@ -31,6 +31,8 @@ struct Status<'a> {
     recent_jobs_count: usize,
     stub: bool,
     trust: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notices: Vec<String>,
     started_at: Timestamp,
 }
 
@@ -45,6 +47,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
             recent_jobs_count: count,
             stub: app.stub,
             trust: app.face.trust(),
+            notices: app.face.notices(),
             started_at: app.started_at,
         })
     })

@@ -96,6 +96,8 @@ pub struct Status {
     pub stub: bool,
     #[serde(default)]
     pub trust: String,
+    #[serde(default)]
+    pub notices: Vec<String>,
     pub started_at: Option<jiff::Timestamp>,
 }
 

@@ -27,6 +27,7 @@ pub fn status(status: &Status, url: &str, now: Timestamp) -> String {
     if let Some(job) = &status.active_job {
         list(&mut shown, "verified", &genuine(&job.verified));
     }
+    list(&mut shown, "notices", &status.notices);
     shown
 }
 
@@ -254,6 +255,7 @@ mod tests {
             recent_jobs_count: 12,
             stub: true,
             trust: "key sha256:00ff".into(),
+            notices: Vec::new(),
             started_at: Some(at(-3600)),
         };
         insta::assert_snapshot!(status(&shown, "http://127.0.0.1:9000", at(5)), @r"

@@ -45,9 +45,11 @@ pub mod label {
     pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
     /// Ours: the job it belongs to. Helpers belong to none.
     pub const JOB: &str = "io.processgit.updater.job";
-    /// Ours, on every container we make: `claim`, `guard-old`, `guard-new`, `migration`, `hook`,
+    /// Ours, on every container we make: `claim`, `guard-old`, `guard-new`, `guard-data`, `migration`, `hook`,
     /// `helper-deployment`, `helper-data`, `deputy`.
     pub const ROLE: &str = "io.processgit.updater.role";
+    /// Ours, on some that are never started: [`crate::update::note`].
+    pub const NOTE: &str = "io.processgit.updater.note";
     /// Ours, on a deputy: the job it carries out. Not [`JOB`]: whatever belongs to the job is swept by the
     /// deputy itself.
     pub const DEPUTY_OF: &str = "io.processgit.updater.deputy-of";
@@ -380,6 +382,13 @@ impl Project {
     /// `service` is one of those that are moved.
     pub fn moves(&self, service: &str) -> bool {
         self.moved().any(|moved| moved == service)
+    }
+
+    /// A container of one of those services, one-off runs left out.
+    pub fn is_of_moved(&self, container: &Container) -> bool {
+        let of_project = container.label(label::PROJECT) == Some(&self.name);
+        let is_moved = container.label(label::SERVICE).is_some_and(|service| self.moves(service));
+        of_project && is_moved && container.label(label::ONEOFF) == Some("False")
     }
 }
 

@@ -159,6 +159,7 @@ fn set_back_restores_one_key_in_a_file_that_moved_on() {
         ("A=1\r\n", "A=1\r\nK=2\r\n", "A=1\r\n"),
         ("A=1\n", "K=2 # kept\n", "# duplicate, disabled by processgit-updater: K=2 # kept\n"),
         ("K\n", "K=2\nNEW=1\n", "NEW=1\n"),
+        ("K=1\nK\n", "K=2\nNEW=1\n", "K=1\nNEW=1\n"),
     ];
     for (before, now, after) in table {
         let got = set_back(now.as_bytes(), before.as_bytes(), "K").unwrap();

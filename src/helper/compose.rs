@@ -122,6 +122,7 @@ impl PlacedCompose {
             let files = config[kind].as_object().into_iter().flatten().filter_map(|(_, v)| v["file"].as_str());
             named.extend(files.map(PathBuf::from));
         }
+        named.retain(|file| paths::can_be_shown(file));
         Ok(named)
     }
 }

@@ -27,13 +27,13 @@ const SYSTEM: [&str; 16] = [
 /// The project's folders and files, each at its own path. `more` are files that were missed before.
 ///
 /// # Errors
-/// A folder that cannot be mounted.
+/// A folder that cannot be mounted, or a path that is none.
 pub fn of_project(project: &Project, more: &[PathBuf]) -> Result<Vec<Mount>, String> {
     let folder = PathBuf::from(&project.working_dir);
     let env_folders = env_files(project).into_iter().filter_map(|file| file.parent().map(Path::to_owned));
     let mut mounts = Vec::new();
     for folder in std::iter::once(folder).chain(env_folders) {
-        if !folder.is_absolute() || is_system(&folder) {
+        if !is_clean(&folder) || is_system(&folder) {
             return Err(format!(
                 "the deployment is in {}, which a helper container cannot mount: move it into a folder of its own",
                 folder.display()
@@ -41,9 +41,27 @@ pub fn of_project(project: &Project, more: &[PathBuf]) -> Result<Vec<Mount>, Str
         }
         mounts.push(bind(&folder, true));
     }
-    let files = project.config_files.iter().map(PathBuf::from).chain(more.iter().cloned());
-    mounts.extend(files.map(|file| bind(&beside(file), false)));
+    for file in project.config_files.iter().map(Path::new) {
+        if !can_be_shown(file) {
+            return Err(format!(
+                "the project was started with {:?}, which is no absolute path of a file: start it from a file",
+                file.display()
+            ));
+        }
+        mounts.push(bind(&beside(file), false));
+    }
+    mounts.extend(more.iter().filter(|file| can_be_shown(file)).map(|file| bind(&beside(file), false)));
     Ok(outermost(mounts))
+}
+
+/// What is named as a file may be any text; a whole system folder would hide the helper from itself.
+pub fn can_be_shown(file: &Path) -> bool {
+    is_clean(file) && !is_system(file)
+}
+
+/// Absolute, and it says where it is: labels are what whoever made the container wrote into them.
+fn is_clean(path: &Path) -> bool {
+    path.is_absolute() && path == normal(path)
 }
 
 /// The environment files that Compose reads for this project.
@@ -56,11 +74,11 @@ fn env_files(project: &Project) -> Vec<PathBuf> {
 
 /// A Compose file is read with what lies beside it (`include`, `extends`, their environment files); of a
 /// system folder, and for any other file, only the file itself is shown.
-fn beside(file: PathBuf) -> PathBuf {
+fn beside(file: &Path) -> PathBuf {
     let is_yaml = file.extension().is_some_and(|e| e == "yml" || e == "yaml");
     match file.parent() {
         Some(folder) if is_yaml && !is_system(folder) => folder.to_owned(),
-        _ => file,
+        _ => file.to_owned(),
     }
 }
 
@@ -99,7 +117,7 @@ pub fn missing_in(complaint: &str, shown: &[Mount]) -> Option<PathBuf> {
     let before = complaint.split(": no such file or directory").next().filter(|before| *before != complaint)?;
     let path = Path::new(before.rsplit(' ').next()?.trim_matches('"'));
     let is_shown = shown.iter().any(|m| path.starts_with(&m.destination));
-    (path.is_absolute() && !is_shown).then(|| path.to_owned())
+    (can_be_shown(path) && !is_shown).then(|| path.to_owned())
 }
 
 /// Files that a Compose file names under `env_file`, absolute. One that is `required: false` and cannot be
@@ -192,9 +210,13 @@ mod tests {
             assert_eq!(shown.join(" "), expected, "{folder} {files} {env} {more:?}");
             assert!(mounts.iter().all(|m| m.source == m.destination), "paths are true");
         }
-        for folder in ["/", "/etc", "relative"] {
+        for folder in ["/", "/etc", "/etc/", "/srv/../etc", "relative"] {
             let refused = of_project(&project(folder, "/x/a.yml", ""), &[]).unwrap_err();
             assert!(refused.contains("move it into a folder of its own"), "{refused}");
+        }
+        for file in ["-", "a.yml", "/srv/../etc/a.yml", "/"] {
+            let refused = of_project(&project("/srv/app", file, ""), &[]).unwrap_err();
+            assert!(refused.contains("no absolute path"), "{refused}");
         }
     }
 

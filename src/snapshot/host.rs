@@ -76,12 +76,13 @@ struct Teller {
     abandoned: Arc<AtomicBool>,
     begun: Instant,
     told: Instant,
+    asked: u64,
 }
 
 impl Teller {
     fn new(report: CopyReport, abandoned: Arc<AtomicBool>) -> Self {
         let now = Instant::now();
-        Self { report, abandoned, begun: now, told: now }
+        Self { report, abandoned, begun: now, told: now, asked: 0 }
     }
 }
 
@@ -90,8 +91,9 @@ impl super::Progress for Teller {
         if self.abandoned.load(Ordering::Relaxed) {
             return ControlFlow::Break(());
         }
-        // Reading the clock at every entry would cost more than the entry.
-        if counts.entries.is_multiple_of(64) && self.told.elapsed() >= TELL_EVERY {
+        // Reading the clock at every entry would cost more than the entry; a large file asks often too.
+        self.asked += 1;
+        if self.asked.is_multiple_of(64) && self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();
             let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
             let rate = (counts.bytes as f64 / seconds) as u64;

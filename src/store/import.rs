@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, params};
 use serde::Deserialize;
 
-use super::StoreError;
+use super::{StoreError, schema};
 use crate::update::job::{Job, State};
 
 #[derive(Deserialize)]
@@ -34,8 +34,8 @@ pub fn once(db: &Connection, folder: &Path) -> Result<(), StoreError> {
         settle(&mut job);
         let text = serde_json::to_string(&job).map_err(|e| wrong(e.to_string()))?;
         db.execute(
-            "INSERT OR IGNORE INTO jobs (id, ended, job, record) VALUES (?1, 1, ?2, NULL)",
-            params![job.id.0, text],
+            "INSERT OR IGNORE INTO jobs (id, ended, job, record, sum) VALUES (?1, 1, ?2, NULL, ?3)",
+            params![job.id.0, text, schema::sum(&text, None)],
         )
         .map_err(|e| wrong(e.to_string()))?;
     }

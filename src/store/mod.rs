@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `updater.lock`   | one process at a time (`flock`) |
 //! | `journal.db`     | jobs, their private records, the audit trail, known-bad digests |
+//! | `installation`   | sixteen random hexadecimal digits: which updater this is |
 //! | `ballast`        | room that is given back when the disk is full, see [`ballast`] |
 //! | `self/`          | the same again for the updater's own updates, of its deputy ([`own_data`]) |
 //! | `logs/<job>.log` | everything a job printed, at most [`logs::LOG_CAP`] bytes |
 
 pub mod ballast;
+mod damaged;
 mod import;
 mod lock;
 pub mod logs;
@@ -46,7 +48,7 @@ pub enum StoreError {
         "the journal {} cannot be read: {why}. The application was left as it is; move the file aside to start with an empty journal",
         .file.display()
     )]
-    Journal { file: PathBuf, why: String },
+    Damaged { file: PathBuf, why: String },
     #[error("the journal {} cannot be opened: {why}. Is the disk full, or not writable?", .file.display())]
     NoRoom { file: PathBuf, why: String },
     #[error(
@@ -63,6 +65,9 @@ pub struct Store {
     db: Arc<Mutex<Connection>>,
     logs: Option<Logs>,
     ballast: Option<Arc<Ballast>>,
+    installation: String,
+    /// What its operator should know.
+    troubles: Vec<String>,
     /// Held for the life of the process.
     _lock: Option<lock::Lock>,
 }
@@ -80,9 +85,12 @@ impl Store {
         let lock = lock::Lock::take(folder)?;
         let file = folder.join(JOURNAL);
         let ballast = Ballast::of(folder);
-        let db = match schema::open(&file) {
-            // Its index needs some room of its own.
-            Err(StoreError::NoRoom { .. }) if ballast.release() => schema::open(&file)?,
+        let db = match open_with_room(&file, &ballast) {
+            Err(StoreError::Damaged { file, why }) => {
+                let aside = damaged::put_aside(folder).map_err(io)?;
+                tracing::error!(file = %aside.display(), "the journal cannot be read and was put aside: {why}");
+                open_with_room(&file, &ballast)?
+            }
             other => other?,
         };
         // The journal holds `.env` with its secrets.
@@ -90,8 +98,9 @@ impl Store {
         import::once(&db, folder)?;
         let logs = Logs::open(&folder.join("logs")).map_err(io)?;
         make(&ballast);
+        let installation = installation(&folder.join("installation")).map_err(io)?;
         let (db, ballast) = (Arc::new(Mutex::new(db)), Some(Arc::new(ballast)));
-        Ok(Self { db, logs: Some(logs), ballast, _lock: Some(lock) })
+        Ok(Self { db, logs: Some(logs), ballast, installation, troubles: damaged::notices(folder), _lock: Some(lock) })
     }
 
     /// A journal that ends with the process, for tests.
@@ -100,15 +109,13 @@ impl Store {
     /// SQLite cannot be started.
     pub fn in_memory() -> Result<Self, StoreError> {
         let db = schema::in_memory()?;
-        Ok(Self { db: Arc::new(Mutex::new(db)), logs: None, ballast: None, _lock: None })
+        let db = Arc::new(Mutex::new(db));
+        Ok(Self { db, logs: None, ballast: None, installation: random_name(), troubles: Vec::new(), _lock: None })
     }
 
-    /// The name of this state folder, made with its journal.
-    ///
-    /// # Errors
-    /// The journal cannot be read.
-    pub async fn installation(&self) -> Result<String, JournalError> {
-        self.with(|db| db.query_row("SELECT value FROM meta WHERE key = 'installation'", [], |r| r.get(0))).await
+    /// Which updater this is, among those of one engine: it stays when the journal is lost.
+    pub fn installation(&self) -> &str {
+        &self.installation
     }
 
     async fn with<T: Send + 'static>(
@@ -122,6 +129,31 @@ impl Store {
             JournalError(format!("{e}{remedy}"))
         })
     }
+}
+
+/// Its index needs some room of its own.
+fn open_with_room(file: &Path, ballast: &Ballast) -> Result<Connection, StoreError> {
+    match schema::open(file) {
+        Err(StoreError::NoRoom { .. }) if ballast.release() => schema::open(file),
+        other => other,
+    }
+}
+
+fn random_name() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
+/// Reads the name of this installation, or gives it one; durable when it returns.
+fn installation(file: &Path) -> std::io::Result<String> {
+    let known = fs::read_to_string(file).unwrap_or_default();
+    if known.len() == 16 && known.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(known);
+    }
+    let name = random_name();
+    fs::write(file, &name)?;
+    fs::File::open(file)?.sync_all()?;
+    file.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())?;
+    Ok(name)
 }
 
 /// Without it the updater works as well, until the disk is full.
@@ -246,6 +278,10 @@ impl Journal for Store {
         Ok(text.and_then(|text| Version::parse(&text).ok()))
     }
 
+    fn troubles(&self) -> Vec<String> {
+        self.troubles.clone()
+    }
+
     fn log(&self, job: &JobId, line: &str) {
         let is_full = self.ballast.as_ref().is_some_and(|b| b.is_out());
         if let Some(logs) = self.logs.as_ref().filter(|_| !is_full) {
@@ -267,9 +303,9 @@ fn write(db: &mut Connection, job: &Job, record: &Record, entry: &Entry) -> rusq
     let job_text = serde_json::to_string(job).map_err(to_sql)?;
     let record_text = serde_json::to_string(record).map_err(to_sql)?;
     tx.execute(
-        "INSERT INTO jobs (id, ended, job, record) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (id) DO UPDATE SET ended = ?2, job = ?3, record = ?4",
-        params![job.id.0, job.state.is_end(), job_text, record_text],
+        "INSERT INTO jobs (id, ended, job, record, sum) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (id) DO UPDATE SET ended = ?2, job = ?3, record = ?4, sum = ?5",
+        params![job.id.0, job.state.is_end(), job_text, record_text, schema::sum(&job_text, Some(&record_text))],
     )?;
     let (what, effect, text) = describe(entry);
     tx.execute(

@@ -1,13 +1,19 @@
-//! The journal's tables, and their version.
+//! The journal's tables, their version, and whether they are whole.
 
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::StoreError;
+use crate::update::job::Job;
+use crate::update::record::Record;
 
-/// Kept in SQLite's `user_version`. A newer one is never opened by an older binary.
+/// Kept in SQLite's `user_version`, and once more in `meta`: a newer one is never opened by an older binary,
+/// and a damaged one is not taken for newer.
 const FORMAT: i64 = 1;
+/// So many of the last jobs are read at the start; they must be whole.
+const LOOKED_AT: i64 = 50;
 
 const TABLES: &str = "
 CREATE TABLE jobs (
@@ -15,7 +21,8 @@ CREATE TABLE jobs (
     id     TEXT NOT NULL UNIQUE,
     ended  INTEGER NOT NULL,
     job    TEXT NOT NULL,            -- JSON, as the API shows it
-    record TEXT                      -- JSON, what recovery needs; NULL for imported jobs
+    record TEXT,                     -- JSON, what recovery needs; NULL for imported jobs
+    sum    BLOB NOT NULL             -- of both: SQLite does not notice a bit that flips in a text
 ) STRICT;
 CREATE INDEX jobs_unfinished ON jobs (ended) WHERE ended = 0;
 CREATE TABLE trail (                 -- append-only: what was meant, and what came of it
@@ -33,12 +40,18 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
 /// Opens the journal, checks that it is whole, and makes the tables of a new one.
 pub fn open(file: &Path) -> Result<Connection, StoreError> {
-    let wrong = |why: String| StoreError::Journal { file: file.to_owned(), why };
+    let damaged = |why: String| StoreError::Damaged { file: file.to_owned(), why };
     let sql = |e: rusqlite::Error| match super::lacks_room(&e) {
         true => StoreError::NoRoom { file: file.to_owned(), why: e.to_string() },
-        false => wrong(e.to_string()),
+        false => damaged(e.to_string()),
     };
-    let db = Connection::open(file).map_err(sql)?;
+    let is_gone = std::fs::metadata(file).map_or(true, |m| m.len() == 0);
+    if is_gone && std::fs::metadata(wal(file)).is_ok_and(|m| m.len() > 0) {
+        return Err(damaged("it is empty or missing, but its write-ahead log is not".into()));
+    }
+    let mut db = Connection::open(file).map_err(sql)?;
+    // What turns out to be damaged is left as it was found.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sql)?;
     db.pragma_update(None, "journal_mode", "WAL").map_err(sql)?;
     // FULL: a commit returns after the disk has it, also in WAL mode.
     db.pragma_update(None, "synchronous", "FULL").map_err(sql)?;
@@ -46,27 +59,79 @@ pub fn open(file: &Path) -> Result<Connection, StoreError> {
     db.pragma_update(None, "cache_size", -256).map_err(sql)?;
     let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sql)?;
     if check != "ok" {
-        return Err(wrong(check));
+        return Err(damaged(check));
     }
-    let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql)?;
-    match found {
-        0 => make(&db).map_err(sql)?,
+    match db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql)? {
+        0 => make(&mut db).map_err(sql)?,
         FORMAT => {}
-        _ => return Err(StoreError::Newer { file: file.to_owned(), found, known: FORMAT }),
+        found if format_in_meta(&db).map_err(sql)? == Some(found) => {
+            return Err(StoreError::Newer { file: file.to_owned(), found, known: FORMAT });
+        }
+        found => return Err(damaged(format!("its format is said to be {found}"))),
     }
+    require_whole(&db, file)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(sql)?;
     Ok(db)
+}
+
+fn wal(file: &Path) -> std::path::PathBuf {
+    file.with_extension("db-wal")
+}
+
+fn format_in_meta(db: &Connection) -> rusqlite::Result<Option<i64>> {
+    let text: Option<String> =
+        db.query_row("SELECT value FROM meta WHERE key = 'format'", [], |row| row.get(0)).optional()?;
+    Ok(text.and_then(|text| text.parse().ok()))
+}
+
+/// Every job that will be acted on or shown.
+fn require_whole(db: &Connection, file: &Path) -> Result<(), StoreError> {
+    let look = || -> rusqlite::Result<Option<String>> {
+        let mut query = db.prepare(
+            "SELECT id, ended, job, record, sum FROM jobs
+             WHERE ended = 0 OR seq > (SELECT max(seq) FROM jobs) - ?1",
+        )?;
+        let mut rows = query.query([LOOKED_AT])?;
+        while let Some(row) = rows.next()? {
+            let (id, ended): (String, bool) = (row.get(0)?, row.get(1)?);
+            let (job, record): (String, Option<String>) = (row.get(2)?, row.get(3)?);
+            let sum_is_right = sum(&job, record.as_deref()) == *row.get_ref(4)?.as_blob()?;
+            let parsed = serde_json::from_str::<Job>(&job);
+            let agrees = parsed.is_ok_and(|job| job.id.0 == id && job.state.is_end() == ended);
+            let is_record = record.is_none_or(|text| serde_json::from_str::<Record>(&text).is_ok());
+            if !(sum_is_right && agrees && is_record) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    };
+    let damaged = |why: String| StoreError::Damaged { file: file.to_owned(), why };
+    match look() {
+        Ok(None) => Ok(()),
+        Ok(Some(id)) => Err(damaged(format!("job {id} is not what was written"))),
+        Err(e) => Err(damaged(e.to_string())),
+    }
+}
+
+/// Tells whether a job is what was written.
+pub fn sum(job: &str, record: Option<&str>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(job.as_bytes()).update(b"\0").update(record.unwrap_or_default().as_bytes());
+    *hasher.finalize().as_bytes()
 }
 
 /// A journal without a file.
 pub fn in_memory() -> Result<Connection, StoreError> {
-    let sql = |e: rusqlite::Error| StoreError::Journal { file: ":memory:".into(), why: e.to_string() };
-    let db = Connection::open_in_memory().map_err(sql)?;
-    make(&db).map_err(sql)?;
+    let sql = |e: rusqlite::Error| StoreError::Damaged { file: ":memory:".into(), why: e.to_string() };
+    let mut db = Connection::open_in_memory().map_err(sql)?;
+    make(&mut db).map_err(sql)?;
     Ok(db)
 }
 
-fn make(db: &Connection) -> rusqlite::Result<()> {
-    // By its name other updaters tell this state folder from theirs.
-    let name = "INSERT INTO meta VALUES ('installation', lower(hex(randomblob(8))));";
-    db.execute_batch(&format!("BEGIN; {TABLES} {name} PRAGMA user_version = {FORMAT}; COMMIT;"))
+fn make(db: &mut Connection) -> rusqlite::Result<()> {
+    let tx = db.transaction()?;
+    tx.execute_batch(TABLES)?;
+    tx.execute("INSERT INTO meta (key, value) VALUES ('format', ?1)", [FORMAT.to_string()])?;
+    tx.pragma_update(None, "user_version", FORMAT)?;
+    tx.commit()
 }

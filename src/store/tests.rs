@@ -1,6 +1,9 @@
+use std::fs;
+use std::path::Path;
+
 use semver::Version;
 
-use super::Store;
+use super::{Store, StoreError};
 use crate::update::Request;
 use crate::update::job::{Job, JobId, State};
 use crate::update::ports::{Entry, Journal};
@@ -41,6 +44,143 @@ async fn what_an_end_teaches() {
     }
 }
 
+/// A journal with an ended job and one in the middle, as a killed process leaves it: most of it is still in
+/// the write-ahead log. With every state that the second job was in.
+async fn killed(folder: &Path) -> Vec<Job> {
+    let store = Store::open(folder).unwrap();
+    end(&store, "a", false, Some("1.0.0")).await;
+    let mut job = Job::new(JobId("job_b".into()), "v2".into(), "2026-01-02T03:04:05Z".parse().unwrap(), false);
+    let mut written = Vec::new();
+    for state in [State::Planning, State::Pulling, State::Snapshotting] {
+        job.enter(state, job.started_at);
+        job.say(&"output ".repeat(200), job.started_at);
+        let record = Record::new(job.id.clone(), crate::update::Order::Snapshot { hot: false });
+        store.save(&job, &record, Entry::Note(state.name().into())).await.unwrap();
+        written.push(job.clone());
+    }
+    // The log of a killed process is not written back.
+    let db = store.db.lock().unwrap();
+    db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    written
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap).filter(|e| e.path().is_file()) {
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// What was in the log is in the database.
+fn written_back(db: &Path) {
+    let db = rusqlite::Connection::open(db).unwrap();
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_journal_is_kept_aside_and_a_new_one_begun() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let base = folder.path().join("base");
+    killed(&base).await;
+    fn truncate(file: &Path, to: fn(u64) -> u64) {
+        let file = fs::File::options().write(true).open(file).unwrap();
+        file.set_len(to(file.metadata().unwrap().len())).unwrap();
+    }
+    type Damage = fn(&Path);
+    let all_but_the_head: Damage = |db| {
+        let mut bytes = fs::read(db).unwrap();
+        bytes[100..].fill(7);
+        fs::write(db, bytes).unwrap();
+    };
+    // What happened to the file, and whether the log had been written back to it.
+    let rows: [(&str, bool, Damage); 6] = [
+        ("garbage", true, |db| fs::write(db, [7; 50_000]).unwrap()),
+        ("garbage after the head", true, all_but_the_head),
+        ("half of it", true, |db| truncate(db, |length| length / 2)),
+        ("torn within a page", true, |db| truncate(db, |length| length - 1000)),
+        ("emptied, the log left", false, |db| truncate(db, |_| 0)),
+        ("removed, the log left", false, |db| fs::remove_file(db).unwrap()),
+    ];
+    for (what, is_written_back, damage) in rows {
+        let state = folder.path().join(what.replace(' ', "-"));
+        copy(&base, &state);
+        let name = fs::read_to_string(state.join("installation")).unwrap();
+        if is_written_back {
+            written_back(&state.join("journal.db"));
+        }
+        damage(&state.join("journal.db"));
+        let damaged = fs::read(state.join("journal.db")).ok();
+        let store = Store::open(&state).expect(what);
+        assert_eq!(store.count().await.unwrap(), 0, "{what}");
+        assert_eq!(store.installation(), name, "{what}: it is the same updater");
+        let troubles = store.troubles();
+        if damaged.is_some() {
+            let [trouble] = &troubles[..] else { panic!("{what}: {troubles:?}") };
+            assert!(trouble.contains("the journal was damaged and a new one was begun"), "{what}: {trouble}");
+            let aside =
+                trouble.split_whitespace().find(|word| word.contains(".damaged-")).unwrap().trim_end_matches(';');
+            assert!(fs::read(aside).ok() == damaged, "{what}: kept as it was found");
+        } else {
+            assert!(fs::read_dir(&state).unwrap().any(|e| e.unwrap().file_name().to_string_lossy().ends_with("-wal")));
+        }
+        drop(store);
+        assert_eq!(Store::open(&state).unwrap().troubles(), troubles, "{what}: told until the file is gone");
+    }
+}
+
+#[tokio::test]
+async fn a_newer_journal_is_refused_and_left_where_it_is() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    drop(Store::open(folder.path()).unwrap());
+    let db = rusqlite::Connection::open(folder.path().join("journal.db")).unwrap();
+    db.execute_batch("PRAGMA user_version = 2; UPDATE meta SET value = '2' WHERE key = 'format'").unwrap();
+    drop(db);
+    let error = Store::open(folder.path()).err().unwrap();
+    assert!(matches!(error, StoreError::Newer { found: 2, .. }), "{error}");
+    let db = rusqlite::Connection::open(folder.path().join("journal.db")).unwrap();
+    db.query_row("SELECT count(*) FROM jobs", [], |_| Ok(())).unwrap();
+}
+
+/// A bit that flips anywhere is noticed, or changes nothing: never is another history read than was written.
+#[tokio::test]
+async fn a_flipped_bit_is_noticed_or_changes_nothing() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let base = folder.path().join("base");
+    let written = killed(&base).await;
+    let (mut noticed, mut harmless, mut behind) = (0, 0, 0);
+    for (file, step) in [("journal.db", 97), ("journal.db-wal", 2039)] {
+        for is_written_back in [false, true] {
+            let whole = folder.path().join("whole");
+            let _ = fs::remove_dir_all(&whole);
+            copy(&base, &whole);
+            if is_written_back {
+                written_back(&whole.join("journal.db"));
+            }
+            let Ok(bytes) = fs::read(whole.join(file)) else { continue };
+            for at in (0..bytes.len()).step_by(step) {
+                let state = folder.path().join("state");
+                let _ = fs::remove_dir_all(&state);
+                copy(&whole, &state);
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << (at % 8);
+                fs::write(state.join(file), flipped).unwrap();
+                let store = Store::open(&state).unwrap_or_else(|e| panic!("{file} {at}: {e}"));
+                let jobs: Vec<Job> = store.unfinished().await.unwrap().into_iter().map(|(job, _)| job).collect();
+                match &jobs[..] {
+                    [] if !store.troubles().is_empty() => noticed += 1,
+                    // The log is read up to where it is damaged.
+                    [] if file == "journal.db-wal" => behind += 1,
+                    [job] if *job == written[2] => harmless += 1,
+                    [job] if file == "journal.db-wal" && written.contains(job) => behind += 1,
+                    other => panic!("{file} {at}: {other:?}"),
+                }
+            }
+        }
+    }
+    println!("{noticed} noticed, {harmless} harmless, {behind} read up to the damage");
+    assert!(noticed > 50 && harmless > 100 && behind > 20, "{noticed} {harmless} {behind}");
+}
+
 #[test]
 fn a_second_updater_on_one_state_folder_is_told_who_holds_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -55,7 +195,7 @@ fn a_second_updater_on_one_state_folder_is_told_who_holds_it() {
 #[tokio::test]
 async fn a_state_folder_keeps_its_name() {
     let folder = tempfile::tempdir().unwrap();
-    let first = Store::open(folder.path()).unwrap().installation().await.unwrap();
-    assert_eq!((first.len(), Store::open(folder.path()).unwrap().installation().await.unwrap()), (16, first.clone()));
-    assert_ne!(Store::in_memory().unwrap().installation().await.unwrap(), first);
+    let first = Store::open(folder.path()).unwrap().installation().to_owned();
+    assert_eq!((first.len(), Store::open(folder.path()).unwrap().installation()), (16, &*first));
+    assert_ne!(Store::in_memory().unwrap().installation(), first);
 }

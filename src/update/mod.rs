@@ -10,6 +10,8 @@ pub mod door;
 pub mod drift;
 pub mod effects;
 pub mod job;
+mod lost;
+pub mod note;
 pub mod observe;
 pub mod plan;
 pub mod policy;
@@ -24,6 +26,7 @@ pub mod transition;
 mod tests;
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -63,7 +66,7 @@ pub enum Order {
 }
 
 impl Order {
-    fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         match self {
             Order::Update(_) => Kind::Update,
             Order::Snapshot { .. } => Kind::Snapshot,
@@ -112,6 +115,9 @@ pub enum SubmitError {
     /// The process is stopping.
     #[error("the updater is stopping: ask again when it is back")]
     Stopping,
+    /// Another one's way may still have to be found.
+    #[error("the updater is still looking for what an earlier life left, and cannot see it: {0}")]
+    Looking(String),
     /// It could not be written down, so nothing was begun.
     #[error("the journal cannot be written, so nothing was begun: {0}")]
     Journal(String),
@@ -176,13 +182,21 @@ struct Inner {
     options: Arc<Options>,
     book: Arc<Book>,
     /// Held while a job is accepted: exactly one of many at once.
-    entrance: Mutex<()>,
+    entrance: Arc<Mutex<()>>,
     /// The way out of the job that runs.
     exit: RwLock<Option<(JobId, Arc<Door>)>>,
+    /// What its operator should know.
+    notices: RwLock<Vec<String>>,
+    /// Why it cannot be seen what an earlier life left.
+    unseen: RwLock<String>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
+/// So long a request waits until it is known what an earlier life left; the admin page waits ten seconds.
+const LOOKING: Duration = Duration::from_secs(5);
+/// And so long a start with a new journal, before it answers at all.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// The most of a log that one answer holds, bytes.
 const LOG_PAGE: usize = 512 * 1024;
 
@@ -199,19 +213,32 @@ impl Updater {
                 ports,
                 options: Arc::new(options),
                 book: Arc::new(book),
-                entrance: Mutex::default(),
+                entrance: Arc::default(),
                 exit: RwLock::default(),
+                notices: RwLock::default(),
+                unseen: RwLock::new("the engine has not answered yet".into()),
                 stop: CancellationToken::new(),
                 tasks: TaskTracker::new(),
             }),
         };
-        updater.recover(unfinished);
+        let troubles = updater.inner.ports.journal.troubles();
+        let may_have_lost = !troubles.is_empty() || updater.count() == 0;
+        troubles.into_iter().for_each(|trouble| updater.notice(trouble));
+        updater.recover(unfinished).await;
+        if may_have_lost {
+            // Whoever follows a job that was lost should not be told that there is none.
+            let _ = tokio::time::timeout(FIRST_LOOK, updater.inner.entrance.lock()).await;
+        }
         Ok(updater)
     }
 
-    fn recover(&self, unfinished: Vec<(Job, Record)>) {
+    /// Nothing is accepted before it is known what there is to take up.
+    async fn recover(&self, unfinished: Vec<(Job, Record)>) {
         let updater = self.clone();
+        let closed = self.inner.entrance.clone().lock_owned().await;
         self.inner.tasks.spawn(async move {
+            let unfinished = updater.with_lost(unfinished).await;
+            drop(closed);
             for (job, mut record) in unfinished {
                 record.lives += 1;
                 record.interrupted = true;
@@ -238,6 +265,16 @@ impl Updater {
         }
     }
 
+    fn notice(&self, text: String) {
+        tracing::error!("{text}");
+        self.inner.notices.write().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    /// What its operator should know of this updater itself.
+    pub fn notices(&self) -> Vec<String> {
+        self.inner.notices.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn context(&self, job: JobId, door: Door) -> Context {
         let Inner { ports, options, book, exit, .. } = &*self.inner;
         let door = Arc::new(door);
@@ -258,7 +295,11 @@ impl Updater {
     /// # Errors
     /// As [`Self::submit`].
     pub async fn submit_as(&self, id: JobId, order: Order) -> Result<Job, SubmitError> {
-        let _one_at_a_time = self.inner.entrance.lock().await;
+        let opened = tokio::time::timeout(LOOKING, self.inner.entrance.lock()).await;
+        let Ok(_one_at_a_time) = opened else {
+            let why = self.inner.unseen.read().unwrap_or_else(PoisonError::into_inner).clone();
+            return Err(SubmitError::Looking(why));
+        };
         if self.inner.stop.is_cancelled() {
             return Err(SubmitError::Stopping);
         }

@@ -120,6 +120,10 @@ pub trait Journal: Send + Sync {
     /// The last update that was committed and not gone back from, with its record.
     async fn last_committed(&self) -> Result<Option<(Job, Record)>, JournalError>;
     async fn highest_committed(&self) -> Result<Option<Version>, JournalError>;
+    /// What became of it, where that is not as it should be: one line each.
+    fn troubles(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Appends a line to the job's whole log (best effort, bounded; never waits for the disk).
     fn log(&self, job: &JobId, line: &str);
     /// The whole log from `offset` on, at most `cap` bytes.

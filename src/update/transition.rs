@@ -98,7 +98,7 @@ impl Effect {
     }
 
     /// The data may be other than it was once this has begun.
-    fn changes_data(self) -> bool {
+    pub fn changes_data(self) -> bool {
         matches!(self, Effect::Migrate | Effect::LoadData | Effect::HookAfter | Effect::Swap | Effect::Resume)
     }
 }
@@ -256,7 +256,7 @@ pub(super) fn may_differ(record: &Record, plan: &Plan) -> bool {
     plan.purpose != Purpose::Snapshot && record.begun.iter().any(|e| e.changes_data())
 }
 
-fn touched(record: &Record) -> bool {
+pub(super) fn touched(record: &Record) -> bool {
     record.begun.iter().any(|e| e.touches())
 }
 

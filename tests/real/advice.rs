@@ -10,7 +10,7 @@ use crate::data::{data, with_data};
 use crate::disk::Disk;
 
 /// The numbered commands at the end of the error.
-fn commands(error: &str) -> Vec<String> {
+pub fn commands(error: &str) -> Vec<String> {
     let (_, mut rest) = error.rsplit_once("by hand: (1) ").unwrap_or_else(|| panic!("no commands in {error:?}"));
     let mut commands = Vec::new();
     loop {
@@ -26,7 +26,7 @@ fn commands(error: &str) -> Vec<String> {
 
 impl Stage {
     /// A person types them, one after the other; each must succeed.
-    fn type_in(&self, commands: &[String]) {
+    pub fn type_in(&self, commands: &[String]) {
         let folder = std::path::Path::new(env!("CARGO_BIN_EXE_processgit-updater")).parent().unwrap();
         let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
         for command in commands {
@@ -38,7 +38,7 @@ impl Stage {
     }
 
     /// The old version runs as it did before, on the data it had; and a next update works.
-    fn assert_all_is_as_before(&self) {
+    pub fn assert_all_is_as_before(&self) {
         self.app.await_version("1.0.0");
         let (before, after) = (&self.before, lab::world::World::of(&self.app));
         let (old, new) = (before.app.as_ref().unwrap(), after.app.as_ref().unwrap());
@@ -55,7 +55,7 @@ impl Stage {
 }
 
 /// The worker writes to the same data, and is stopped with the application.
-fn with_worker(case: crate::case::Case) -> crate::case::Case {
+pub fn with_worker(case: crate::case::Case) -> crate::case::Case {
     case.app(|a| a.worker_lines.push("volumes: [data:/data]".into())).setting("STOP_SERVICES", "worker")
 }
 

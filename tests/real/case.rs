@@ -119,8 +119,8 @@ impl Case {
         let sidecar = self.app.sidecar.as_ref();
         let in_a_network = sidecar.is_some_and(|sidecar| sidecar.network == Network::Project);
         let lab = if in_a_network { Lab::for_containers() } else { Lab::new() };
-        let rules = sidecar.and_then(|sidecar| sidecar.behind.as_deref());
-        let proxy = rules.map(|file| SocketProxy::start(&lab.run, &lab.engine, file));
+        let filter = sidecar.and_then(|sidecar| sidecar.behind.as_ref());
+        let proxy = filter.map(|filter| SocketProxy::start(&lab, filter));
         let app = lab.deploy(self.app);
         let release = (self.offers)(&lab, &app);
         let updater = Updater::start(program(), &lab, &app, &self.settings);

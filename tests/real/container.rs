@@ -2,24 +2,57 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use lab::engine::Engine;
+use lab::engine::{Engine, must_run};
 use lab::publish::ReleaseSpec;
-use lab::sidecar::{Network, Sees};
-use lab::socket_proxy::SocketProxy;
+use lab::sidecar::{self, Network, Sees};
+use lab::socket_proxy::{Filter, SocketProxy};
 use lab::world::is_helper;
-use lab::{Lab, eventually};
-use serde_json::json;
+use lab::{Lab, eventually, free_port};
+use serde_json::{Value, json};
 
 use crate::case::Leaves::{Restored, Untouched, Updated};
 use crate::case::{Case, case};
 use crate::data::with_data;
-use crate::death::assert_proven;
 use crate::examples::example;
 
 /// What the examples in `deploy/` take away from it.
 const LEAST: [&str; 3] = ["read_only: true", "cap_drop: [ALL]", "security_opt: [\"no-new-privileges:true\"]"];
+
+/// By itself, before there is anything to update.
+#[test]
+fn the_image() {
+    let lab = Lab::new();
+    let image = sidecar::image(&lab, Path::new(env!("CARGO_BIN_EXE_processgit-updater")));
+    let least = ["--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"];
+    let run = |options: &[&str], command: &[&str]| {
+        let mut docker = Command::new("docker");
+        must_run(docker.arg("run").args(least).args(options).arg(&image).args(command)).trim().to_owned()
+    };
+    assert_eq!(run(&[], &["--version"]), concat!("processgit-updater ", env!("CARGO_PKG_VERSION")));
+    let compose = "--entrypoint=/usr/libexec/docker/cli-plugins/docker-compose";
+    let ours = run(&[compose], &["version", "--short"]);
+    let hosts = must_run(Command::new("docker").args(["compose", "version", "--short"]));
+    assert_eq!(ours, hosts.trim(), "the Compose of this machine");
+
+    let inspected = lab.engine.image(&image).expect("the image");
+    assert_eq!(inspected["Config"]["Entrypoint"], json!(["/processgit-updater"]), "no shell");
+    assert_eq!(inspected["Config"]["Volumes"], Value::Null);
+    for label in ["title", "source", "licenses", "version", "revision"] {
+        let value = &inspected["Config"]["Labels"][format!("org.opencontainers.image.{label}")];
+        assert!(value.as_str().is_some_and(|value| !value.is_empty()), "the label {label}: {value}");
+    }
+
+    let container = run(&["--detach", "--tmpfs=/var/lib/processgit-updater", "--env=PROCESSGIT_UPDATER_TOKEN=t"], &[]);
+    eventually("its own verdict that it is healthy", Duration::from_secs(10), || {
+        (lab.engine.container(&container)?["State"]["Health"]["Status"] == "healthy").then_some(())
+    });
+    let status = must_run(Command::new("docker").args(["exec", &container, "processgit-updater", "status"]));
+    assert!(status.contains("every Docker operation is simulated"), "the default: {status}");
+}
 
 fn beside(sees: Sees, network: Network) -> Case {
     case().sidecar(sees, |s| {
@@ -46,22 +79,14 @@ fn in_the_network_of_the_project() {
     beside(Sees::SamePath, Network::Project).ends("committed", &[], Updated);
 }
 
-#[test]
-fn a_bad_release_is_rolled_back() {
-    beside(Sees::SamePath, Network::Host).release(|r| r.behaviour("crash")).ends(
-        "rolled_back",
-        &["crashing at the start"],
-        Restored,
-    );
-}
-
 /// The list that `deploy/socket-proxy.yml` gives to a proxy is long enough for an update with data and a
-/// migration, and for the way back.
+/// migration, and for the way back. As there, no socket is mounted.
 #[test]
 fn behind_a_socket_proxy() {
     let (stage, _) = with_data("good")
         .sidecar(Sees::Deploy, |s| {
-            s.behind = Some(example("socket-proxy.yml"));
+            s.network = Network::Project;
+            s.behind = Some(Filter { rules: example("socket-proxy.yml"), tcp: Some(free_port()) });
             s.lines.extend(LEAST.map(str::to_owned));
         })
         .release(|r| r.image(|i| i.env.push(("DATA_DIR".into(), "/data".into()))).migration("migrate"))
@@ -77,11 +102,23 @@ fn behind_a_socket_proxy() {
     assert_eq!(rest, [""; 0], "rules that no update needs");
 }
 
+/// With one call too few nothing is touched, and it says at what.
+#[test]
+fn behind_a_socket_proxy_that_allows_too_little() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = folder.path().join("rules.yml");
+    let text = fs::read_to_string(example("socket-proxy.yml")).expect("the example");
+    fs::write(&rules, text.replace("images/(create|", "images/(")).expect("writing");
+    beside(Sees::Deploy, Network::Host)
+        .app(|a| a.sidecar.as_mut().expect("a sidecar").behind = Some(Filter { rules, tcp: None }))
+        .ends("rolled_back", &["pulling image", "does the socket proxy allow this call?"], Untouched);
+}
+
 /// … and no longer.
 #[test]
 fn a_socket_proxy_refuses_what_no_update_needs() {
     let lab = Lab::new();
-    let proxy = SocketProxy::start(&lab.run, &lab.engine, &example("socket-proxy.yml"));
+    let proxy = SocketProxy::start(&lab, &Filter { rules: example("socket-proxy.yml"), tcp: None });
     let refused = "POST containers/a/exec
         POST exec/1/start
         POST containers/a/attach
@@ -140,15 +177,11 @@ fn as_nobody_in_the_group_of_the_socket() {
 
 #[test]
 fn as_nobody_in_no_group_it_says_what_is_missing() {
-    as_nobody(NOBODY).ends("rolled_back", &["Permission denied", "/var/run/docker.sock", "group"], Untouched);
-}
-
-#[test]
-fn killed_removed_and_made_anew_while_swapping() {
-    let mut stage = beside(Sees::SamePath, Network::Host).stage();
-    let id = stage.updater.begin(&json!({ "target_tag": stage.release.tag }));
-    stage.updater.wait_for(&id, "swapping");
-    stage.updater.remove();
-    stage.updater.restart();
-    assert_proven(&stage, &id, &["committed", "rolled_back"]);
+    let stage = as_nobody(NOBODY).stage();
+    let answer = stage.updater.post("/update", &json!({ "target_tag": stage.release.tag }));
+    let said = answer.expect_status(&[503], "an update without an engine").text();
+    for part in ["Permission denied", "/var/run/docker.sock", "in the group that owns the socket"] {
+        assert!(said.contains(part), "it does not say {part:?}: {said}");
+    }
+    stage.assert_leaves(Untouched, Duration::ZERO);
 }

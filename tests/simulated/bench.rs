@@ -253,7 +253,7 @@ impl Installation {
 
     /// Another journal, whatever the first one knew.
     #[must_use]
-    pub fn with_journal(mut self, journal: Arc<Store>) -> Self {
+    pub fn with_journal(mut self, journal: Arc<dyn Journal>) -> Self {
         self.journal = journal;
         self
     }

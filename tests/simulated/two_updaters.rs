@@ -118,6 +118,8 @@ async fn its_own_claim_is_no_obstacle() {
     let mut again = first.another();
     again.owner.clone_from(&first.owner);
     let (updater, _) = again.process(Arc::new(NoFaults)).await;
+    let lost = updater.active().expect("it is found by its claim");
+    assert_eq!(wait(&updater, &lost.id.0).await.state, State::RolledBack);
     assert_eq!(again.submit_and_wait(&updater, again.order()).await.state, State::Committed);
 
     struct Prunes;

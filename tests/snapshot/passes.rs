@@ -8,6 +8,7 @@ use std::path::Path;
 
 use processgit_updater::snapshot::{Counts, Error, Label, Quiet, Repository, list};
 use rusqlite::Connection;
+use rustix::fs::FileType;
 
 use crate::tree::*;
 use crate::{Bench, copy, snapshot, until};
@@ -79,6 +80,62 @@ fn the_cold_pass_is_strict() {
         let error = pass.cold(&mut after_bytes(1 << 20, || act(&source))).expect_err(what);
         assert!(matches!(&error, Error::Changed { path } if path.ends_with(named)), "{what}: {error}");
         assert!(repository.generations().unwrap().is_empty(), "{what}");
+    }
+}
+
+/// A fifo, a socket or a device has no content that could be read twice: whether it is still the one that was
+/// looked at is all that can be known. Replaced between the look and the copy it stops the cold pass, and
+/// the hot pass leaves it to the cold one.
+#[test]
+fn a_special_file_that_is_replaced_under_the_hands_is_noticed() {
+    type Make = fn(&Path, u32);
+    let cases: [(&str, Make); 4] = [
+        ("fifo", |p, _| mknod(p, FileType::Fifo, 0, 0)),
+        ("socket", |p, _| drop(std::os::unix::net::UnixListener::bind(p).unwrap())),
+        ("character device", |p, minor| mknod(p, FileType::CharacterDevice, 1, minor)),
+        ("block device", |p, minor| mknod(p, FileType::BlockDevice, 240, minor)),
+    ];
+    for (what, make) in cases {
+        let bench = Bench::new();
+        let (source, repository) = (bench.source(), bench.repository());
+        let special = source.join("special");
+        make(&special, 3);
+        set_mtime(&special, 1_000_000_000, 7);
+        // An inode may be given again at once: only its ctime tells, and the clock of that ticks slowly.
+        std::thread::sleep(std::time::Duration::from_millis(25));
+        // Its like, with the same time, takes its place at the moment when it has been looked at: the root is
+        // the first entry, this is the second.
+        let at_entry = |n: u64| {
+            let mut done = false;
+            let special = special.clone();
+            move |counts: &Counts| {
+                if counts.entries == n && !std::mem::replace(&mut done, true) {
+                    fs::remove_file(&special).unwrap();
+                    make(&special, 5);
+                    set_mtime(&special, 1_000_000_000, 7);
+                }
+                ControlFlow::Continue(())
+            }
+        };
+        let pass = repository.begin(bench.sources(), Label::default()).unwrap();
+        let error = pass.cold(&mut at_entry(2)).expect_err(what);
+        assert!(matches!(&error, Error::Changed { path } if path.ends_with("source/special")), "{what}: {error}");
+
+        let mut pass = repository.begin(bench.sources(), Label::default()).unwrap();
+        pass.hot(&mut at_entry(2)).expect(what);
+        let generation = pass.cold(&mut Quiet).expect(what);
+        let recorded = account(&source);
+        assert_same(&recorded, &account(&copy(&generation)), what);
+
+        // Replaced since: put back. Replaced again while that is verified (the third walk): noticed.
+        fs::remove_file(&special).unwrap();
+        repository.restore(&generation, &bench.sources(), &mut Quiet).expect(what);
+        assert_same(&recorded, &account(&source), what);
+        fs::remove_file(&special).unwrap();
+        let error = repository.restore(&generation, &bench.sources(), &mut at_entry(5)).expect_err(what);
+        assert!(matches!(error, Error::Changed { .. }), "{what}: {error}");
+        repository.restore(&generation, &bench.sources(), &mut Quiet).expect(what);
+        assert_same(&recorded, &account(&source), what);
     }
 }
 

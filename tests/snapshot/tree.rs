@@ -119,6 +119,7 @@ fn special_names(root: &Path) {
 fn special_files(root: &Path) {
     let at = |path: &str| root.join(path);
     mknod(&at("fifo"), FileType::Fifo, 0, 0);
+    mknod(&at("lone fifo"), FileType::Fifo, 0, 0);
     mknod(&at("null"), FileType::CharacterDevice, 1, 3);
     mknod(&at("block"), FileType::BlockDevice, 240, 200_000);
     drop(UnixListener::bind(at("socket")).unwrap());

@@ -45,6 +45,7 @@ pub struct Script {
     pub abort_fails: Option<AbortError>,
     pub aborts: Mutex<Vec<String>>,
     pub orders: Mutex<Vec<Order>>,
+    pub notices: Vec<String>,
     pub views: Mutex<Vec<bool>>,
     pub checks: Mutex<Vec<CheckRequest>>,
     pub channels: Mutex<Vec<Channel>>,
@@ -118,6 +119,9 @@ impl Face for Script {
     }
     fn stub(&self) -> bool {
         true
+    }
+    fn notices(&self) -> Vec<String> {
+        self.notices.clone()
     }
     fn trust(&self) -> String {
         "keyless: https://issuer.example".into()

@@ -6,13 +6,13 @@ use super::{EffectError, Result};
 use crate::engine::{Container, RestartPolicy, RunState, label};
 use crate::update::context::Context;
 use crate::update::plan::Plan;
-use crate::update::record::Learned;
+use crate::update::record::{Learned, Record};
 
 /// With `restart: always` an engine or machine restart would start the old version on half-migrated
 /// data. Compose does not notice the change.
-pub async fn disarm(cx: &Context, plan: &Plan) -> Result {
+pub async fn disarm(cx: &Context, record: &Record, plan: &Plan) -> Result {
     // `docker container prune` takes what was never started.
-    super::claim::claim(cx, plan).await?;
+    super::claim::claim(cx, record, plan).await?;
     for (id, ..) in start_order(plan) {
         cx.ports.engine.set_restart_policy(id, &RestartPolicy::never()).await?;
     }

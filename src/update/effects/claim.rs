@@ -1,10 +1,13 @@
 //! One updater at a time works on an application, whatever state folders there are: a container that is
-//! never started, under a name that depends on the application alone. The engine gives a name once.
+//! never started, under a name that depends on the application alone. The engine gives a name once. Its label
+//! tells the way back if the journal is lost, see [`crate::update::note`].
 
 use super::{EffectError, Result};
 use crate::engine::{Container, ContainerSpec, EngineError, Project, label};
 use crate::update::context::Context;
+use crate::update::note::Note;
 use crate::update::plan::Plan;
+use crate::update::record::Record;
 
 const OWNER: &str = "io.processgit.updater.owner";
 const PLACE: &str = "io.processgit.updater.place";
@@ -25,14 +28,14 @@ pub fn holder(claim: &Container) -> String {
 
 /// Takes the application, or finds that this job has it. A claim of this very state folder that is another
 /// job's is a leftover: one job works at a time here.
-pub async fn claim(cx: &Context, plan: &Plan) -> Result {
+pub async fn claim(cx: &Context, record: &Record, plan: &Plan) -> Result {
     let (engine, name) = (&cx.ports.engine, name(&plan.project));
     for _ in 0..TRIES {
         match engine.container(&name).await? {
             Some(c) if c.label(OWNER) != Some(&cx.options.owner.id) => return Err(taken(&c, plan)),
             Some(c) if c.label(label::JOB) == Some(&cx.job.0) => return Ok(()),
             Some(leftover) => engine.remove(&leftover.id).await?,
-            None => match engine.create(&specification(cx, plan, &name)).await {
+            None => match engine.create(&specification(cx, record, plan, &name)?).await {
                 Ok(_) => return Ok(()),
                 // Somebody was quicker, or an answer was lost: the next look tells.
                 Err(EngineError::Conflict(_)) => {}
@@ -52,10 +55,17 @@ fn taken(claim: &Container, plan: &Plan) -> EffectError {
     ))
 }
 
-fn specification(cx: &Context, plan: &Plan, name: &str) -> ContainerSpec {
+fn specification(cx: &Context, record: &Record, plan: &Plan, name: &str) -> Result<ContainerSpec> {
     let owner = &cx.options.owner;
-    let labels = [(label::JOB, cx.job.0.as_str()), (label::ROLE, "claim"), (OWNER, &owner.id), (PLACE, &owner.place)];
-    ContainerSpec {
+    let note = serde_json::to_string(&Note::of(&owner.id, record, plan)).map_err(EffectError::other)?;
+    let labels = [
+        (label::JOB, cx.job.0.as_str()),
+        (label::ROLE, "claim"),
+        (label::NOTE, &note),
+        (OWNER, &owner.id),
+        (PLACE, &owner.place),
+    ];
+    Ok(ContainerSpec {
         name: name.to_owned(),
         image: plan.previous.image_id.clone(),
         // Never started; an image without any command could not be created otherwise.
@@ -64,5 +74,5 @@ fn specification(cx: &Context, plan: &Plan, name: &str) -> ContainerSpec {
         labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         networks: vec!["none".into()],
         ..ContainerSpec::default()
-    }
+    })
 }

@@ -1,7 +1,7 @@
-//! The image: pulled by digest, proven, guarded; and tags put back.
+//! The image: pulled by digest, proven; and tags put back.
 
 use super::{EffectError, Result};
-use crate::engine::{ContainerSpec, EngineError, Image, label};
+use crate::engine::{EngineError, Image, label};
 use crate::trust::TrustError;
 use crate::update::context::Context;
 use crate::update::job::{Kind, State};
@@ -87,39 +87,6 @@ pub async fn verify(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
         job.verified.retain(|v| v.subject != "image");
         job.verified.push(verified);
     });
-    Ok(())
-}
-
-/// Containers that are never started keep both images from `docker image prune -a`: a tag does not.
-pub async fn guard(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
-    let new = learned.new_image_id.as_deref().unwrap_or_default();
-    let (old, new) = tokio::join!(guard_one(cx, plan, "old", &plan.previous.image_id), guard_one(cx, plan, "new", new));
-    old.and(new)
-}
-
-async fn guard_one(cx: &Context, plan: &Plan, which: &str, image: &str) -> Result {
-    let name = format!("processgit-updater-guard-{which}-{}", cx.job.0.trim_start_matches("job_"));
-    if cx.ports.engine.container(&name).await?.is_some() {
-        return Ok(());
-    }
-    // Enough to find the way back without a journal.
-    let labels = [
-        (label::JOB, cx.job.0.clone()),
-        (label::ROLE, format!("guard-{which}")),
-        ("io.processgit.updater.previous-image", plan.previous.image_id.clone()),
-        ("io.processgit.updater.previous-ref", plan.previous.image_ref.clone()),
-    ];
-    let spec = ContainerSpec {
-        name,
-        image: image.to_owned(),
-        // Never started; an image without any command could not be created otherwise.
-        entrypoint: Some(vec!["/guard".into()]),
-        command: Some(Vec::new()),
-        labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
-        networks: vec!["none".into()],
-        ..ContainerSpec::default()
-    };
-    cx.ports.engine.create(&spec).await?;
     Ok(())
 }
 

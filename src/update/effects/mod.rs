@@ -5,6 +5,7 @@ mod app;
 mod claim;
 mod data;
 mod gate;
+mod guard;
 mod image;
 mod oneshot;
 mod swap;
@@ -39,13 +40,16 @@ pub type Result<T = ()> = std::result::Result<T, EffectError>;
 
 /// Does it. What is learned is kept with the outcome.
 pub async fn perform(effect: Effect, cx: &Context, record: &Record, plan: &Plan, learned: &mut Learned) -> Result {
+    if effect.changes_data() {
+        guard::before_data_changes(cx, effect, record, plan).await?;
+    }
     match effect {
-        Effect::Claim => claim::claim(cx, plan).await,
+        Effect::Claim => claim::claim(cx, record, plan).await,
         Effect::Pull => image::pull(cx, plan, learned).await,
         Effect::Verify => image::verify(cx, plan, learned).await,
-        Effect::Guard => image::guard(cx, plan, learned).await,
+        Effect::Guard => guard::guard(cx, record, plan).await,
         Effect::HotCopy => data::hot_copy(cx, plan).await,
-        Effect::Disarm => app::disarm(cx, plan).await,
+        Effect::Disarm => app::disarm(cx, record, plan).await,
         Effect::Stop => app::stop(cx, plan, learned).await,
         Effect::HookBefore => oneshot::before_copy(cx, plan, learned).await,
         Effect::ColdCopy => data::cold_copy(cx, plan, learned).await,
@@ -57,7 +61,7 @@ pub async fn perform(effect: Effect, cx: &Context, record: &Record, plan: &Plan,
             app::require_stopped(cx, plan, learned, "the hook after the restore").await
         }
         Effect::HookRestored => oneshot::after_restore(cx, plan, learned).await,
-        Effect::WriteEnv => swap::write_env(cx, plan).await,
+        Effect::WriteEnv => swap::write_env(cx, record, plan).await,
         Effect::Swap => swap::swap(cx, plan, learned).await,
         Effect::Resume => app::resume(cx, plan).await,
         Effect::Gate => gate::gate(cx, plan, learned).await,

@@ -13,10 +13,10 @@ use crate::update::record::{Learned, Record};
 use crate::update::transition::Effect;
 
 /// The version key, atomically and durably.
-pub async fn write_env(cx: &Context, plan: &Plan) -> Result {
+pub async fn write_env(cx: &Context, record: &Record, plan: &Plan) -> Result {
     if !plan.stops_first() {
         // The first touch of this job; `docker container prune` takes what was never started.
-        super::claim::claim(cx, plan).await?;
+        super::claim::claim(cx, record, plan).await?;
     }
     let change = &plan.env;
     let value = change.value_after.as_deref().unwrap_or("(absent)");

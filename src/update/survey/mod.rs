@@ -7,14 +7,16 @@
 //! | [`wish`]    | what is wanted: another version, a snapshot, earlier data |
 //! | [`compose`] | does the wish change what it names, and nothing else? |
 //! | [`data`]    | which data is copied, who else writes to it, the operator's hooks |
+//! | [`labels`]  | how Compose made the container (pure) |
 //! | [`assemble`]| the Plan |
 
 pub mod assemble;
 mod compose;
 mod data;
+pub mod labels;
 pub mod wish;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -145,7 +147,12 @@ pub async fn deployment(ports: &Ports, options: &Options) -> Result<Deployment, 
             "there is no container {name:?} (PROCESSGIT_UPDATER_APP_CONTAINER): start the application with `docker compose up -d`, or name its container"
         ))
     })?;
-    let project = project(&container, options)?;
+    let named = labels::Named {
+        service: options.app_service.as_deref(),
+        crew: &options.move_services,
+        version_key: &options.version_key,
+    };
+    let project = labels::project(&container.name, &container.labels, named).map_err(Refused::because)?;
     let image = image_of(ports, &container).await?;
     let containers = ports.engine.containers(&[]).await.map_err(Refused::because)?;
     let crew = crew(ports, &project, &containers).await?;
@@ -222,25 +229,4 @@ fn of_service<'a>(
 /// The environment files that Compose reads for this project.
 fn project_env(project: &Project) -> Vec<String> {
     if project.env_files.is_empty() { vec![format!("{}/.env", project.working_dir)] } else { project.env_files.clone() }
-}
-
-fn project(container: &Container, options: &Options) -> Result<Project, Refused> {
-    let need = |name: &str| {
-        container.label(name).map(str::to_owned).ok_or_else(|| {
-            Refused::because(format!("container {} has no label {name}: it was not made by Docker Compose, and only Compose can make it anew", container.name))
-        })
-    };
-    let list = |text: &str| text.split(',').filter(|f| !f.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    let service = options.app_service.clone().or_else(|| container.label(label::SERVICE).map(str::to_owned));
-    let service = service.unwrap_or_else(|| container.name.clone());
-    Ok(Project {
-        name: need(label::PROJECT)?,
-        // A set: no service is named twice.
-        crew: Vec::from_iter(BTreeSet::from_iter(options.move_services.iter().filter(|s| **s != service).cloned())),
-        service,
-        working_dir: need(label::WORKING_DIR)?,
-        config_files: list(&need(label::CONFIG_FILES)?),
-        env_files: container.label(label::ENVIRONMENT_FILE).map(list).unwrap_or_default(),
-        version_key: options.version_key.clone(),
-    })
 }

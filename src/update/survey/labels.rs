@@ -1,0 +1,39 @@
+//! How Compose made a container, from the labels it left there. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::{Project, label};
+
+/// What the operator says of the project; everything else is in the labels.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Named<'a> {
+    /// The service, where the label is not to be believed.
+    pub service: Option<&'a str>,
+    /// Services that are moved together with it.
+    pub crew: &'a [String],
+    pub version_key: &'a str,
+}
+
+/// The project of the container `name`.
+///
+/// # Errors
+/// A label is missing; the text names it.
+pub fn project(name: &str, labels: &BTreeMap<String, String>, named: Named<'_>) -> Result<Project, String> {
+    let need = |label: &str| {
+        labels.get(label).cloned().ok_or_else(|| {
+            format!("container {name} has no label {label}: it was not made by Docker Compose, and only Compose can make it anew")
+        })
+    };
+    let list = |text: &String| text.split(',').filter(|f| !f.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let service = named.service.or_else(|| labels.get(label::SERVICE).map(String::as_str)).unwrap_or(name);
+    Ok(Project {
+        name: need(label::PROJECT)?,
+        service: service.to_owned(),
+        // A set: no service is named twice.
+        crew: Vec::from_iter(BTreeSet::from_iter(named.crew.iter().filter(|other| *other != service).cloned())),
+        working_dir: need(label::WORKING_DIR)?,
+        config_files: list(&need(label::CONFIG_FILES)?),
+        env_files: labels.get(label::ENVIRONMENT_FILE).map(list).unwrap_or_default(),
+        version_key: named.version_key.to_owned(),
+    })
+}
