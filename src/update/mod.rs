@@ -503,9 +503,8 @@ impl Updater {
             return Err(DataError(format!("job {} is active ({}): prune when it has ended", active.id, active.state)));
         }
         let data = &self.inner.ports.data;
-        let last = self.inner.ports.journal.last_committed().await.map_err(|e| DataError(e.to_string()))?;
-        let pinned: Vec<String> = last.and_then(|(_, record)| record.learned.generation).into_iter().collect();
-        data.tidy(&JobId("by hand".into()), &pinned).await?;
+        let needed = effects::needed_generations(&self.inner.ports, &self.inner.book).await;
+        data.tidy(&JobId("by hand".into()), &needed.map_err(|e| DataError(e.to_string()))?).await?;
         Ok(data.list().await?.len())
     }
 

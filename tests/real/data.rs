@@ -71,6 +71,44 @@ fn a_hook_runs_before_the_copy_and_its_failure_is_the_jobs() {
     assert_eq!(data(&stage), json!({"counter": 2, "schema": 1}));
 }
 
+/// Half of the data is in another container, with a volume of its own, as a database keeps it. The release
+/// moves both to schema 2 at its start.
+fn with_database(behaviour: &'static str) -> Case {
+    let uses = |image: &mut lab::image::ImageSpec| image.env.push(("DATABASE".into(), "database".into()));
+    with_data(behaviour)
+        .app(move |a| {
+            uses(&mut a.image);
+            a.database_lines = vec!["volumes: [db:/db]".into(), "environment: { DATA_DIR: /db }".into()];
+            a.file_lines = vec!["volumes: { data: {}, db: {} }".into()];
+        })
+        .release(move |r| {
+            r.behaviour(behaviour).image(|i| {
+                i.env.extend([("DATA_DIR".into(), "/data".into()), ("SCHEMA".into(), "2".into())]);
+                uses(i);
+            })
+        })
+        .setting("HOOK_AFTER_RESTORE", "database: load database /data/database.dump")
+}
+
+#[test]
+fn a_database_in_another_container_is_dumped_before_and_loaded_after() {
+    let (stage, job) = with_database("crash-late:0.2")
+        .setting("HOOK_BEFORE_COPY", "database: dump database /data/database.dump")
+        .ends("rolled_back", &["crashes again and again"], Restored);
+    assert!(job.output("snapshotting").contains("hook: dump database /data/database.dump\ndumped 2 1\n"), "{job:?}");
+    assert!(job.output("rolling_back").contains("hook: load database /data/database.dump\nloaded 2 1\n"), "{job:?}");
+    // One start before the update, one after the way back; the database counts its own as well.
+    assert_eq!(data(&stage), json!({"counter": 2, "schema": 1, "database": {"counter": 3, "schema": 1}}));
+}
+
+#[test]
+fn a_dump_that_fails_fails_the_job_and_leaves_both_as_they_were() {
+    let (stage, _job) = with_database("good")
+        .setting("HOOK_BEFORE_COPY", "database: dump database /data/database.dump --fail")
+        .ends("rolled_back", &["the hook failed", "dump database /data/database.dump --fail"], Restored);
+    assert_eq!(data(&stage), json!({"counter": 2, "schema": 1, "database": {"counter": 3, "schema": 1}}));
+}
+
 #[test]
 fn a_good_version_keeps_its_data_and_the_way_back_by_hand_brings_the_old() {
     let (stage, _job) = with_data("good").ends("committed", &[], Whatever);

@@ -8,7 +8,9 @@ use processgit_updater::update::Order;
 use processgit_updater::update::job::State::{self, *};
 use processgit_updater::update::ports::{Distance, HookSetting, Options};
 
-use crate::bench::{ENV, Installation, Scene, add_service, assert_invariants, restore, rollback, snapshot, update};
+use crate::bench::{
+    ENV, Installation, Scene, add_service, assert_invariants, restore, rollback, snapshot, update, wait,
+};
 
 /// A worker beside the application that writes to the same data, and a database with hooks.
 pub fn hooked() -> Scene {
@@ -134,6 +136,14 @@ fn stories() -> Vec<Story> {
         Story {
             snapshot: Some(BOTH),
             ..story("rollback", Scene { before: &[update], order: rollback, ..scene() }, MOVED)
+        },
+        Story {
+            snapshot: Some(BOTH),
+            ..story(
+                "rollback over snapshots that were taken since",
+                Scene { before: &[update, snapshot, snapshot], order: rollback, ..scene() },
+                MOVED,
+            )
         },
         Story {
             snapshot: Some(BOTH),
@@ -303,6 +313,51 @@ async fn a_hot_snapshot_stops_nothing_and_says_what_it_is() {
     assert_eq!(world.containers, before);
     assert!(!world.generations[&job.snapshot.unwrap()].0.consistent);
     assert!(job.warnings.iter().any(|w| w.contains("not consistent")), "{:?}", job.warnings);
+}
+
+/// The simulated retention keeps nothing but the newest snapshot and what it is told to spare.
+#[tokio::test(start_paused = true)]
+async fn retention_spares_what_somebody_needs() {
+    let failing = Scene {
+        options: |o| hook(o, "dump", "false"),
+        world: |w| add_service(w, "db", false),
+        before: &[snapshot],
+        since: written,
+        order: restore,
+        ..Scene::default()
+    };
+    // What has happened, how the last job ended, and whose snapshot must stay: the first job's or the last one's.
+    for (what, scene, end, of_last) in [
+        (
+            "a rollback would want it",
+            Scene { before: &[update, snapshot], order: snapshot, ..Scene::default() },
+            Committed,
+            false,
+        ),
+        ("a failed job has named it", failing, Failed, true),
+    ] {
+        let installation = Installation::ready(scene).await;
+        let (updater, _) = installation.process(Arc::new(NoFaults)).await;
+        let first = installation.jobs().await.pop().unwrap().snapshot.unwrap();
+        let job = updater.submit(installation.order()).await.expect("accepted");
+        let refused = updater.prune_snapshots().await.unwrap_err().to_string();
+        assert!(refused.contains("is active") && refused.contains("prune when it has ended"), "{what}: {refused}");
+        let job = wait(&updater, &job.id.0).await;
+        assert_eq!(job.state, end, "{what}: {:?}", job.error);
+        // Newer than all of them, so that none is spared for its age.
+        let scene = |w: &mut World| {
+            let newest = w.generations.values().map(|(info, _)| info.created_at).max().unwrap();
+            let (mut info, data) = w.generations.values().next().unwrap().clone();
+            (info.id, info.created_at) = ("newest".into(), newest + std::time::Duration::from_secs(1));
+            w.generations.insert("newest".into(), (info, data));
+        };
+        scene(&mut installation.world.world());
+        assert_eq!(updater.prune_snapshots().await.unwrap(), 2, "{what}");
+        let needed = if of_last { job.snapshot.unwrap() } else { first };
+        let world = installation.world.world();
+        let left: Vec<&String> = world.generations.keys().collect();
+        assert_eq!(left, [&needed, "newest"], "{what}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

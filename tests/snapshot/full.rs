@@ -169,12 +169,13 @@ fn but_holes(account: Account) -> Account {
     account.into_iter().map(|(path, text)| (path, cut(text))).collect()
 }
 
-/// File systems that share blocks; where the machine cannot make them, there is nothing to see.
+/// File systems that share blocks; where the kernel does not know them, there is nothing to see.
 #[test]
 fn blocks_are_shared_where_the_file_system_can() {
     for make in [&["mkfs.xfs", "-q", "-f"][..], &["mkfs.btrfs", "-q", "-f"]] {
-        if std::process::Command::new(make[0]).arg("-V").output().is_err() {
-            println!("{} is not installed", make[0]);
+        let kind = make[0].trim_start_matches("mkfs.");
+        if !fs::read_to_string("/proc/filesystems").unwrap().contains(kind) {
+            println!("this kernel knows no {kind}");
             continue;
         }
         let disk = Disk::new(400, make);

@@ -317,4 +317,10 @@ fn pruning_spares_the_pinned_and_leaves_the_others_whole() {
         repository.verify(&accounts[i].0, &mut Quiet).unwrap();
     }
     assert_eq!(fs::read_dir(repository.root().join("trash")).unwrap().count(), 0);
+    // By age: an hour later all are too old, but the newest stays, and what is pinned.
+    let later = now + std::time::Duration::from_secs(3600);
+    let age = Some(std::time::Duration::from_secs(60));
+    assert!(repository.prune(9, age, &[&ids[1]], now).unwrap().is_empty());
+    assert!(repository.prune(9, age, &[&ids[1]], later).unwrap().is_empty());
+    assert_eq!(repository.prune(9, age, &[], later).unwrap(), [ids[1].clone()]);
 }

@@ -4,8 +4,8 @@
 //! demo-app                            serve
 //! demo-app check [--fail]             HEALTHCHECK: 0 when the server beside it answers 200
 //! demo-app migrate [--fail] [--hang]  write the schema this version knows into DATA_DIR
-//! demo-app dump FILE [--fail]         write what the DATABASE holds into a file …
-//! demo-app load FILE [--fail]         … and bring it back, as hooks do
+//! demo-app dump HOST FILE [--fail]    write what the database there holds into a file …
+//! demo-app load HOST FILE [--fail]    … and bring it back, as hooks do
 //! demo-app fill MEBIBYTES [--fail]    write that much into DATA_DIR
 //! ```
 //!
@@ -90,10 +90,10 @@ fn main() {
         None => serve(),
         Some("check") => check(flag("--fail")),
         Some("migrate") => migrate(flag("--fail"), flag("--hang")),
-        Some("dump") => dump(argument(&arguments), flag("--fail")),
-        Some("load") => load(argument(&arguments), flag("--fail")),
+        Some("dump") => dump(argument(&arguments, 1), argument(&arguments, 2), flag("--fail")),
+        Some("load") => load(argument(&arguments, 1), argument(&arguments, 2), flag("--fail")),
         Some("fill") => {
-            fill(argument(&arguments));
+            fill(argument(&arguments, 1));
             if flag("--fail") {
                 die("failing after it, as it was asked to");
             }
@@ -102,8 +102,8 @@ fn main() {
     }
 }
 
-fn argument(arguments: &[String]) -> &str {
-    arguments.get(1).map_or_else(|| die(&format!("{arguments:?} lacks an argument")), String::as_str)
+fn argument(arguments: &[String], place: usize) -> &str {
+    arguments.get(place).map_or_else(|| die(&format!("{arguments:?} lacks an argument")), String::as_str)
 }
 
 /// The first process of a container ignores SIGTERM unless it says otherwise; then every stop would take
@@ -246,7 +246,7 @@ fn database() -> Option<String> {
 
 /// One request to another of its kind; dies without a good answer. A name may not be known yet.
 fn ask(host: &str, method: &str, path: &str, body: &str) -> String {
-    let address = format!("{host}:{}", variable("DATABASE_PORT", "3000"));
+    let address = format!("{host}:3000");
     let stream = (0..50)
         .find_map(|_| TcpStream::connect(&address).map_err(|_| sleep(Duration::from_millis(100))).ok())
         .unwrap_or_else(|| die(&format!("{address} cannot be reached")));
@@ -297,12 +297,8 @@ fn describe_data() -> String {
     format!(r#"{{"counter":{counter},"schema":{schema}{}}}"#, database.unwrap_or_default())
 }
 
-fn known_database() -> String {
-    database().unwrap_or_else(|| die("DATABASE is not set"))
-}
-
-fn dump(file: &str, fail: bool) {
-    let content = ask(&known_database(), "GET", "/dump", "");
+fn dump(host: &str, file: &str, fail: bool) {
+    let content = ask(host, "GET", "/dump", "");
     fs::write(file, &content).unwrap_or_else(|e| die(&format!("cannot write {file}: {e}")));
     println!("dumped {content}");
     if fail {
@@ -310,9 +306,9 @@ fn dump(file: &str, fail: bool) {
     }
 }
 
-fn load(file: &str, fail: bool) {
+fn load(host: &str, file: &str, fail: bool) {
     let content = fs::read_to_string(file).unwrap_or_else(|e| die(&format!("cannot read {file}: {e}")));
-    ask(&known_database(), "POST", "/load", &content);
+    ask(host, "POST", "/load", &content);
     println!("loaded {content}");
     if fail {
         die("the loading failed, as it was asked to");

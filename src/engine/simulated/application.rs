@@ -149,8 +149,14 @@ impl DataStore for Simulated {
         .await
     }
 
-    async fn tidy(&self, _job: &JobId, _pinned: &[String]) -> Result<(), DataError> {
-        self.call("data.tidy", |_| Ok(())).await
+    /// As strict as retention can be: only the newest and what is pinned stays.
+    async fn tidy(&self, _job: &JobId, pinned: &[String]) -> Result<(), DataError> {
+        self.call("data.tidy", |w| {
+            let newest = w.generations.values().map(|(info, _)| info.created_at).max();
+            w.generations.retain(|id, (info, _)| pinned.contains(id) || Some(info.created_at) == newest);
+            Ok(())
+        })
+        .await
     }
 
     async fn list(&self) -> Result<Vec<SnapshotInfo>, DataError> {

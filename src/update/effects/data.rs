@@ -1,12 +1,13 @@
 //! The data: copied before, put back exactly.
 
 use super::app::{require_no_writers, require_stopped, stop_writers};
-use super::image::pinned_generations;
 use super::{EffectError, Result};
 use crate::engine::Mount;
+use crate::update::book::{Book, HISTORY};
 use crate::update::context::Context;
+use crate::update::job::State;
 use crate::update::plan::{Plan, Purpose};
-use crate::update::ports::{CopyLabel, Generation, Kept};
+use crate::update::ports::{CopyLabel, Generation, JournalError, Kept, Ports};
 use crate::update::record::Learned;
 
 fn mounts(plan: &Plan) -> &[Mount] {
@@ -69,8 +70,8 @@ pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> R
     let Some(generation) = learned.generation.clone() else { return Ok(()) };
     let stopped = stop_writers(cx, plan).await?;
     cx.say(&format!("restoring the data from snapshot {generation}"));
-    let pinned = pinned_generations(cx).await;
-    let kept = cx.ports.data.restore(&label(cx, plan), &generation, mounts(plan), &pinned, cx.copying()).await;
+    let needed = needed(cx, learned).await?;
+    let kept = cx.ports.data.restore(&label(cx, plan), &generation, mounts(plan), &needed, cx.copying()).await;
     let Kept { id, pruned } = kept.map_err(EffectError::other)?;
     require_no_writers(cx, plan, &stopped, "restoring the data").await?;
     if !pruned.is_empty() {
@@ -83,4 +84,29 @@ pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> R
     cx.change(|job| job.failed_snapshot = Some(id.clone()));
     learned.failed_generation = Some(id);
     Ok(())
+}
+
+/// Retention. What cannot be asked for is not pruned.
+pub async fn prune(cx: &Context, learned: &Learned) -> Result {
+    let needed = needed(cx, learned).await?;
+    cx.ports.data.tidy(&cx.job, &needed).await.map_err(EffectError::other)
+}
+
+async fn needed(cx: &Context, learned: &Learned) -> Result<Vec<String>> {
+    let mut needed = needed_generations(&cx.ports, &cx.book).await.map_err(EffectError::other)?;
+    needed.extend(learned.generation.clone());
+    Ok(needed)
+}
+
+/// Snapshots that nothing may remove, whatever retention says: the one that a rollback by hand would want,
+/// and those that failed jobs have named to a person, as long as nothing has gone well since.
+pub async fn needed_generations(ports: &Ports, book: &Book) -> std::result::Result<Vec<String>, JournalError> {
+    let last = ports.journal.last_committed().await?;
+    let jobs = book.recent(HISTORY);
+    let failed = jobs.iter().take_while(|job| job.state != State::Committed).filter(|job| job.state == State::Failed);
+    Ok(last
+        .and_then(|(_, record)| record.learned.generation)
+        .into_iter()
+        .chain(failed.filter_map(|job| job.snapshot.clone()))
+        .collect())
 }

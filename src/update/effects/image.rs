@@ -1,6 +1,6 @@
 //! The image: pulled by digest, proven; and tags put back.
 
-use super::{EffectError, Result};
+use super::{EffectError, Result, data};
 use crate::engine::{EngineError, Image, label};
 use crate::trust::TrustError;
 use crate::update::context::Context;
@@ -140,7 +140,7 @@ async fn untag_unless_used(cx: &Context, reference: &str) -> Result {
 /// After a rollback: guards go, and the image that only this job wanted.
 pub async fn sweep(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     remove_ours(cx).await?;
-    cx.ports.data.tidy(&cx.job, &pinned_generations(cx).await).await.map_err(EffectError::other)?;
+    data::prune(cx, learned).await?;
     if plan.stays || plan.hot_only {
         return Ok(());
     }
@@ -159,7 +159,7 @@ const TIDY_TRIES: u32 = 3;
 const TIDY_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// After the gate: guards go, and images that earlier jobs pulled, but for the one before.
-pub async fn tidy(cx: &Context, plan: &Plan) -> Result {
+pub async fn tidy(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let mut removed = remove_ours(cx).await;
     for _ in 1..TIDY_TRIES {
         if removed.is_err() {
@@ -170,19 +170,13 @@ pub async fn tidy(cx: &Context, plan: &Plan) -> Result {
     if let Err(e) = removed {
         cx.warn(&format!("a container of this job could not be removed; it goes at the next start: {e}"));
     }
-    if let Err(e) = cx.ports.data.tidy(&cx.job, &pinned_generations(cx).await).await {
+    if let Err(e) = data::prune(cx, learned).await {
         cx.warn(&format!("old snapshots could not be pruned: {e}"));
     }
     if !plan.stays && !plan.hot_only {
         retire_images(cx, plan).await;
     }
     Ok(())
-}
-
-/// Snapshots that retention must leave: the one a rollback by hand would want.
-pub async fn pinned_generations(cx: &Context) -> Vec<String> {
-    let last = cx.ports.journal.last_committed().await.ok().flatten();
-    last.and_then(|(_, record)| record.learned.generation).into_iter().collect()
 }
 
 /// Every container that carries this job's label.

@@ -11,6 +11,7 @@ mod oneshot;
 mod swap;
 
 pub use app::{containers, is_half_swapped};
+pub use data::needed_generations;
 
 use super::context::Context;
 use super::plan::Plan;
@@ -65,7 +66,7 @@ pub async fn perform(effect: Effect, cx: &Context, record: &Record, plan: &Plan,
         Effect::Swap => swap::swap(cx, plan, learned).await,
         Effect::Resume => app::resume(cx, plan).await,
         Effect::Gate => gate::gate(cx, plan, learned).await,
-        Effect::Tidy => image::tidy(cx, plan).await,
+        Effect::Tidy => image::tidy(cx, plan, learned).await,
 
         Effect::HaltNew => app::halt_new(cx, plan).await,
         Effect::RestoreData => data::restore_data(cx, plan, learned).await,
