@@ -13,6 +13,7 @@ use url::{Host, Url};
 use super::{Answer, Probe};
 use crate::engine::{Container, label};
 use crate::https::Authorities;
+use crate::update::plan::strings;
 
 /// The most of a health answer that is read, bytes.
 const BODY_CAP: usize = 64 * 1024;
@@ -34,13 +35,13 @@ impl HttpProbe {
         Self { url, authorities, client: Mutex::new(None) }
     }
 
-    /// The container's own addresses, where the URL names the container or its service: on a shared
+    /// The container's own addresses, where the URL names the container, its service or an alias: on a shared
     /// network another container may answer to the same name. Empty: the name is looked up as usual.
     fn addresses(&self, container: &Container) -> Vec<SocketAddr> {
         let (Some(Host::Domain(host)), Some(port)) = (self.url.host(), self.url.port_or_known_default()) else {
             return Vec::new();
         };
-        if host != container.name && Some(host) != container.label(label::SERVICE) {
+        if host != container.name && Some(host) != container.label(label::SERVICE) && !is_alias(host, container) {
             return Vec::new();
         }
         let ips = container.networks.values().filter_map(|ip| ip.parse::<IpAddr>().ok());
@@ -95,6 +96,12 @@ impl Probe for HttpProbe {
         };
         ask.await.unwrap_or_else(|e| Answer::Silent(chain(&e)))
     }
+}
+
+/// Another name that the engine gives it in one of its networks.
+fn is_alias(host: &str, container: &Container) -> bool {
+    let networks = container.raw["NetworkSettings"]["Networks"].as_object().into_iter().flatten();
+    networks.flat_map(|(_, network)| strings(&network["Aliases"])).any(|alias| alias == host)
 }
 
 /// reqwest's own text hides the cause.

@@ -161,6 +161,75 @@ async fn a_volume_that_no_longer_fits_is_told_and_kept() {
     assert_eq!(made(), before, "the question was answered with no");
 }
 
+/// What an interrupted `up` leaves under a temporary name, when the old container is gone already, holds the
+/// only reference to the volume: given its name again, it hands it on.
+#[tokio::test]
+async fn an_anonymous_volume_is_handed_on_by_the_container_there_was() {
+    let shop = Shop::new();
+    shop.lab.image("1", 0);
+    shop.lab.image("2", 1);
+    shop.write("compose.yml", &shop.compose_file("    volumes: [/data]\n"));
+    shop.up().await.unwrap();
+    let first = shop.app().await;
+    assert!(first.mounts[0].is_anonymous(), "{:?}", first.mounts);
+    let temporary = format!("{}_{}", &first.id[..12], first.name);
+    shop.lab.engine.rename(&first.id, &temporary).await.unwrap();
+    shop.lab.engine.rename(&first.id, &first.name).await.unwrap();
+    shop.write(".env", "SHOP_VERSION=2\n");
+    shop.up().await.unwrap();
+    let second = shop.app().await;
+    assert_ne!(second.id, first.id);
+    assert_eq!(second.mounts[0].name, first.mounts[0].name);
+    // Without a container to take it from, Compose begins with an empty one.
+    shop.lab.engine.remove(&second.id).await.unwrap();
+    shop.up().await.unwrap();
+    assert_ne!(shop.app().await.mounts[0].name, first.mounts[0].name);
+    docker(&["volume", "rm", &first.mounts[0].name]);
+}
+
+/// Which of `depends_on` counts with `--no-deps`? What concerns those that are named.
+#[tokio::test]
+async fn several_services_are_made_in_their_order_and_nobody_else() {
+    let shop = Shop::new();
+    shop.lab.image("1", 0);
+    let image = &shop.lab.name;
+    let service = |name: &str, more: &str| format!("  {name}:\n    image: {image}:${{SHOP_VERSION}}\n    {more}\n");
+    let needs =
+        "    depends_on: {init: {condition: service_completed_successfully}, other: {condition: service_started}}\n";
+    let file = |code: u8| {
+        let init = format!("{{command: [sh, -c, \"sleep 0.3; exit {code}\"], network_mode: none}}");
+        let init = format!("  init: {{image: \"{image}:${{SHOP_VERSION}}\", {}\n", init.trim_start_matches('{'));
+        [
+            shop.compose_file(needs),
+            init,
+            service("lodger", "network_mode: service:app"),
+            service("other", "network_mode: none"),
+        ]
+        .concat()
+    };
+    let project = Project { crew: ["lodger", "init"].map(Into::into).to_vec(), ..shop.project.clone() };
+    let up = async || {
+        let (lines, _told) = mpsc::channel(100);
+        shop.cli.up(&project, lines).await.map_err(|error| error.to_string())
+    };
+    let container =
+        async |service: &str| shop.lab.engine.container(&shop.lab.named(&format!("{service}-1"))).await.unwrap();
+    shop.write("compose.yml", &file(0));
+    up().await.unwrap();
+    let (init, app, lodger) = (container("init").await.unwrap(), shop.app().await, container("lodger").await.unwrap());
+    assert_eq!((init.is_alive(), init.exit_code), (false, 0), "it was waited for");
+    assert!(init.started_at < app.started_at && app.started_at < lodger.started_at);
+    assert_eq!(lodger.lives_in(), [app.id.as_str()]);
+    assert_eq!(container("other").await, None, "who is not named is neither waited for nor made");
+    for service in ["app", "init", "lodger"] {
+        let dry_run = shop.cli.dry_run(&project, service).await.unwrap();
+        assert!(dry_run.unchanged, "{service}: {dry_run:?}");
+    }
+    shop.write("compose.yml", &file(3));
+    let error = up().await.unwrap_err();
+    assert!(error.contains("\"init\" didn't complete successfully: exit 3"), "{error}");
+}
+
 /// Prints the image that Compose resolves, and the command it would run.
 #[tokio::test]
 #[ignore = "run by the test below, with another environment"]

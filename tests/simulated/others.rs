@@ -208,3 +208,25 @@ async fn nobody_writes_while_a_migration_runs() {
     let stopping = job.steps.iter().filter_map(|step| step.output.clone()).collect::<String>();
     assert!(stopping.contains("stopping test-worker-1"), "{stopping}");
 }
+
+/// Nothing may route traffic to a one-shot container, or take it for the service.
+#[tokio::test(start_paused = true)]
+async fn a_migration_and_a_hook_look_like_nobody() {
+    let look = |world: &mut World| {
+        let one_shots =
+            || world.containers.iter().filter(|c| ["migration", "hook"].contains(&c.label(label::ROLE).unwrap_or("")));
+        assert_eq!(one_shots().count(), 1, "{:#?}", world.containers);
+        for c in one_shots() {
+            assert!(c.name.starts_with("processgit-updater-"), "{}", c.name);
+            assert!(c.labels.keys().all(|label| !label.starts_with("com.docker.compose.")), "{:?}", c.labels);
+            assert_eq!(c.restart_policy.name, "no");
+        }
+    };
+    for scene in [hooked(), Scene { migration: Some("migrate"), ..Scene::default() }] {
+        let installation = Installation::ready(scene).await;
+        let (world, deed) = (installation.world.clone(), Mutex::new(Some(look as fn(&mut World))));
+        let looker = Arc::new(Meddler { world, call: "engine.wait", deed });
+        let job = installation.run(looker.clone()).await;
+        assert!(looker.deed.lock().unwrap().is_none() && job.state == Committed, "{:?}", job.error);
+    }
+}

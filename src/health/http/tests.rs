@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -43,7 +44,7 @@ fn container(name: &str, addresses: &[&str]) -> Container {
         mounts: vec![],
         networks: addresses.iter().enumerate().map(network).collect::<BTreeMap<_, _>>(),
         network_mode: "bridge".into(),
-        raw: serde_json::Value::Null,
+        raw: json!({"NetworkSettings": {"Networks": {"network-0": {"Aliases": ["web"]}}}}),
     }
 }
 
@@ -77,6 +78,7 @@ async fn the_new_container_is_asked_and_nobody_else() {
     for (url, addresses, expected) in [
         (format!("http://app:{port}/"), &["127.0.0.2"][..], Some(200)),
         (format!("http://shop-app-1:{port}/"), &["127.0.0.2"], Some(200)),
+        (format!("http://web:{port}/"), &["127.0.0.2"], Some(200)),
         // An address where nothing answers comes first.
         (format!("http://app:{port}/"), &["127.0.0.3", "127.0.0.2"], Some(200)),
         // Another owner of the name would be found by looking it up.
@@ -124,6 +126,7 @@ async fn no_proxy_is_asked() {
     for name in ["http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"] {
         again.env(name, "http://127.0.0.1:1");
     }
+    again.env_remove("no_proxy").env_remove("NO_PROXY");
     let said = again.env(URL, format!("http://{address}/")).output().await.unwrap().stdout;
     let said = String::from_utf8_lossy(&said).into_owned();
     assert!(said.contains("answer Some(200)"), "{said}");
