@@ -21,6 +21,8 @@ mod full_disk;
 mod journal;
 #[path = "simulated/lost.rs"]
 mod lost;
+#[path = "simulated/others.rs"]
+mod others;
 #[path = "simulated/stories.rs"]
 mod stories;
 #[path = "simulated/two_updaters.rs"]

@@ -169,6 +169,11 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// The engine names an anonymous volume with 64 hexadecimal digits.
+    pub fn is_anonymous(&self) -> bool {
+        self.name.len() == 64 && self.name.bytes().all(|b| b.is_ascii_hexdigit())
+    }
+
     /// What is mounted, on the host. The engine records the volume's own folder as the source, whatever
     /// part of it is mounted.
     pub fn host_path(&self) -> PathBuf {

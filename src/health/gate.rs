@@ -36,6 +36,9 @@ pub struct Candidate {
     /// Compared with the value at [`GateSettings::version`].
     pub version: Option<String>,
     pub demands: Demands,
+    /// It was made for this gate: every restart counts. One that ran before may have had restarts of its
+    /// own.
+    pub fresh: bool,
 }
 
 /// How much is asked. The way back asks for what was so before, not more.
@@ -124,7 +127,7 @@ enum Look<T> {
 }
 
 /// Healthy is what all of them are; hopeless, if one of them is. `restarts`: how often each had restarted
-/// when it was seen first.
+/// before.
 async fn look_at_all(
     engine: &dyn Engine,
     probe: &dyn Probe,
@@ -161,9 +164,8 @@ async fn look(
         return Look::Hopeless(format!("{called} runs image {}, expected {}", container.image_id, candidate.image_id));
     }
     let healthy = Look::Healthy((container.started_at, container.restart_count));
-    // The first life may have had restarts of its own before; a fresh container has none.
-    let restarts = container.restart_count - restarts_before.unwrap_or(0);
-    restarts_before.get_or_insert(container.restart_count);
+    let before = *restarts_before.get_or_insert(if candidate.fresh { 0 } else { container.restart_count });
+    let restarts = container.restart_count - before;
     match container.state {
         _ if !demands.running && !demands.ended => return healthy,
         RunState::Exited if demands.ended && container.exit_code == 0 => return healthy,

@@ -17,6 +17,10 @@ use crate::https::Authorities;
 /// The most of a health answer that is read, bytes.
 const BODY_CAP: usize = 64 * 1024;
 
+/// The time for all connections that are tried: of several addresses one may lie in a network that cannot
+/// be reached from here, and answers nothing.
+const CONNECT: Duration = Duration::from_secs(2);
+
 /// Asks the configured URL.
 pub struct HttpProbe {
     url: Url,
@@ -57,7 +61,8 @@ impl HttpProbe {
 
     fn build(&self, addresses: &[SocketAddr]) -> Result<Client, reqwest::Error> {
         // No connection is kept: one that an old container left behind proves nothing about the new one.
-        let builder = ClientBuilder::new().no_proxy().redirect(Policy::none()).pool_max_idle_per_host(0);
+        let builder =
+            ClientBuilder::new().connect_timeout(CONNECT).no_proxy().redirect(Policy::none()).pool_max_idle_per_host(0);
         // Reading CA certificates takes milliseconds of downtime; plain http needs none.
         let builder = match self.url.scheme() {
             "http" => builder.tls_certs_only(Vec::new()),
@@ -102,3 +107,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

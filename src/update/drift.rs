@@ -160,7 +160,7 @@ fn mount_differences(config: &Value, wanted: &Value, container: &Container) -> V
             )),
         }
     }
-    for m in container.mounts.iter().filter(|m| !files.contains_key(&m.destination) && !is_anonymous(&m.name)) {
+    for m in container.mounts.iter().filter(|m| !files.contains_key(&m.destination) && !m.is_anonymous()) {
         found.push(format!("mount {}: in the container, not in the files", m.destination));
     }
     found
@@ -168,11 +168,6 @@ fn mount_differences(config: &Value, wanted: &Value, container: &Container) -> V
 
 fn mode(writable: bool) -> &'static str {
     if writable { "" } else { " (read-only)" }
-}
-
-/// The engine names an anonymous volume with 64 hexadecimal digits.
-fn is_anonymous(name: &str) -> bool {
-    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Target → (volume name or host path, writable); `None` where any source will do.

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -74,7 +73,6 @@ pub struct Previous {
     pub repo_digest: Option<String>,
     pub version: Option<String>,
     pub restart_policy: RestartPolicy,
-    pub started_at: Option<Timestamp>,
     pub baseline: Baseline,
 }
 
@@ -133,7 +131,8 @@ pub struct Surroundings {
 /// What happens to the data.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataPlan {
-    /// These mounts are copied before anything may write to them.
+    /// These mounts are copied before anything may write to them. Where one is not the application's, its
+    /// service stands before the path: `worker:/data`.
     pub copied: Vec<Mount>,
     /// Writable, and not copied: a rollback after the new version has begun cannot put them back.
     pub uncovered: Vec<Mount>,
@@ -144,6 +143,15 @@ pub struct DataPlan {
 impl DataPlan {
     pub fn is_copied(&self) -> bool {
         !self.copied.is_empty()
+    }
+
+    /// The mounts of the application (`None`) or of a member of its crew, with their paths in its container.
+    pub fn of<'a>(&'a self, member: Option<&'a str>) -> impl Iterator<Item = (&'a str, &'a Mount)> {
+        self.copied.iter().chain(&self.uncovered).filter_map(move |mount| {
+            let named = mount.destination.split_once(':').filter(|_| !mount.destination.starts_with('/'));
+            let (owner, path) = named.map_or((None, mount.destination.as_str()), |(owner, path)| (Some(owner), path));
+            (owner == member).then_some((path, mount))
+        })
     }
 
     /// The application has no data.

@@ -26,6 +26,10 @@ pub struct Learned {
     /// The containers that the swap made, by service.
     #[serde(default)]
     pub new_containers: BTreeMap<String, String>,
+    /// Those that were stopped, by id, and since when they had been running: another time means that somebody
+    /// has started them since.
+    #[serde(default)]
+    pub stopped: BTreeMap<String, Option<Timestamp>>,
     /// Since when the application may be writing, with the new version or with other data.
     pub swap_began: Option<Timestamp>,
     /// The generation that holds the data from before.

@@ -127,6 +127,17 @@ pub enum App {
     Gone,
 }
 
+impl App {
+    /// Something runs, and may write.
+    fn runs(self) -> bool {
+        match self {
+            App::Untouched { running } | App::OldAnew { running } | App::New { running, .. } => running,
+            App::Mixed | App::Foreign => true,
+            App::Gone => false,
+        }
+    }
+}
+
 /// `.env`, compared with the Plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -291,6 +302,10 @@ fn next_there(record: &Record, plan: &Plan, seen: &Seen) -> Action {
     {
         return failed(record, plan, seen, &why);
     }
+    if effect == Effect::Gate && unattended(record, plan) && !is_ours(plan, seen) {
+        let why = "what runs now is not what the updater started before it was interrupted; what was written to it is not taken back unattended";
+        return failed(record, plan, seen, why);
+    }
     if record.interrupted && !matches!(effect, Effect::Resume | Effect::Gate | Effect::Tidy) {
         let when = effect.state();
         return Action::Turn(format!(
@@ -312,11 +327,24 @@ fn next_there(record: &Record, plan: &Plan, seen: &Seen) -> Action {
     }
 }
 
+/// A later life, which would take data back that people may have written since an earlier one died.
+fn unattended(record: &Record, plan: &Plan) -> bool {
+    record.interrupted && plan.data.is_copied() && plan.purpose != Purpose::Snapshot
+}
+
+/// What runs is what this job has started; or nothing runs, so nobody writes.
+fn is_ours(plan: &Plan, seen: &Seen) -> bool {
+    match seen.app {
+        App::New { ours: true, .. } => true,
+        App::Untouched { .. } if plan.stays => true,
+        other => !other.runs(),
+    }
+}
+
 /// A later life finds an application that has been writing for long: whatever is wrong, its data is not
 /// taken back unattended.
 fn too_late_to_turn(record: &Record, plan: &Plan, seen: &Seen) -> Option<String> {
-    let would_restore = plan.data.is_copied() && plan.purpose != Purpose::Snapshot;
-    (record.interrupted && would_restore && seen.since_swap > UNATTENDED_RESTORE_SECONDS).then(|| {
+    (unattended(record, plan) && seen.since_swap > UNATTENDED_RESTORE_SECONDS).then(|| {
         format!(
             "the updater was away for {} minutes after the swap; restoring data that old is not done unattended",
             seen.since_swap / 60
@@ -381,6 +409,14 @@ fn committed_or_turn(plan: &Plan, seen: &Seen) -> Action {
 }
 
 fn next_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
+    // What was stopped on the way back and still is, nobody has written to since.
+    let is_stopped = record.has_done(Effect::HaltNew) && !seen.app.runs();
+    if !is_stopped
+        && !record.has_begun(Effect::RestoreData)
+        && let Some(late) = too_late_to_turn(record, plan, seen)
+    {
+        return failed(record, plan, seen, &format!("{why}; {late}"));
+    }
     if let Some(effect) = way_back(record).into_iter().find(|e| !record.has_done(*e)) {
         return match record.failed_back {
             // An undo that fails is a person's business; only tidying may fail.

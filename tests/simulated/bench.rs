@@ -408,6 +408,17 @@ pub fn add_service(world: &mut World, name: &str, has_data: bool) {
     world.containers.push(c);
 }
 
+/// An application whose volume has no name.
+pub fn anonymous() -> Scene {
+    Scene {
+        world: |world| {
+            world.anonymous_volumes = true;
+            world.containers[0].mounts[0].name = "a".repeat(64);
+        },
+        ..Scene::default()
+    }
+}
+
 /// An application with everything that may be moved together with it.
 pub fn crewed() -> Scene {
     Scene {
@@ -499,6 +510,7 @@ pub fn assert_invariants(installation: &Installation, job: &Job, context: &str) 
     let before = installation.before.lock().unwrap().clone().expect("the job was submitted");
     let (app, was) = (application(&world, context), application(&before, context));
     assert_eq!(app.name, "processgit", "{context}: under its own name");
+    assert_eq!(app.mounts, was.mounts, "{context}: on its own data");
     let committed = job.state == State::Committed;
     let runs = was.state == RunState::Running || (committed && job.kind != Kind::Snapshot);
     assert_eq!(app.state == RunState::Running, runs, "{context}: it runs, or not");

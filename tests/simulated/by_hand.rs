@@ -275,7 +275,7 @@ fn stories() -> Vec<Story> {
         refused(
             "an unnamed writer",
             Scene { options: |_| {}, order: snapshot, ..hooked() },
-            "so no consistent copy can be made while they run: test-worker-1. Name them in PROCESSGIT_UPDATER_STOP_SERVICES",
+            "which must not change meanwhile: test-worker-1. Name them in PROCESSGIT_UPDATER_STOP_SERVICES",
         ),
         refused(
             "a hook in a service that does not exist",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use processgit_updater::engine::simulated::{Fate, NoFaults};
+use processgit_updater::engine::simulated::{Behaviour, Fate, NoFaults};
 use processgit_updater::update::job::{Job, State};
 
 use processgit_updater::update::Order;
@@ -101,15 +101,17 @@ async fn the_engine_may_restart_while_the_updater_is_dead() {
 async fn data_is_not_taken_back_after_a_long_absence() {
     let update = Scene::default();
     let restore = Scene { before: &[snapshot], since: written, order: restore, ..Scene::default() };
-    for (kind, scene, call, data) in [
-        ("the swap had begun", &update, "compose.up/start", "written by 1.0.0, written by 1.1.0"),
-        ("at the gate", &update, "probe.ask", "written by 1.0.0, written by 1.1.0"),
-        ("at the gate, with other data", &restore, "probe.ask", "written by 1.0.0"),
+    let fails = Scene { behaviour: Behaviour::Answers500, ..Scene::default() };
+    let (both, after, before) = ("written by 1.0.0, written by 1.1.0", Fate::DieAfter, Fate::DieBefore);
+    // The first probe is the baseline's, of the planning; the first policy is that of the application.
+    for (kind, scene, call, nth, fate, data) in [
+        ("the swap had begun", &update, "compose.up/start", 1, after.clone(), both),
+        ("at the gate", &update, "probe.ask", 2, after.clone(), both),
+        ("at the gate, with other data", &restore, "probe.ask", 2, after, "written by 1.0.0"),
+        ("on the way back, and it still runs", &fails, "engine.set_restart_policy", 2, before, both),
     ] {
         let installation = Installation::ready(scene.clone()).await;
-        // The first probe is the baseline's, of the planning.
-        let nth = if call == "probe.ask" { 2 } else { 1 };
-        assert!(live_until_death(&installation, At::nth(call, nth, Fate::DieAfter), true).await, "{kind}");
+        assert!(live_until_death(&installation, At::nth(call, nth, fate), true).await, "{kind}");
         tokio::time::advance(Duration::from_secs(2 * 3600)).await;
         let (updater, _) = installation.process(Arc::new(NoFaults)).await;
         let id = updater.active().expect("it is unfinished").id.0.clone();

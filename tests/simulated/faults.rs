@@ -8,8 +8,8 @@ use processgit_updater::update::Order;
 use processgit_updater::update::job::State;
 
 use crate::bench::{
-    At, Installation, Recorder, Scene, assert_invariants, crewed, occurrences, restore, rollback, snapshot, update,
-    wait,
+    At, Installation, Recorder, Scene, anonymous, assert_invariants, crewed, occurrences, restore, rollback, snapshot,
+    update, wait,
 };
 use crate::by_hand::{breaks, crashes, hooked, written};
 
@@ -20,7 +20,7 @@ pub fn updates() -> Vec<(&'static str, Scene)> {
         ("commit", scene()),
         ("commit, no data", Scene { has_data: false, ..scene() }),
         ("commit with migration", Scene { migration: Some("migrate"), restart_policy: "always", ..scene() }),
-        ("crash loop", Scene { behaviour: Behaviour::Crashes, ..scene() }),
+        ("crash loop, a volume without a name", Scene { behaviour: Behaviour::Crashes, ..anonymous() }),
         ("crash loop, no data", Scene { behaviour: Behaviour::Crashes, has_data: false, ..scene() }),
         ("migration fails", Scene { behaviour: Behaviour::MigrationFails, migration: Some("migrate"), ..scene() }),
         ("crash loop, hooks and a companion", Scene { behaviour: Behaviour::Crashes, ..hooked() }),

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use processgit_updater::engine::Healthcheck;
 use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults};
 use processgit_updater::update::job::State;
-use processgit_updater::update::{Order, Request};
+use processgit_updater::update::{CheckRequest, Order, Request};
 use serde_json::json;
 
 use crate::bench::{At, Installation, Scene, assert_invariants, crewed, request};
@@ -265,4 +266,57 @@ async fn of_twenty_requests_at_once_one_is_accepted() {
     let all = (0..20).map(|_| updater.submit(Order::Update(request())));
     let accepted = futures_util::future::join_all(all).await.into_iter().filter(Result::is_ok).count();
     assert_eq!(accepted, 1);
+}
+
+/// A job without effects proves only that nothing has changed, however well what runs may be.
+#[tokio::test(start_paused = true)]
+async fn the_same_digest_again_asks_for_no_better_health() {
+    let installation = Installation::new(Scene::default());
+    let (updater, _) = installation.process(Arc::new(NoFaults)).await;
+    installation.submit_and_wait(&updater, Order::Update(request())).await;
+    installation.world.world().images.values_mut().for_each(|image| image.behaviour = Behaviour::Answers500);
+    installation.world.world().containers[0].restart_count = 7;
+    let again = installation.submit_and_wait(&updater, Order::Update(request())).await;
+    assert_eq!(again.state, Committed, "{:?}", again.error);
+    assert!(again.warnings.iter().any(|w| w.contains("is not well now")), "{:?}", again.warnings);
+}
+
+/// The manifest has two tags: one names the release, the other the image.
+#[tokio::test(start_paused = true)]
+async fn the_tag_of_the_image_is_what_env_says() {
+    let manifest = |m: &mut serde_json::Value| m["image"]["tag"] = json!("1.1.0-slim");
+    let installation = Installation::new(Scene { manifest, ..Scene::default() });
+    let job = installation.run(Arc::new(NoFaults)).await;
+    assert_eq!(job.state, Committed, "{:?}", job.error);
+    let world = installation.world.world();
+    assert!(String::from_utf8_lossy(world.env.as_deref().unwrap()).contains("PROCESSGIT_VERSION=1.1.0-slim\n"));
+    assert!(world.containers[0].image_ref.ends_with(":1.1.0-slim"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gate_is_as_long_as_the_release_needs() {
+    let manifest = |m: &mut serde_json::Value| m["migration"]["estimated_downtime_seconds"] = json!(60);
+    let scene = Scene { behaviour: Behaviour::Answers500, ..Scene::default() };
+    for (scene, says) in
+        [(scene.clone(), "not healthy within 10s"), (Scene { manifest, ..scene }, "not healthy within 60s")]
+    {
+        let job = Installation::new(scene).run(Arc::new(NoFaults)).await;
+        assert!(job.error.clone().unwrap().contains(says), "{:?}", job.error);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_healthcheck_that_is_slower_than_the_gate_is_told() {
+    for (seconds, told) in [(30, true), (9, false)] {
+        let installation = Installation::new(Scene::default());
+        {
+            let app = &mut installation.world.world().containers[0];
+            (app.healthcheck, app.healthcheck_seconds) = (Healthcheck::Healthy, seconds);
+        }
+        let (updater, _) = installation.process(Arc::new(NoFaults)).await;
+        let warnings = updater.check(CheckRequest::default()).await.warnings.join("; ");
+        let expected =
+            "HEALTHCHECK of container processgit says nothing for its first 30 s, but the gate ends after 10s";
+        assert_eq!(warnings.contains(expected), told, "{warnings}");
+    }
 }

@@ -139,7 +139,10 @@ impl Simulated {
                 if w.find(&first_name).is_some() {
                     return Err(EngineError::Conflict(format!("the name {first_name} is taken")));
                 }
-                let container = w.make_service(service, &first_name, &reference, &image);
+                let mut container = w.make_service(service, &first_name, &reference, &image);
+                if let Some(old) = old.as_ref().and_then(|old| w.find(old)) {
+                    container.mounts.clone_from(&w.containers[old].mounts);
+                }
                 let id = container.id.clone();
                 w.containers.push(container);
                 Ok(id)

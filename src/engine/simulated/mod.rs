@@ -151,12 +151,16 @@ pub struct World {
     pub data: String,
     /// Snapshots: what they are, and the data they hold.
     pub generations: BTreeMap<String, (SnapshotInfo, String)>,
+    /// The application's volume has no name, but that of the engine's.
+    pub anonymous_volumes: bool,
     /// The commands of hooks that were run, in order.
     pub hooks_run: Vec<String>,
     /// How images that are pulled will behave, by digest.
     pub behaviours: BTreeMap<String, Behaviour>,
-    /// The version that the next pull brings.
+    /// The version that the next pull brings, of a digest that was never here.
     pub wanted_version: String,
+    /// The versions of all that was ever here, by digest.
+    versions: BTreeMap<String, String>,
     serial: u64,
 }
 
@@ -277,9 +281,11 @@ impl World {
             containers: Vec::new(),
             crew: Vec::new(),
             generations: BTreeMap::new(),
+            anonymous_volumes: false,
             hooks_run: Vec::new(),
             behaviours: BTreeMap::new(),
             wanted_version: String::new(),
+            versions: BTreeMap::new(),
             serial: 0,
             seed,
         };
@@ -341,8 +347,8 @@ impl World {
     fn add_image(&mut self, digest: &str, repository: &str, version: &str) -> String {
         let id = format!("sha256:{}", blake3::hash(digest.as_bytes()).to_hex());
         let behaviour = self.behaviours.get(digest).copied().unwrap_or_default();
-        let image =
-            SimImage { digest: digest.into(), repository: repository.into(), version: version.into(), behaviour };
+        let version = self.versions.entry(digest.into()).or_insert_with(|| version.to_owned()).clone();
+        let image = SimImage { digest: digest.into(), repository: repository.into(), version, behaviour };
         self.images.insert(id.clone(), image);
         self.tags.insert(format!("{repository}@{digest}"), id.clone());
         id
@@ -393,7 +399,7 @@ impl World {
         let id = format!("{:064x}", self.serial());
         let volume = Mount {
             kind: MountKind::Volume,
-            name: "data".into(),
+            name: if self.anonymous_volumes { id.clone() } else { "data".into() },
             source: "/simulated/volumes/data".into(),
             destination: "/data".into(),
             writable: true,

@@ -1,10 +1,12 @@
 //! The application's container: stopped, kept from being revived, found again.
 
+use jiff::Timestamp;
+
 use super::{EffectError, Result};
 use crate::engine::{Container, RestartPolicy, RunState, label};
 use crate::update::context::Context;
 use crate::update::plan::Plan;
-use crate::update::record::Record;
+use crate::update::record::{Learned, Record};
 
 /// With `restart: always` an engine or machine restart would start the old version on half-migrated
 /// data. Compose does not notice the change.
@@ -35,6 +37,11 @@ async fn start_again(cx: &Context, plan: &Plan, application_too: bool) -> Result
     let engine = &cx.ports.engine;
     for (id, name, policy) in start_order(plan) {
         if engine.container(id).await?.is_none() {
+            if !is_moved(plan, id) {
+                cx.warn(&format!(
+                    "container {name}, which was stopped with the application, was removed meanwhile: make it anew with `docker compose up -d`"
+                ));
+            }
             continue;
         }
         engine.set_restart_policy(id, policy).await?;
@@ -57,24 +64,31 @@ fn start_order(plan: &Plan) -> impl DoubleEndedIterator<Item = (&String, &String
     companions(true).chain(std::iter::once(own)).chain(companions(false))
 }
 
-/// Stops them gracefully, those that need others first, and observes that the application has exited.
-pub async fn stop(cx: &Context, plan: &Plan) -> Result {
+/// Stops them gracefully, those that need others first, and observes that they have exited.
+pub async fn stop(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
+    let engine = &cx.ports.engine;
     for (id, name, _) in start_order(plan).rev() {
         cx.say(&format!("stopping {name}"));
-        cx.ports.engine.stop(id, None).await?;
+        engine.stop(id, None).await?;
+        learned.stopped.insert(id.clone(), engine.container(id).await?.and_then(|c| c.started_at));
     }
-    require_stopped(cx, plan, "stopping it").await
+    require_stopped(cx, plan, learned, "stopping it").await
 }
 
-/// Whatever happened since the stop, the old container must still be exited and must not have run.
-pub async fn require_stopped(cx: &Context, plan: &Plan, after: &str) -> Result {
-    let container = cx.ports.engine.container(&plan.previous.container_id).await?;
-    let name = &plan.previous.container_name;
-    match container {
-        None => Err(EffectError::other(format!("the container {name} was removed by somebody else during {after}"))),
-        Some(c) if c.started_at != plan.previous.started_at => {
-            Err(EffectError::other(format!("the container {name} was started by somebody else during {after}")))
-        }
+/// Whatever happened since the stop, none of those that were stopped may run, or may have run.
+pub async fn require_stopped(cx: &Context, plan: &Plan, learned: &Learned, after: &str) -> Result {
+    for (id, name, _) in start_order(plan) {
+        require_not_run(cx, id, name, learned.stopped.get(id).copied().flatten(), after).await?;
+    }
+    Ok(())
+}
+
+async fn require_not_run(cx: &Context, id: &str, name: &str, before: Option<Timestamp>, after: &str) -> Result {
+    let somebody =
+        |did: &str| Err(EffectError::other(format!("the container {name} was {did} by somebody else during {after}")));
+    match cx.ports.engine.container(id).await? {
+        None => somebody("removed"),
+        Some(c) if c.started_at != before => somebody("started"),
         Some(c) if !matches!(c.state, RunState::Exited | RunState::Created | RunState::Dead) => {
             Err(EffectError::other(format!("the container {name} is {:?} after {after}", c.state)))
         }
@@ -92,7 +106,7 @@ pub async fn halt_new(cx: &Context, plan: &Plan) -> Result {
         }
     }
     for container in containers(cx, plan).await?.iter().rev() {
-        if !was_there(plan, container) && container.image_id != plan.previous.image_id {
+        if !is_moved(plan, &container.id) && container.image_id != plan.previous.image_id {
             engine.set_restart_policy(&container.id, &RestartPolicy::never()).await?;
             engine.stop(&container.id, None).await?;
         }
@@ -101,8 +115,8 @@ pub async fn halt_new(cx: &Context, plan: &Plan) -> Result {
 }
 
 /// Before data is put back nobody may write to it: neither version, no companion. Their restart policies
-/// are put back later, with those of the way there.
-pub async fn stop_writers(cx: &Context, plan: &Plan) -> Result {
+/// are put back later, with those of the way there. Those that were stopped, for the proof afterwards.
+pub async fn stop_writers(cx: &Context, plan: &Plan) -> Result<Vec<Container>> {
     let engine = &cx.ports.engine;
     for (id, ..) in start_order(plan).rev() {
         if engine.container(id).await?.is_some() {
@@ -113,13 +127,36 @@ pub async fn stop_writers(cx: &Context, plan: &Plan) -> Result {
     for container in containers(cx, plan).await?.iter().rev() {
         engine.stop(&container.id, None).await?;
     }
-    Ok(())
+    writers(cx, plan).await
 }
 
-/// It is one of the containers that there were before.
-fn was_there(plan: &Plan, container: &Container) -> bool {
-    let mut crew = plan.crew.iter().map(|member| &member.container_id);
-    container.id == plan.previous.container_id || crew.any(|id| *id == container.id)
+/// Those that could write to the data.
+async fn writers(cx: &Context, plan: &Plan) -> Result<Vec<Container>> {
+    let mut writers = containers(cx, plan).await?;
+    for (id, ..) in start_order(plan) {
+        if writers.iter().all(|c| c.id != *id) {
+            writers.extend(cx.ports.engine.container(id).await?);
+        }
+    }
+    Ok(writers)
+}
+
+/// Nobody has run since [`stop_writers`], and nobody has come.
+pub async fn require_no_writers(cx: &Context, plan: &Plan, stopped: &[Container], after: &str) -> Result {
+    for c in stopped {
+        require_not_run(cx, &c.id, &c.name, c.started_at, after).await?;
+    }
+    match writers(cx, plan).await?.iter().find(|c| stopped.iter().all(|known| known.id != c.id)) {
+        Some(c) => {
+            Err(EffectError::other(format!("the container {} was made by somebody else during {after}", c.name)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// It is one of the containers, as they were before, of what is moved.
+fn is_moved(plan: &Plan, id: &str) -> bool {
+    id == plan.previous.container_id || plan.crew.iter().any(|member| member.container_id == id)
 }
 
 /// The containers of all that is moved, those first that others need; one-off runs left out.

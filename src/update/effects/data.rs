@@ -1,6 +1,6 @@
 //! The data: copied before, put back exactly.
 
-use super::app::{require_stopped, stop_writers};
+use super::app::{require_no_writers, require_stopped, stop_writers};
 use super::{EffectError, Result};
 use crate::engine::Mount;
 use crate::update::book::{Book, HISTORY};
@@ -38,7 +38,7 @@ pub async fn hot_copy(cx: &Context, plan: &Plan) -> Result {
 pub async fn cold_copy(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let copied = cx.ports.data.cold(&label(cx, plan), mounts(plan), cx.copying()).await;
     let generation = copied.map_err(EffectError::other)?;
-    require_stopped(cx, plan, "copying its data").await?;
+    require_stopped(cx, plan, learned, "copying its data").await?;
     taken(cx, generation, learned);
     Ok(())
 }
@@ -58,21 +58,22 @@ fn taken(cx: &Context, generation: Generation, learned: &mut Learned) {
 }
 
 /// An earlier generation's data; what was there has just been copied.
-pub async fn load(cx: &Context, plan: &Plan) -> Result {
+pub async fn load(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(generation) = plan.restores() else { return Ok(()) };
     cx.say(&format!("restoring the data of snapshot {generation}"));
     cx.ports.data.load(generation, mounts(plan), cx.copying()).await.map_err(EffectError::other)?;
-    require_stopped(cx, plan, "restoring its data").await
+    require_stopped(cx, plan, learned, "restoring its data").await
 }
 
 /// Puts the data back as it was when the application stopped; what was written since is kept.
 pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let Some(generation) = learned.generation.clone() else { return Ok(()) };
-    stop_writers(cx, plan).await?;
+    let stopped = stop_writers(cx, plan).await?;
     cx.say(&format!("restoring the data from snapshot {generation}"));
     let needed = needed(cx, learned).await?;
     let kept = cx.ports.data.restore(&label(cx, plan), &generation, mounts(plan), &needed, cx.copying()).await;
     let Kept { id, pruned } = kept.map_err(EffectError::other)?;
+    require_no_writers(cx, plan, &stopped, "restoring the data").await?;
     if !pruned.is_empty() {
         cx.warn(&format!(
             "to make room for what was written since, these snapshots were removed: {}",

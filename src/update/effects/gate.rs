@@ -21,8 +21,9 @@ pub async fn gate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     };
     // A snapshot may not know which version wrote it.
     let version = Some(target.version.as_str()).filter(|v| !plan.stays && !v.is_empty());
-    let as_before = plan.purpose == Purpose::Snapshot;
-    let candidates = candidates(plan, container, image.map_or("", String::as_str), version, as_before);
+    // A job without effects proves only that nothing has changed.
+    let as_before = plan.purpose == Purpose::Snapshot || plan.no_op;
+    let candidates = candidates(plan, container, image.map_or("", String::as_str), version, as_before, !stays);
     pass(cx, plan, &candidates)
         .await
         .map_err(|why| EffectError::other(format!("version {} is not healthy: {why}", target.version)))
@@ -44,7 +45,7 @@ pub async fn prove(cx: &Context, plan: &Plan) -> Result {
         );
     }
     let container = |service: &str, _: &String| of_old(service).map(|c| c.id.clone()).unwrap_or_default();
-    let candidates = candidates(plan, container, &previous.image_id, None, true);
+    let candidates = candidates(plan, container, &previous.image_id, None, true, false);
     pass(cx, plan, &candidates)
         .await
         .map_err(|why| EffectError::other(format!("the old version runs again, but is not healthy: {why}")))
@@ -62,6 +63,7 @@ fn candidates(
     image: &str,
     version: Option<&str>,
     as_before: bool,
+    fresh: bool,
 ) -> Vec<Candidate> {
     let candidate = |called: String, container_id: String, version: Option<&str>, demands: Demands| Candidate {
         called,
@@ -69,6 +71,7 @@ fn candidates(
         image_id: image.to_owned(),
         version: version.map(str::to_owned),
         demands,
+        fresh,
     };
     let (service, previous) = (&plan.project.service, &plan.previous);
     let demanded = if as_before { of_before(&previous.baseline) } else { Demands::ALL };

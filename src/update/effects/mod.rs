@@ -51,13 +51,17 @@ pub async fn perform(effect: Effect, cx: &Context, record: &Record, plan: &Plan,
         Effect::Guard => guard::guard(cx, record, plan).await,
         Effect::HotCopy => data::hot_copy(cx, plan).await,
         Effect::Disarm => app::disarm(cx, record, plan).await,
-        Effect::Stop => app::stop(cx, plan).await,
+        Effect::Stop => app::stop(cx, plan, learned).await,
         Effect::HookBefore => oneshot::before_copy(cx, plan, learned).await,
         Effect::ColdCopy => data::cold_copy(cx, plan, learned).await,
         Effect::CopyRunning => data::copy_running(cx, plan, learned).await,
         Effect::Migrate => oneshot::migrate(cx, plan, learned).await,
-        Effect::LoadData => data::load(cx, plan).await,
-        Effect::HookAfter | Effect::HookRestored => oneshot::after_restore(cx, plan, learned).await,
+        Effect::LoadData => data::load(cx, plan, learned).await,
+        Effect::HookAfter => {
+            oneshot::after_restore(cx, plan, learned).await?;
+            app::require_stopped(cx, plan, learned, "the hook after the restore").await
+        }
+        Effect::HookRestored => oneshot::after_restore(cx, plan, learned).await,
         Effect::WriteEnv => swap::write_env(cx, record, plan).await,
         Effect::Swap => swap::swap(cx, plan, learned).await,
         Effect::Resume => app::resume(cx, plan).await,

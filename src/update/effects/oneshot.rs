@@ -12,14 +12,14 @@ use crate::update::record::Learned;
 pub async fn migrate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(migration) = &plan.migration else { return Ok(()) };
     run(cx, "migration", migration, learned).await?;
-    require_stopped(cx, plan, "the migration").await
+    require_stopped(cx, plan, learned, "the migration").await
 }
 
 /// The operator's command after the application was stopped and before its data is copied.
 pub async fn before_copy(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(hook) = &plan.hooks.before_copy else { return Ok(()) };
     run(cx, "hook", hook, learned).await?;
-    require_stopped(cx, plan, "the hook before the copy").await
+    require_stopped(cx, plan, learned, "the hook before the copy").await
 }
 
 /// The operator's command after data was put back.

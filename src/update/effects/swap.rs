@@ -1,8 +1,9 @@
 //! The swap: `.env` selects the version, Compose makes the container; and back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::app::{containers, is_half_swapped, rearm};
+use super::app::{containers, is_half_swapped, rearm, require_stopped};
+use super::image::restore_tags;
 use super::{EffectError, Result};
 use crate::engine::{Container, RunState, label};
 use crate::envfile;
@@ -46,6 +47,9 @@ pub async fn restore_env(cx: &Context, plan: &Plan) -> Result {
 
 /// Compose makes all that is moved anew; then the new containers must be there, of the right image.
 pub async fn swap(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
+    if plan.stops_first() {
+        require_stopped(cx, plan, learned, "the update").await?;
+    }
     if let Err(e) = up(cx, plan).await {
         return Err(blame(cx, plan, learned).await.unwrap_or(e));
     }
@@ -87,6 +91,10 @@ pub async fn start_old(cx: &Context, record: &Record, plan: &Plan) -> Result {
         return rearm(cx, plan).await;
     }
     cx.say(&format!("starting the old version ({})", previous.image_ref));
+    if plan.stays {
+        // Nothing was pulled, but Compose has to make of the old image what somebody has removed.
+        restore_tags(cx, plan, &record.learned).await?;
+    }
     // Compose would leave one running in the namespaces of a life that has ended.
     for lodger in containers(cx, plan).await?.iter().filter(|c| !c.lives_in().is_empty()) {
         engine.stop(&lodger.id, None).await?;
@@ -95,17 +103,39 @@ pub async fn start_old(cx: &Context, record: &Record, plan: &Plan) -> Result {
     made(cx, plan, &previous.image_id, &previous.image_ref).await.map(|_| ())
 }
 
-/// `compose up` of all that is moved, after removing what an interrupted one left behind: a container
-/// under a temporary name, which `up` would keep for ever or stumble over.
+/// `compose up` of all that is moved, after an interrupted one was tidied up.
 async fn up(cx: &Context, plan: &Plan) -> Result {
-    for container in containers(cx, plan).await?.iter().filter(|c| is_half_swapped(c)) {
-        cx.say(&format!("removing {}, left behind by an interrupted `compose up`", container.name));
-        cx.ports.engine.remove(&container.id).await?;
+    let containers = containers(cx, plan).await?;
+    let (half, whole): (Vec<_>, Vec<_>) = containers.iter().partition(|c| is_half_swapped(c));
+    let mut services: BTreeSet<_> = whole.iter().map(|c| c.label(label::SERVICE)).collect();
+    for container in half {
+        tidy_up(cx, container, services.insert(container.label(label::SERVICE))).await?;
     }
     let (lines, said) = cx.lines("compose: ");
     let up = cx.ports.compose.up(&plan.project, lines).await;
     let _ = said.await;
     Ok(up?)
+}
+
+/// A container that has kept its temporary name: `up` would leave it so for ever, or stumble over it. The
+/// only one of its service is given its name, because what Compose makes anew takes over anonymous volumes
+/// from the container there was, and would begin with empty ones.
+async fn tidy_up(cx: &Context, container: &Container, is_only_one: bool) -> Result {
+    let engine = &cx.ports.engine;
+    match container.name.split_once('_').filter(|_| is_only_one) {
+        Some((_, name)) => {
+            cx.say(&format!(
+                "{} was left behind by an interrupted `compose up`: renaming it to {name}",
+                container.name
+            ));
+            engine.rename(&container.id, name).await?;
+        }
+        None => {
+            cx.say(&format!("removing {}, left behind by an interrupted `compose up`", container.name));
+            engine.remove(&container.id).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The containers that Compose has made, by service: exactly one of each, of the expected image.
@@ -126,7 +156,24 @@ async fn made(cx: &Context, plan: &Plan, expected: &str, known_as: &str) -> Resu
                 one.image_id
             )));
         }
+        require_same_volumes(plan, service, one)?;
         made.insert(service.to_owned(), one.id.clone());
     }
     Ok(made)
+}
+
+/// A container that is gone took its anonymous volumes along: then the application would run, healthy, on an
+/// empty folder.
+fn require_same_volumes(plan: &Plan, service: &str, container: &Container) -> Result {
+    let member = Some(service).filter(|s| *s != plan.project.service);
+    for (path, before) in plan.data.of(member).filter(|(_, mount)| mount.is_anonymous()) {
+        let now = container.mounts.iter().find(|m| m.destination == path && m.is_anonymous());
+        if let Some(now) = now.filter(|now| now.name != before.name) {
+            return Err(EffectError::other(format!(
+                "service {service} has a new, empty volume at {path} ({}); its data is in the volume {}",
+                now.name, before.name
+            )));
+        }
+    }
+    Ok(())
 }

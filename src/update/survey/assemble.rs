@@ -114,7 +114,6 @@ async fn previous(ports: &Ports, deployment: &Deployment, old_image: &str) -> Pr
         repo_digest: deployment.image.repo_digests.first().cloned(),
         version: deployment.running_version.as_ref().map(ToString::to_string),
         restart_policy: c.restart_policy.clone(),
-        started_at: c.started_at,
         baseline: Baseline { running: c.is_alive(), answered_ok, healthcheck: c.healthcheck },
     }
 }

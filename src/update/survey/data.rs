@@ -46,8 +46,8 @@ fn covers(mount: &Mount, other: &Mount) -> bool {
     other.host_path().starts_with(mount.host_path())
 }
 
-/// Copies are known by the paths at which the application sees them. Another service may see something
-/// else there, so its name is put before.
+/// As [`DataPlan`] has it: copies are known by the paths at which the application sees them, and another
+/// service may see something else there.
 fn mount_of(service: &str, mount: &Mount, deployment: &Deployment) -> Mount {
     let is_own = service == deployment.project.service;
     let destination = if is_own { String::new() } else { format!("{service}:") } + &mount.destination;
@@ -63,11 +63,13 @@ pub fn companions<'a>(
     data: &DataPlan,
     config: &Value,
 ) -> Result<Vec<Companion>, Refused> {
+    // What is left out is nobody's business; but where nothing is copied, a migration still writes.
+    let written = if data.is_copied() { &data.copied } else { &data.uncovered };
     let stops = |c: &&Container| {
         let is_own = options.own_container.as_ref().is_some_and(|own| c.id.starts_with(own));
         // A helper of ours writes only when it is told to.
         let is_ours = is_own || c.label(label::OWNER).is_some();
-        let concerned = c.mounts.iter().any(|m| overlaps(m, &data.copied)) || compose::host_of(c, deployment).is_some();
+        let concerned = c.mounts.iter().any(|m| overlaps(m, written)) || compose::host_of(c, deployment).is_some();
         c.id != deployment.container.id && c.is_alive() && !is_ours && concerned
     };
     let service = |c: &'a Container| {
@@ -83,7 +85,7 @@ pub fn companions<'a>(
     if !others.is_empty() {
         let names: Vec<_> = others.iter().map(|c| c.name.as_str()).collect();
         return Err(Refused::because(format!(
-            "these containers write to the application's data too, so no consistent copy can be made while they run: {}. Name them in PROCESSGIT_UPDATER_STOP_SERVICES to have them stopped as well",
+            "these containers write to the application's data too, which must not change meanwhile: {}. Name them in PROCESSGIT_UPDATER_STOP_SERVICES to have them stopped as well",
             names.join(", ")
         )));
     }

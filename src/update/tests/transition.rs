@@ -52,7 +52,6 @@ pub fn plan() -> Plan {
             repo_digest: None,
             version: Some("1.0.0".into()),
             restart_policy: RestartPolicy::never(),
-            started_at: None,
             baseline: Baseline { running: true, answered_ok: true, healthcheck: Healthcheck::None },
         },
         env: EnvChange {
@@ -230,8 +229,37 @@ fn old_data_is_not_restored_unattended_after_an_hour() {
     let Action::End(verdict) = next(&record, &late) else { panic!("an end") };
     assert_eq!(verdict.state, State::Failed);
     assert!(verdict.error.unwrap().contains("the updater was away for 60 minutes after the swap"));
+    // Nor on the way back, as long as it was not stopped there.
+    let mut back = Record { heading: Heading::Back { why: "it broke".into() }, ..record.clone() };
+    let Action::End(verdict) = next(&back, &late) else { panic!("an end") };
+    assert_eq!(verdict.state, State::Failed);
+    assert!(verdict.error.unwrap().starts_with("it broke; the updater was away for 60 minutes after the swap"));
+    back.done.push(Effect::HaltNew);
+    assert!(matches!(next(&back, &late), Action::End(_)), "somebody has started it again");
+    let stopped = Seen { app: App::New { running: false, ours: true }, ..late };
+    assert_eq!(next(&back, &stopped), Action::Do(Effect::RestoreData), "nobody has written since");
     record.plan = Some(Plan { data: DataPlan::default(), ..plan() });
     assert_eq!(next(&record, &late), Action::Do(Effect::Gate), "without data there is nothing to lose");
+}
+
+#[test]
+fn data_that_somebody_else_has_written_is_not_taken_back_unattended() {
+    for (app, taken_back) in [
+        (NEW, true),
+        (App::New { running: false, ours: false }, true),
+        (App::New { running: true, ours: false }, false),
+        (App::OldAnew { running: true }, false),
+        (App::Mixed, false),
+        (App::Foreign, false),
+        (App::Gone, true),
+    ] {
+        let mut record = up_to(Effect::Gate);
+        let live = next(&record, &seen(app, Env::After));
+        assert!(!matches!(live, Action::End(_)), "while it watches, it turns back: {app:?} {live:?}");
+        record.interrupted = true;
+        let later = next(&record, &seen(app, Env::After));
+        assert_eq!(!matches!(later, Action::End(_)), taken_back, "{app:?} {later:?}");
+    }
 }
 
 #[test]
