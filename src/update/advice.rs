@@ -21,7 +21,7 @@ pub fn by_hand(record: &Record, plan: &Plan, seen: Option<&Seen>) -> String {
     match data {
         // It starts the application, and proves it.
         Some(generation) => {
-            commands.push(format!("processgit-updater snapshot restore {generation} --yes"));
+            commands.push(format!("{} snapshot restore {generation} --yes", program(plan)));
             commands.extend((!plan.stays && !plan.crew.is_empty()).then(|| up(plan, "-d")));
         }
         None if stands && plan.previous.baseline.running => {
@@ -100,10 +100,12 @@ fn version(record: &Record, plan: &Plan, stands: bool, start: bool) -> Vec<Strin
 fn select(plan: &Plan) -> Option<String> {
     let (env, project) = (&plan.env, &plan.project);
     let file = project.env_files.last().cloned().unwrap_or_else(|| format!("{}/.env", project.working_dir));
-    let (key, file) = (&env.key, quoted(&file));
+    let (key, program) = (&env.key, program(plan));
+    // In its container it knows where the file is; the host's path leads nowhere there.
+    let file = if plan.updater.is_some() { String::new() } else { format!(" --file {}", quoted(&file)) };
     Some(match &env.value_before {
-        Some(value) => format!("processgit-updater env set {key} {} --file {file}", quoted(value)),
-        None => format!("processgit-updater env unset {key} --file {file}"),
+        Some(value) => format!("{program} env set {key} {}{file}", quoted(value)),
+        None => format!("{program} env unset {key}{file}"),
     })
     .filter(|_| !plan.stays)
 }
@@ -112,6 +114,14 @@ fn select(plan: &Plan) -> Option<String> {
 fn up(plan: &Plan, start: &str) -> String {
     let services: Vec<_> = plan.project.moved().map(quoted).collect();
     format!("{} up {start} --no-deps --no-build --pull never {}", compose(plan), services.join(" "))
+}
+
+/// How a person starts this program.
+fn program(plan: &Plan) -> String {
+    match &plan.updater {
+        Some(container) => format!("docker exec {} processgit-updater", quoted(container)),
+        None => "processgit-updater".into(),
+    }
 }
 
 fn compose(plan: &Plan) -> String {

@@ -270,6 +270,9 @@ pub struct Plan {
     pub data: DataPlan,
     /// The target is what runs already: nothing is changed, only proven.
     pub no_op: bool,
+    /// The container this updater runs in, where it does: in there a person finds its commands.
+    #[serde(default)]
+    pub updater: Option<String>,
     /// The image was at hand before, so a rollback leaves it.
     pub had_image: bool,
     /// What the tag `registry/repository:tag` meant locally before: an image id.

@@ -25,14 +25,17 @@ pub fn commands(error: &str) -> Vec<String> {
 }
 
 impl Stage {
-    /// A person types them, one after the other; each must succeed.
+    /// A person types them on the host, one after the other; each must succeed.
     pub fn type_in(&self, commands: &[String]) {
         let folder = std::path::Path::new(env!("CARGO_BIN_EXE_processgit-updater")).parent().unwrap();
         let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
         for command in commands {
             let mut shell = Command::new("sh");
-            let output =
-                shell.args(["-c", command]).envs(self.updater.settings()).env("PATH", &path).output().expect("a shell");
+            shell.args(["-c", command]);
+            if !command.contains("docker exec") {
+                shell.envs(self.updater.settings()).env("PATH", &path);
+            }
+            let output = shell.output().expect("a shell");
             assert!(output.status.success(), "{command}: {output:?}");
         }
     }
@@ -61,8 +64,17 @@ pub fn with_worker(case: crate::case::Case) -> crate::case::Case {
 
 #[test]
 fn compose_does_not_work_on_the_way_back() {
+    compose_breaks(with_worker(with_data("error500")));
+}
+
+#[test]
+fn compose_does_not_work_on_the_way_back_and_the_updater_is_a_sidecar() {
+    compose_breaks(with_worker(with_data("error500")).sidecar(lab::sidecar::Sees::Deploy, |_| {}));
+}
+
+fn compose_breaks(case: crate::case::Case) {
     let broken = |text: &str| text.replace("services:\n", "services: [\n");
-    let (stage, job) = with_worker(with_data("error500"))
+    let (stage, job) = case
         .setting("HEALTH_TIMEOUT", "2s")
         .during("healthchecking", move |s| s.app.edit(&s.app.compose_file(), broken))
         .ends("failed", &["500", "yaml", "The data is back as it was", "docker start"], Whatever);

@@ -190,7 +190,8 @@ fn data(program: &Path, table: &mut Table) {
         say("tar czf, and a walk with a copy of what changed");
         tar.push(timed(|| {
             let done = Command::new("tar").arg("czf").arg(&archive).arg("-C").arg(&folder).arg(".").status();
-            assert!(done.expect("tar").success(), "tar czf");
+            // 1: a file changed meanwhile, which it only tells.
+            assert!(done.expect("tar").code().is_some_and(|code| code < 2), "tar czf");
         }));
         walk.push(timed(|| tree::walk_and_copy(&folder, CHANGED, &scratch).expect("walking the tree")));
     }

@@ -95,6 +95,8 @@ async fn assemble(
         crew: crew(deployment, &resolved.old),
         data,
         no_op,
+        // A deputy does not outlive its job.
+        updater: options.own_container.clone().filter(|_| options.data_in.is_none()),
         drift,
     };
     plan.changes = changes(&plan, deployment);

@@ -74,6 +74,9 @@ fn what_a_person_is_told() {
         plan.hooks = Hooks { after_restore: plan.migration.clone(), ..Hooks::default() };
     };
     let absent = |plan: &mut Plan| plan.env.value_before = None;
+    let inside = |plan: &mut Plan| plan.updater = Some("0123456789ab".into());
+    let set_inside = "docker exec 0123456789ab processgit-updater env set V 1";
+    let restore_inside = "docker exec 0123456789ab processgit-updater snapshot restore g1 --yes";
     let by_digest = |plan: &mut Plan| plan.previous.image_ref = "r/a@sha256:1".into();
     let went_back = |record| also(record, &[HaltNew, RestoreData]);
     let nothing: &str = "";
@@ -140,6 +143,13 @@ fn what_a_person_is_told() {
             Some(App::Gone),
             nothing,
             vec![TAG, "processgit-updater env unset V --file /w/.env", UP],
+        ),
+        (
+            "the updater in a container",
+            with_plan(before(Gate), inside),
+            None,
+            FIRST,
+            vec![TAG, set_inside, MAKE, restore_inside],
         ),
         ("by digest", with_plan(before(ColdCopy), by_digest), Some(App::Gone), nothing, vec![SET, UP]),
         (

@@ -69,6 +69,7 @@ pub fn plan() -> Plan {
         }),
         data: DataPlan { copied: vec![data], uncovered: vec![], why: String::new() },
         no_op: false,
+        updater: None,
         had_image: false,
         tag_meant: None,
         health_timeout_seconds: 0,
