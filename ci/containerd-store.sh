@@ -15,7 +15,9 @@ export DOCKER_HOST="unix://$folder/docker.sock"
 engine=
 finish() {
     [ -z "$engine" ] || { kill "$engine" 2>/dev/null || true; wait "$engine" 2>/dev/null || true; }
-    rm -rf "$folder"
+    # An engine that ends leaves some of its mounts behind; they are this namespace's own.
+    awk -v folder="$folder/" 'index($2, folder) == 1 { print $2 }' /proc/self/mounts | sort -r | xargs -r umount --lazy || true
+    rm -rf "$folder" || echo "left behind: $folder" >&2
 }
 trap finish EXIT
 

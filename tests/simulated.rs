@@ -19,6 +19,8 @@ mod explorer;
 mod faults;
 #[path = "simulated/full_disk.rs"]
 mod full_disk;
+#[path = "simulated/invariants.rs"]
+mod invariants;
 #[path = "simulated/journal.rs"]
 mod journal;
 #[path = "simulated/lost.rs"]

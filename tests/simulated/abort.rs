@@ -10,9 +10,10 @@ use processgit_updater::update::door::AbortError;
 use processgit_updater::update::job::{Job, State};
 use tokio::sync::Notify;
 
-use crate::bench::{At, DIGEST, Installation, Scene, assert_invariants, wait};
+use crate::bench::{At, DIGEST, Installation, Scene, wait};
 use crate::death::recover;
 use crate::faults::{calls_of, jobs_by_hand, updates};
+use crate::invariants::assert_invariants;
 
 /// The nth call has this fate, and is told of; so many calls after the abort was recorded the process dies.
 struct Moment {

@@ -8,9 +8,8 @@ use processgit_updater::update::Order;
 use processgit_updater::update::job::State::{self, *};
 use processgit_updater::update::ports::{Distance, HookSetting, Options};
 
-use crate::bench::{
-    ENV, Installation, Scene, add_service, assert_invariants, restore, rollback, snapshot, update, wait,
-};
+use crate::bench::{ENV, Installation, Scene, add_service, restore, rollback, snapshot, update, wait};
+use crate::invariants::assert_invariants;
 
 /// A worker beside the application that writes to the same data, and a database with hooks.
 pub fn hooked() -> Scene {

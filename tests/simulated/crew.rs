@@ -7,7 +7,8 @@ use processgit_updater::engine::simulated::{NoFaults, World};
 use processgit_updater::update::job::State::{self, *};
 use processgit_updater::update::{CheckRequest, Order, Request};
 
-use crate::bench::{Installation, Scene, assert_invariants, crewed, request, snapshot, update};
+use crate::bench::{Installation, Scene, crewed, request, snapshot, update};
+use crate::invariants::assert_invariants;
 
 #[tokio::test(start_paused = true)]
 async fn what_moves_and_what_is_stopped_is_told_before() {

@@ -9,10 +9,11 @@ use processgit_updater::update::Order;
 use processgit_updater::update::job::{Job, State};
 use processgit_updater::update::record::Record;
 
-use crate::bench::{At, Installation, Scene, assert_invariants, assert_verdict, request, restore, snapshot, wait};
+use crate::bench::{At, Installation, Scene, request, restore, snapshot, wait};
 use crate::by_hand::written;
 use crate::explorer::Frontier;
 use crate::faults::{jobs_by_hand, updates};
+use crate::invariants::{assert_invariants, assert_verdict};
 
 /// Runs until the process dies; false when the job ended before it came to that.
 async fn live_until_death(installation: &Installation, faults: Arc<At>) -> bool {

@@ -9,10 +9,10 @@ use processgit_updater::update::Order;
 use processgit_updater::update::job::State;
 
 use crate::bench::{
-    At, Installation, Recorder, Scene, anonymous, assert_invariants, crewed, occurrences, restore, rollback, snapshot,
-    update, wait,
+    At, Installation, Recorder, Scene, anonymous, crewed, occurrences, restore, rollback, snapshot, update, wait,
 };
 use crate::by_hand::{breaks, crashes, hooked, written};
+use crate::invariants::assert_invariants;
 
 /// The kinds of update.
 pub fn updates() -> Vec<(&'static str, Scene)> {

@@ -10,9 +10,10 @@ use processgit_updater::update::job::{Job, JobId, State};
 use processgit_updater::update::ports::{Entry, Journal};
 use processgit_updater::update::record::{Heading, Record};
 
-use crate::bench::{At, Installation, Scene, assert_invariants, request, wait};
+use crate::bench::{At, Installation, Scene, request, wait};
 use crate::disk::Disk;
 use crate::faults::{calls_of, only_looks};
+use crate::invariants::assert_invariants;
 
 /// Fills the disk when the call comes, and lets it go through.
 struct FillsAt {

@@ -14,8 +14,9 @@ use processgit_updater::update::ports::{Entry, Journal, JournalError};
 use processgit_updater::update::record::Record;
 use semver::Version;
 
-use crate::bench::{At, Installation, Scene, assert_invariants, request, wait};
+use crate::bench::{At, Installation, Scene, request, wait};
 use crate::faults::{calls_of, jobs_by_hand, only_looks, updates};
+use crate::invariants::assert_invariants;
 
 /// Keeps only so many saves of the first life.
 struct Short {

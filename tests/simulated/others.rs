@@ -7,8 +7,9 @@ use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults, S
 use processgit_updater::engine::{Container, RunState};
 use processgit_updater::update::job::State::{self, *};
 
-use crate::bench::{Installation, Scene, anonymous, assert_invariants, restore, snapshot};
+use crate::bench::{Installation, Scene, anonymous, restore, snapshot};
 use crate::by_hand::hooked;
+use crate::invariants::assert_invariants;
 
 /// Somebody who does this in the middle of a call.
 struct Meddler {

@@ -8,7 +8,8 @@ use processgit_updater::update::job::State;
 use processgit_updater::update::{CheckRequest, Order, Request};
 use serde_json::json;
 
-use crate::bench::{At, Installation, Scene, assert_invariants, crewed, request};
+use crate::bench::{At, Installation, Scene, crewed, request};
+use crate::invariants::assert_invariants;
 
 struct Story {
     name: &'static str,
