@@ -105,7 +105,8 @@ fn of_member(was: Was, as_before: bool) -> Demands {
             Demands { http: false, healthcheck, ..Demands::ALL }
         }
         Was::Stopped => Demands { http: false, ..Demands::ALL },
-        Was::Ended { .. } => Demands { ended: true, ..Demands::NOTHING },
+        Was::Ended { well: true } => Demands { ended: true, ..Demands::NOTHING },
+        Was::Ended { well: false } => Demands::NOTHING,
     }
 }
 

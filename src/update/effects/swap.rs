@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::app::{containers, is_half_swapped, rearm, require_stopped};
 use super::image::restore_tags;
 use super::{EffectError, Result};
-use crate::engine::{Container, RunState, label};
+use crate::engine::{Container, Healthcheck, label};
 use crate::envfile;
 use crate::update::context::Context;
-use crate::update::plan::{Member, Plan, Was};
+use crate::update::plan::{Plan, Was};
 use crate::update::record::{Learned, Record};
 use crate::update::transition::Effect;
 
@@ -58,23 +58,28 @@ pub async fn swap(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     Ok(())
 }
 
-/// Compose gives up when a service that runs once fails: then it was the new version that failed.
+/// Compose gives up when a service that others wait for fails or is not well: then it is the new version's
+/// fault, and not that of an address in use or a missing network.
 async fn verdict(cx: &Context, plan: &Plan, learned: &Learned) -> Option<EffectError> {
     let containers = containers(cx, plan).await.ok()?;
+    let may_fail = |service: &str| {
+        plan.crew.iter().any(|member| member.service == service && member.was == Was::Ended { well: false })
+    };
     let has_failed = |c: &&Container| {
-        let service = c.label(label::SERVICE);
-        let runs_once = |m: &Member| Some(m.service.as_str()) == service && matches!(m.was, Was::Ended { .. });
-        plan.crew.iter().any(runs_once)
-            && learned.new_image_id.as_ref() == Some(&c.image_id)
-            && (c.state, c.exit_code != 0) == (RunState::Exited, true)
+        let is_new = learned.new_image_id.as_ref() == Some(&c.image_id) && c.started_at.is_some();
+        // A HEALTHCHECK says nothing of one that has ended.
+        let is_bad = if c.is_running() { c.healthcheck == Healthcheck::Unhealthy } else { c.exit_code != 0 };
+        is_new && is_bad && !c.label(label::SERVICE).is_some_and(may_fail)
     };
     let failed = containers.iter().find(has_failed)?;
     let service = failed.label(label::SERVICE).unwrap_or_default();
     let words = cx.ports.engine.log_tail(&failed.id, 5).await.unwrap_or_default().join(" | ");
-    Some(EffectError::Bad(format!(
-        "service {service} of version {} exited with code {}; its last words: {words}",
-        plan.target.version, failed.exit_code
-    )))
+    let what = match failed.is_running() {
+        true => "is not healthy: its HEALTHCHECK says so".to_owned(),
+        false => format!("exited with code {}", failed.exit_code),
+    };
+    let version = &plan.target.version;
+    Some(EffectError::Bad(format!("service {service} of version {version} {what}; its last words: {words}")))
 }
 
 /// The old version runs again: the very container, where it still stands under its own name and the
