@@ -27,8 +27,12 @@ mod disk;
 mod drift;
 #[path = "real/examples.rs"]
 mod examples;
+#[path = "real/kills.rs"]
+mod kills;
 #[path = "real/lost.rs"]
 mod lost;
+#[path = "real/power_cut.rs"]
+mod power_cut;
 #[path = "real/refuses.rs"]
 mod refuses;
 #[path = "real/rolls_back.rs"]
