@@ -4,6 +4,7 @@
 //! | variable | |
 //! |---|---|
 //! | `UPDATER_FAILPOINT=kill PLACE#N` | dies when it comes to the place for the Nth time |
+//! | `UPDATER_FAILPOINT=stop PLACE#N` | the process stops, as by SIGSTOP, until it gets SIGCONT |
 //! | `UPDATER_FAILPOINT=wait PLACE#N` | the thread that comes there stands still for ever |
 //! | `UPDATER_FAILPOINT_LOG=FILE` | every place it comes to is appended, one a line |
 //!
@@ -71,12 +72,14 @@ mod debug {
             // The test looks into it, and finds what is missing.
             let _ = log.and_then(|mut log| log.write_all(format!("{place}\n").as_bytes()));
         }
-        match &*ORDER {
-            Some((what, at)) if *at == place && what == "kill" => {
-                let _ = kill_process(getpid(), Signal::KILL);
-            }
-            Some((what, at)) if *at == place && what == "wait" => {}
-            _ => return,
+        let Some((what, _)) = ORDER.as_ref().filter(|(_, at)| *at == place) else { return };
+        let signal = match what.as_str() {
+            "kill" => Some(Signal::KILL),
+            "stop" => Some(Signal::STOP),
+            _ => None,
+        };
+        if signal.is_some_and(|signal| kill_process(getpid(), signal).is_ok()) {
+            return;
         }
         loop {
             std::thread::park();

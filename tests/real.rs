@@ -35,6 +35,8 @@ mod lost;
 mod power_cut;
 #[path = "real/refuses.rs"]
 mod refuses;
+#[path = "real/restarts.rs"]
+mod restarts;
 #[path = "real/rolls_back.rs"]
 mod rolls_back;
 #[path = "real/self_update.rs"]
