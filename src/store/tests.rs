@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use semver::Version;
@@ -198,4 +199,15 @@ async fn a_state_folder_keeps_its_name() {
     let first = Store::open(folder.path()).unwrap().installation().to_owned();
     assert_eq!((first.len(), Store::open(folder.path()).unwrap().installation()), (16, &*first));
     assert_ne!(Store::in_memory().unwrap().installation(), first);
+}
+
+/// The journal holds `.env` with its secrets.
+#[test]
+fn a_state_folder_is_its_owners_only() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let _store = Store::open(folder.path()).unwrap();
+    assert_eq!((mode(folder.path()), mode(&folder.path().join("logs"))), (0o700, 0o700));
+    assert_eq!(mode(&folder.path().join(super::JOURNAL)), 0o600);
 }
