@@ -25,6 +25,8 @@ mod invariants;
 mod journal;
 #[path = "simulated/lost.rs"]
 mod lost;
+#[path = "simulated/meddling.rs"]
+mod meddling;
 #[path = "simulated/others.rs"]
 mod others;
 #[path = "simulated/stories.rs"]
