@@ -12,6 +12,7 @@ use lab::deployment::{AppSpec, Deployment};
 use lab::image::ImageSpec;
 use lab::poller::{Poller, Samples};
 use lab::publish::{Published, ReleaseSpec};
+use lab::sidecar::{Sees, Sidecar};
 use lab::updater::{Memory, TOKEN, Updater};
 use lab::{Lab, load, tree};
 
@@ -37,9 +38,10 @@ fn main() {
     let mut table = Table::default();
 
     at_rest(&mut updater, &mut table);
-    updates(&lab, &app, &updater, &mut table);
+    updates(&lab, &app, &updater, "update", &mut table);
     bad_releases(&lab, &app, &updater, &mut table);
     drop((updater, app, lab));
+    beside_the_application(&program, &mut table);
     data(&program, &mut table);
     let size = fs::metadata(&program).expect("the updater's program").len() as f64 / MIB;
     table.row("binary", format!("{size:.1} MiB"), "", "≤ 20 MiB", size <= 20.0);
@@ -91,11 +93,11 @@ fn start_to_answer(updater: &mut Updater, address: &str) -> Duration {
 }
 
 /// A whole update, and what an operator types for the same change, in turns.
-fn updates(lab: &Lab, app: &Deployment, updater: &Updater, table: &mut Table) {
+fn updates(lab: &Lab, app: &Deployment, updater: &Updater, called: &str, table: &mut Table) {
     let mut releases = (1..=2 * ROUNDS).map(|n| lab.publish(ReleaseSpec::new(&format!("1.{n}.0"))));
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
-        say(&format!("update {round} of {ROUNDS}, by the updater and by hand"));
+        say(&format!("{called} {round} of {ROUNDS}, by the updater and by hand"));
         let mut next = || releases.next().expect("enough releases");
         ours.push(measured(app, next(), |release| updater.update(&release.tag).assert_end("committed", &[])));
         bare.push(measured(app, next(), |release| by_hand(app, release)));
@@ -103,15 +105,26 @@ fn updates(lab: &Lab, app: &Deployment, updater: &Updater, table: &mut Table) {
     let pick = |runs: &[(Duration, Duration)], which: fn(&(Duration, Duration)) -> Duration| {
         median(runs.iter().map(which).collect())
     };
-    for (what, which, most) in [
-        ("update, whole", (|run| run.0) as fn(&(Duration, Duration)) -> Duration, 1.3),
-        ("update, downtime", |run| run.1, 1.1),
-    ] {
+    for (what, which, most) in
+        [("whole", (|run| run.0) as fn(&(Duration, Duration)) -> Duration, 1.3), ("downtime", |run| run.1, 1.1)]
+    {
         let (ours, bare) = (pick(&ours, which), pick(&bare, which));
         let ratio = ours.as_secs_f64() / bare.as_secs_f64();
         let beside = format!("pull && up -d: {}, ratio {ratio:.2}", ms(bare));
-        table.row(what, ms(ours), &beside, &format!("≤ {most} ×"), ratio <= most);
+        table.row(&format!("{called}, {what}"), ms(ours), &beside, &format!("≤ {most} ×"), ratio <= most);
     }
+}
+
+/// The same with the updater in a container, which makes containers for its work; and how large its image is.
+fn beside_the_application(program: &Path, table: &mut Table) {
+    let lab = Lab::new();
+    let app = lab.deploy(AppSpec { sidecar: Some(Sidecar::new(Sees::Deploy)), ..AppSpec::new("1.0.0") });
+    let updater = Updater::start(program, &lab, &app, &SETTINGS);
+    updates(&lab, &app, &updater, "in a container", table);
+    let container = app.updater_container().and_then(|name| lab.engine.container(&name)).expect("the updater");
+    let image = lab.engine.image(container["Image"].as_str().unwrap_or_default()).expect("its image");
+    let size = image["Size"].as_f64().expect("a size") / MIB;
+    table.row("image, Compose included", format!("{size:.1} MiB"), "", "≤ 100 MiB", size <= 100.0);
 }
 
 /// How long `change` takes until it has ended and the new version answers; and the downtime.
