@@ -358,7 +358,7 @@ async fn oversize_bodies_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_never_comes_is_given_up() {
-    let router = api::router(Arc::new(Script::default()), TOKEN.into());
+    let router = api::router(Arc::new(Script::default()), Arc::new(Script::default()), TOKEN.into());
     let never = Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
     let request = axum::http::Request::post("/update").header("authorization", format!("Bearer {TOKEN}"));
     let response = router.oneshot(request.body(never).unwrap()).await.unwrap();
@@ -577,7 +577,7 @@ async fn headers_that_never_end_are_cut_off() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = api::Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
     let address = listener.address().to_owned();
-    let router = api::router(Arc::new(Script::default()), TOKEN.into());
+    let router = api::router(Arc::new(Script::default()), Arc::new(Script::default()), TOKEN.into());
     let shutdown = tokio_util::sync::CancellationToken::new();
     let server = tokio::spawn(api::serve(listener, router, shutdown.clone()));
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();

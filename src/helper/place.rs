@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::session::{Helpers, Kind};
+use crate::engine::label;
 use crate::update::ports::{Place, PlaceError};
 
 /// The host, or a container of the engine.
@@ -29,7 +30,8 @@ impl Place for Here {
                 state.display()
             )));
         }
-        if own.container.restart_policy.name != "no" {
+        // A one-off run, to look or to try, is not what has to be there at midnight.
+        if own.container.restart_policy.name != "no" || own.container.label(label::ONEOFF) == Some("True") {
             return Ok(Vec::new());
         }
         Ok(vec![format!(

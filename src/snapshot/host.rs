@@ -17,7 +17,7 @@ use super::{Counts, Error, Label, Quiet, Repository, Source, list};
 use crate::engine::Mount;
 use crate::update::job::{CopyProgress, JobId};
 use crate::update::ports::{
-    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, Kept, SnapshotInfo,
+    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, Kept, Room, SnapshotInfo,
 };
 
 /// How often progress is told.
@@ -67,6 +67,17 @@ struct AbandonOnDrop(Arc<AtomicBool>);
 impl Drop for AbandonOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A folder that is for one look only, whoever still waits for it.
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        if let Err(e) = super::repository::remove_folder(&self.0) {
+            tracing::warn!("{e}");
+        }
     }
 }
 
@@ -177,6 +188,12 @@ fn keep_whatever_goes(
     }
 }
 
+fn room(repository: &Repository, sources: &[Source], teller: &mut Teller) -> Result<Room, Error> {
+    let found = repository.preflight(sources, teller)?;
+    let needed_and_free = Some((found.needed_bytes, found.available_bytes));
+    Ok(Room { needed_and_free, unfinished: repository.unfinished()?.len(), refusals: found.refusals })
+}
+
 fn finished(generation: &super::Generation) -> Generation {
     let files = generation.meta.sources.iter().map(|s| s.entries).sum();
     Generation { id: generation.id().to_owned(), files, bytes: generation.bytes().0 }
@@ -198,6 +215,23 @@ impl DataStore for HostData {
             repository.preflight(&sources, teller)?.verdict()
         })
         .await
+    }
+
+    async fn room(&self, mounts: &[Mount]) -> Result<Room, DataError> {
+        let sources = sources(mounts)?;
+        if self.root.exists() {
+            return self.with(silent(), move |repository, teller| room(repository, &sources, teller)).await;
+        }
+        // The first snapshot will make the repository; until then one beside it tells as much.
+        let there = self.root.ancestors().find(|path| path.is_dir()).unwrap_or(&self.root);
+        let stand_in = there.join(format!(".processgit-updater-probe-{:016x}", rand::random::<u64>()));
+        let other = Self::new(stand_in.clone(), self.retention);
+        let goes = RemoveOnDrop(stand_in);
+        let look = move |repository: &Repository, teller: &mut Teller| {
+            let _goes = goes;
+            room(repository, &sources, teller)
+        };
+        other.with(silent(), look).await
     }
 
     async fn hot(&self, of: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<(), DataError> {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use processgit_updater::clock::{Clock, TokioClock};
+use processgit_updater::engine::label;
 use processgit_updater::engine::simulated::{
     Behaviour, Fate, Faults, Mate, NoFaults, Seed, Simulated, SimulatedTrust, World,
 };
-use processgit_updater::engine::label;
 use processgit_updater::health::gate::GateSettings;
 use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, SourceError};
 use processgit_updater::store::Store;

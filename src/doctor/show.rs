@@ -1,0 +1,118 @@
+//! The report as people read it: what is well first, what is bad last, just above the prompt. Pure.
+
+use super::{Finding, Report, Verdict};
+
+/// The narrowest column of text that is still wrapped.
+const NARROWEST: usize = 24;
+const REMEDY: &str = "-> ";
+
+/// `width` is the terminal's; `None`: one line each, to be searched.
+pub fn report(report: &Report, width: Option<usize>) -> String {
+    let column = |of: fn(&Finding) -> usize| report.findings.iter().map(of).max().unwrap_or_default();
+    let verdicts = column(|finding| finding.verdict.name().len());
+    let checks = column(|finding| finding.check.chars().count());
+    let indent = verdicts + checks + 4;
+    let room = width.map(|width| width.saturating_sub(indent).max(NARROWEST));
+    let mut shown = String::new();
+    for verdict in [Verdict::Ok, Verdict::Skipped, Verdict::Warning, Verdict::Bad] {
+        for finding in report.findings.iter().filter(|finding| finding.verdict == verdict) {
+            let remedy = finding.remedy.iter().flat_map(|remedy| hanging(REMEDY, remedy, room));
+            let mut left = format!("{:verdicts$}  {:checks$}  ", verdict.name(), finding.check);
+            for line in wrapped(&finding.seen, room).into_iter().chain(remedy) {
+                shown.push_str(&left);
+                shown.push_str(line.trim_end());
+                shown.push('\n');
+                left = " ".repeat(indent);
+            }
+        }
+    }
+    shown.push('\n');
+    shown.push_str(&summary(report));
+    shown.push('\n');
+    shown
+}
+
+/// `2 problems, 1 warning`
+fn summary(report: &Report) -> String {
+    let counted = |verdict, one: &str, many: &str| match report.count(verdict) {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        n => Some(format!("{n} {many}")),
+    };
+    let told: Vec<String> =
+        [counted(Verdict::Bad, "problem", "problems"), counted(Verdict::Warning, "warning", "warnings")]
+            .into_iter()
+            .flatten()
+            .collect();
+    match told.is_empty() {
+        true => "nothing is wrong".to_owned(),
+        false => told.join(", "),
+    }
+}
+
+fn hanging(mark: &str, text: &str, room: Option<usize>) -> Vec<String> {
+    let lines = wrapped(text, room.map(|room| room.saturating_sub(mark.len())));
+    let blank = " ".repeat(mark.len());
+    lines.iter().enumerate().map(|(at, line)| format!("{}{line}", if at == 0 { mark } else { &blank })).collect()
+}
+
+/// Broken between words; a word that is longer stays whole, to be copied. A text of several lines is one.
+fn wrapped(text: &str, room: Option<usize>) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace().map(printable) {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        let fits = room.is_none_or(|room| line + 1 + word.chars().count() <= room);
+        match lines.last_mut() {
+            Some(last) if last.is_empty() => last.push_str(&word),
+            Some(last) if fits => {
+                last.push(' ');
+                last.push_str(&word);
+            }
+            _ => lines.push(word),
+        }
+    }
+    lines
+}
+
+/// Nothing that is seen may command the terminal.
+fn printable(word: &str) -> String {
+    word.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings() -> Vec<Finding> {
+        vec![
+            Finding::bad(
+                "application",
+                "container processgit is exited (exit code 1)",
+                "docker compose up -d processgit",
+            ),
+            Finding::ok("engine", "28.5.2, API 1.51"),
+            Finding::warning(
+                "trusted root",
+                "the built-in public Sigstore root of 2026-01-02 is 327 days old, \u{1b}[31mand keys change",
+                "PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH=true",
+            ),
+            Finding::skipped("hooks", "none is set"),
+        ]
+    }
+
+    #[test]
+    fn in_a_terminal() {
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        insta::assert_snapshot!(report(&Report::new(at, findings()), Some(60)), @r"
+        ");
+    }
+
+    #[test]
+    fn one_line_each_where_nobody_looks() {
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let shown = report(&Report::new(at, findings()), None);
+        assert_eq!(shown.lines().count(), 4 + 2 + 2, "{shown}");
+        assert!(shown.ends_with("\n\n1 problem, 1 warning\n"), "{shown}");
+        assert!(report(&Report::new(at, vec![]), None).ends_with("nothing is wrong\n"));
+    }
+}

@@ -1,0 +1,121 @@
+//! What the updater remembers, what it has not ended, and what it left behind.
+
+use super::around::{Holder, StateFolder};
+use super::{Doctor, Finding, LOOK, asked};
+use crate::engine::{Container, label};
+use crate::update::job::Job;
+
+/// The journal's reserve, its logs and a job's record need some; bytes.
+const LITTLE: u64 = 64 << 20;
+
+pub async fn check(
+    doctor: &Doctor,
+    state: &StateFolder,
+    unfinished: &Result<Vec<Job>, String>,
+    containers: Option<&[Container]>,
+) -> Vec<Finding> {
+    let mut findings = vec![folder(doctor, state)];
+    findings.extend(journal(doctor, state));
+    findings.push(jobs(state, unfinished));
+    findings.extend(match containers {
+        Some(containers) => leftovers(doctor, state, unfinished, containers).await,
+        None => vec![Finding::skipped("leftovers", "the engine does not answer, or is simulated")],
+    });
+    findings.push(match asked(LOOK, doctor.ports.deputy.possible()).await {
+        Ok(()) => Finding::ok("self-update", "possible"),
+        Err(why) => Finding::skipped("self-update", why),
+    });
+    findings
+}
+
+fn folder(doctor: &Doctor, state: &StateFolder) -> Finding {
+    let path = doctor.settings.state_dir.display();
+    if let Some(why) = &state.unwritable {
+        return Finding::bad(
+            "state folder",
+            format!("{path} (PROCESSGIT_UPDATER_STATE_DIR) cannot be written: {why}"),
+            format!("install -d -m 0700 {path}, owned by the user that runs the updater"),
+        );
+    }
+    if let Some(free) = state.free.filter(|free| *free < LITTLE) {
+        let seen = format!("{path} has {} MiB free, needed are {}", free >> 20, LITTLE >> 20);
+        return Finding::warning("state folder", seen, format!("df -h {path}"));
+    }
+    let holder = match &state.holder {
+        Holder::Us => "in use by this updater".to_owned(),
+        Holder::Other(who) if who.is_empty() => "in use by an updater".to_owned(),
+        Holder::Other(who) => format!("in use by {who}"),
+        Holder::Nobody if state.exists => "no updater works on it right now".to_owned(),
+        Holder::Nobody => "`serve` will make it".to_owned(),
+    };
+    Finding::ok("state folder", format!("{path}, {holder}"))
+}
+
+fn journal(doctor: &Doctor, state: &StateFolder) -> Vec<Finding> {
+    if let Some(why) = &state.unreadable {
+        let path = doctor.settings.state_dir.join("journal.db");
+        let remedy = format!("start the updater: it keeps {} aside and ends what was lost", path.display());
+        return vec![Finding::bad("journal", why.clone(), remedy)];
+    }
+    let troubles = doctor.ports.journal.troubles();
+    if troubles.is_empty() {
+        return vec![Finding::ok("journal", "whole")];
+    }
+    let remedy = format!("ls -l {}/journal.db.damaged-*", doctor.settings.state_dir.display());
+    troubles.into_iter().map(|text| Finding::warning("journal", text, remedy.clone())).collect()
+}
+
+fn jobs(state: &StateFolder, unfinished: &Result<Vec<Job>, String>) -> Finding {
+    match (unfinished, &state.holder) {
+        (Err(why), _) => Finding::bad("jobs", why.clone(), "processgit-updater history"),
+        (Ok(jobs), holder) => match (jobs.first(), holder) {
+            (None, _) => Finding::ok("jobs", "none is unfinished"),
+            (Some(job), Holder::Nobody) => Finding::bad(
+                "jobs",
+                format!("{} has not ended ({}), and no updater works on it", job.id, job.state),
+                "docker compose up -d processgit-updater, or processgit-updater serve: it takes the job up",
+            ),
+            (Some(job), _) => Finding::ok("jobs", format!("{} is at work: {}", job.id, job.state)),
+        },
+    }
+}
+
+/// Containers that carry our labels although their job has ended, or nobody works who could need them.
+async fn leftovers(
+    doctor: &Doctor,
+    state: &StateFolder,
+    unfinished: &Result<Vec<Job>, String>,
+    containers: &[Container],
+) -> Vec<Finding> {
+    let works = |id: &str| unfinished.as_ref().is_ok_and(|jobs| jobs.iter().any(|job| job.id.0 == id));
+    let mut findings = Vec::new();
+    for c in containers {
+        let Some(role) = c.label(label::ROLE) else { continue };
+        let job = c.label(label::JOB).or(c.label(label::DEPUTY_OF));
+        let name = &c.name;
+        let remove = format!("docker rm -f {name}");
+        let found = match job {
+            Some(id) if works(id) => None,
+            Some(id) => match asked(LOOK, doctor.ports.journal.job(id)).await {
+                Ok(Some(_)) => Some((format!("container {name} ({role}) is left of {id}, which has ended"), remove)),
+                _ => Some((
+                    format!(
+                        "container {name} ({role}) is of {id}, which this updater does not know: another updater's?"
+                    ),
+                    format!("docker inspect {name}; if it is nobody's: {remove}"),
+                )),
+            },
+            None if state.holder == Holder::Nobody => {
+                let running = if c.is_alive() { "still runs" } else { "is left" };
+                let text = format!("container {name} ({role}) {running}, although no updater works here");
+                Some((text, format!("docker logs {name}: it ends what it began; then {remove}")))
+            }
+            None => None,
+        };
+        findings.extend(found.map(|(text, remedy)| Finding::warning("leftovers", text, remedy)));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("leftovers", "no container of an ended job"));
+    }
+    findings
+}
