@@ -88,6 +88,8 @@ async fn look(
             return Err("not all services that are moved have their container");
         }
     };
+    let by_label = image.labels.get(VERSION_LABEL).map(String::as_str);
+    let running_version = policy::running_version(None, by_label);
     let mut deployment = Deployment {
         engine: engine.clone(),
         container,
@@ -97,7 +99,7 @@ async fn look(
         containers: containers.to_vec(),
         env: None,
         env_value: None,
-        running_version: None,
+        running_version,
         place_warnings: Vec::new(),
     };
     if let Some(busy) = busy {
@@ -141,16 +143,26 @@ async fn read_env(doctor: &Doctor, deployment: &mut Deployment) -> Result<(), St
 fn env_finding(doctor: &Doctor, deployment: &Deployment, read: &Result<(), String>) -> Finding {
     let path = doctor.ports.env.path();
     match (read, &deployment.env) {
-        (Err(why), _) => {
-            let folder = doctor.settings.env_file.parent().unwrap_or(std::path::Path::new("/")).display();
-            Finding::bad(".env", why.clone(), format!("chmod u+w {folder}, or mount that folder without `:ro`"))
-        }
+        (Err(why), _) => Finding::bad(".env", why.clone(), env_remedy(doctor, deployment, why)),
         (Ok(()), None) => Finding::warning(
             ".env",
             format!("there is no {path}: the first update will make it"),
             format!("processgit-updater env set {} VERSION", doctor.options.version_key),
         ),
         (Ok(()), Some(bytes)) => Finding::ok(".env", format!("{path}, {} bytes, can be replaced", bytes.len())),
+    }
+}
+
+fn env_remedy(doctor: &Doctor, deployment: &Deployment, why: &str) -> String {
+    let folder = doctor.settings.env_file.parent().unwrap_or(std::path::Path::new("/")).display();
+    let theirs = survey::project_env(&deployment.project);
+    match theirs.last() {
+        Some(theirs) if why.contains("instead; name that file") => format!("PROCESSGIT_UPDATER_ENV_FILE={theirs}"),
+        _ if why.contains("cannot be written") => {
+            format!("findmnt -T {folder} shows what is mounted read-only; mount -o remount,rw, or take `:ro` away")
+        }
+        _ if why.contains("mounted as a single file") => format!("volumes: [\".:{folder}\"]"),
+        _ => format!("ls -la {folder}, and look at PROCESSGIT_UPDATER_ENV_FILE"),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Doctor, Finding, LOOK, WORK, asked};
-use crate::engine::MountKind;
+use crate::engine::{Mount, MountKind};
 use crate::update::plan::DataPlan;
 use crate::update::survey::{self, Deployment};
 
@@ -16,7 +16,7 @@ pub async fn check(doctor: &Doctor, deployment: &Deployment, plan: &DataPlan, co
     };
     findings.push(writers(doctor, deployment, plan, config));
     findings.push(hooks(doctor, deployment, config));
-    findings.extend(inside_the_project(doctor, config).await);
+    findings.push(place(doctor, plan, config).await);
     findings
 }
 
@@ -66,23 +66,30 @@ fn hooks(doctor: &Doctor, deployment: &Deployment, config: &Value) -> Finding {
 }
 
 /// `docker compose down -v` deletes the project's own volumes, and snapshots in one of them.
-async fn inside_the_project(doctor: &Doctor, config: &Value) -> Option<Finding> {
-    let folder = &doctor.settings.snapshot.dir;
-    let own = asked(LOOK, doctor.around.own()).await.ok().flatten()?;
-    let mount = own.mount_of(folder).filter(|mount| mount.kind == MountKind::Volume && !mount.name.is_empty())?;
-    let volumes = config["volumes"].as_object()?;
-    let is_own = |volume: &Value| volume["name"] == mount.name.as_str() && volume["external"] != true;
-    volumes.values().any(is_own).then(|| {
-        Finding::warning(
+async fn place(doctor: &Doctor, plan: &DataPlan, config: &Value) -> Finding {
+    let folder = doctor.settings.snapshot.dir.display();
+    if plan.copied.is_empty() {
+        return Finding::skipped("snapshots", "nothing is copied");
+    }
+    let own = asked(LOOK, doctor.around.own()).await.ok().flatten();
+    match own.as_ref().and_then(|own| own.mount_of(&doctor.settings.snapshot.dir)).filter(|m| is_of(config, m)) {
+        None => Finding::ok("snapshots", format!("kept in {folder}, outside of the project's volumes")),
+        Some(mount) => Finding::warning(
             "snapshots",
             format!(
-                "{} is in volume {} of the project itself: `docker compose down -v` deletes the snapshots with the data",
-                folder.display(),
+                "{folder} is in volume {} of the project itself: `docker compose down -v` deletes the snapshots with the data",
                 mount.name
             ),
             format!("volumes: [\"/srv/processgit-updater:{}\"]", mount.destination),
-        )
-    })
+        ),
+    }
+}
+
+/// It is one of the project's own volumes.
+fn is_of(config: &Value, mount: &Mount) -> bool {
+    let mut volumes = config["volumes"].as_object().into_iter().flatten();
+    let is_it = |volume: &Value| volume["name"] == mount.name.as_str() && volume["external"] != true;
+    mount.kind == MountKind::Volume && !mount.name.is_empty() && volumes.any(|(_, volume)| is_it(volume))
 }
 
 /// Whether a copy can be made: the longest look of all.
@@ -110,4 +117,24 @@ pub async fn room(doctor: &Doctor, plan: &DataPlan) -> Finding {
         n => format!("; {n} unfinished copies of earlier jobs, which the next one removes"),
     };
     Finding::ok("room", format!("{folder} keeps owners, xattrs and hard links{numbers}{left}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_of_the_project() {
+        let config = serde_json::json!({"volumes": {"a": {"name": "shop_a"}, "b": {"name": "b", "external": true}}});
+        for (kind, name, own) in [
+            (MountKind::Volume, "shop_a", true),
+            (MountKind::Volume, "b", false),
+            (MountKind::Volume, "other_a", false),
+            (MountKind::Bind, "", false),
+        ] {
+            let (source, destination) = (String::new(), "/state".into());
+            let mount = Mount { kind, name: name.into(), source, destination, writable: true, subpath: String::new() };
+            assert_eq!(is_of(&config, &mount), own, "{name}");
+        }
+    }
 }

@@ -101,18 +101,21 @@ fn version_key(
     if !has_env {
         return vec![Finding::skipped("version key", ".env was not read")];
     }
-    let value = deployment.env_value.as_deref().map_or_else(|| "absent".to_owned(), |value| format!("{key}={value}"));
+    let value = match &deployment.env_value {
+        Some(value) => format!("{key}={value}"),
+        None => format!("{key} is absent"),
+    };
     let image = &deployment.container.image_ref;
     vec![match &deployment.running_version {
         None => Finding::warning(
             "version key",
             format!(
-                "which version runs is not known ({key}: {value}, image {image}): an older release cannot be told from a newer one"
+                "which version runs is not known ({value}, image {image}): an older release cannot be told from a newer one"
             ),
             format!("processgit-updater env set {key} VERSION, with the version that runs"),
         ),
         Some(version) if deployment.env_value.is_none() => {
-            Finding::ok("version key", format!("{key} is absent, {image} is version {version}; an update sets it"))
+            Finding::ok("version key", format!("{value}, {image} is version {version}; an update sets it"))
         }
         Some(version) => Finding::ok("version key", format!("{value} selects {image}, version {version}")),
     }]

@@ -16,7 +16,11 @@ pub struct Seen {
 impl Seen {
     pub async fn look(doctor: &Doctor) -> Self {
         let (info, facts) = tokio::join!(asked(LOOK, doctor.ports.engine.info()), asked(LOOK, doctor.around.engine()));
-        Self { info, facts: facts.ok() }
+        match facts {
+            Ok(facts) => Self { info, facts: Some(facts) },
+            // Then what the ports tell is not of this engine, or not for long.
+            Err(why) => Self { info: info.and(Err(why)), facts: None },
+        }
     }
 }
 
@@ -24,9 +28,8 @@ impl Seen {
 pub async fn check(doctor: &Doctor, seen: &Seen, unlisted: Option<&String>) -> Vec<Finding> {
     let socket = doctor.around.socket().await;
     let mut findings = vec![engine(seen, socket.as_ref()), socket_of(seen, socket.as_ref())];
-    if let Err(why) = &seen.info {
-        let unseen = format!("the engine does not answer: {why}");
-        findings.extend(["engine calls", "place"].map(|check| Finding::skipped(check, first_line(&unseen))));
+    if seen.info.is_err() {
+        findings.extend(["engine calls", "place"].map(|check| Finding::skipped(check, "the engine does not answer")));
         return findings;
     }
     let (refused, place) = tokio::join!(asked(LOOK, doctor.around.refused_calls()), place(doctor));
@@ -39,10 +42,6 @@ pub async fn check(doctor: &Doctor, seen: &Seen, unlisted: Option<&String>) -> V
     });
     findings.extend(place);
     findings
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }
 
 fn engine(seen: &Seen, socket: Option<&Socket>) -> Finding {

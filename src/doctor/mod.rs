@@ -115,7 +115,7 @@ impl Examine for Doctor {
             match (&seen.info, &containers) {
                 (Ok(info), Ok(containers)) => application::check(self, info, containers, busy.as_deref()).await,
                 (_, Err(_)) | (Err(_), _) => {
-                    let unseen = "the engine cannot be asked for its containers";
+                    let unseen = "the engine does not answer";
                     (APPLICATION.iter().map(|check| Finding::skipped(check, unseen)).collect(), None)
                 }
             }

@@ -37,7 +37,13 @@ fn told(faults: &[Fault]) -> Vec<Finding> {
     if faults.is_empty() {
         return vec![Finding::ok("settings", "all are understood")];
     }
-    let fault = |fault: &Fault| Finding::bad("settings", fault.to_string(), format!("correct {}", fault.variable));
+    let fault = |fault: &Fault| {
+        let remedy = match fault.variable {
+            name::TOKEN if fault.value.is_none() => format!("{}=$({NEW_TOKEN})", name::TOKEN),
+            variable => format!("correct {variable}"),
+        };
+        Finding::bad("settings", fault.to_string(), remedy)
+    };
     faults.iter().map(fault).collect()
 }
 

@@ -15,7 +15,7 @@ pub fn report(report: &Report, width: Option<usize>) -> String {
     let room = width.map(|width| width.saturating_sub(indent).max(NARROWEST));
     let mut shown = String::new();
     for verdict in [Verdict::Ok, Verdict::Skipped, Verdict::Warning, Verdict::Bad] {
-        for finding in report.findings.iter().filter(|finding| finding.verdict == verdict) {
+        for finding in together(report.findings.iter().filter(|finding| finding.verdict == verdict)) {
             let remedy = finding.remedy.iter().flat_map(|remedy| hanging(REMEDY, remedy, room));
             let mut left = format!("{:verdicts$}  {:checks$}  ", verdict.name(), finding.check);
             for line in wrapped(&finding.seen, room).into_iter().chain(remedy) {
@@ -30,6 +30,24 @@ pub fn report(report: &Report, width: Option<usize>) -> String {
     shown.push_str(&summary(report));
     shown.push('\n');
     shown
+}
+
+/// What was skipped for the same reason is one line.
+fn together<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<Finding> {
+    let mut told: Vec<(Finding, Vec<String>)> = Vec::new();
+    for finding in findings {
+        match told.iter_mut().find(|(known, _)| known.verdict == Verdict::Skipped && known.seen == finding.seen) {
+            Some((_, names)) => names.push(finding.check.clone()),
+            None => told.push((finding.clone(), vec![finding.check.clone()])),
+        }
+    }
+    let one = |(finding, names): (Finding, Vec<String>)| match names.len() {
+        1 => finding,
+        n => {
+            Finding { check: format!("{n} checks"), seen: format!("{}: {}", finding.seen, names.join(", ")), ..finding }
+        }
+    };
+    told.into_iter().map(one).collect()
 }
 
 /// `2 problems, 1 warning`
@@ -96,7 +114,9 @@ mod tests {
                 "the built-in public Sigstore root of 2026-01-02 is 327 days old, \u{1b}[31mand keys change",
                 "PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH=true",
             ),
+            Finding::skipped("health", "the application does not run"),
             Finding::skipped("hooks", "none is set"),
+            Finding::skipped("data", "the application does not run"),
         ]
     }
 
@@ -104,6 +124,19 @@ mod tests {
     fn in_a_terminal() {
         let at = jiff::Timestamp::UNIX_EPOCH;
         insta::assert_snapshot!(report(&Report::new(at, findings()), Some(60)), @r"
+        ok       engine        28.5.2, API 1.51
+        skipped  2 checks      the application does not run: health,
+                               data
+        skipped  hooks         none is set
+        warning  trusted root  the built-in public Sigstore root of
+                               2026-01-02 is 327 days old, �[31mand
+                               keys change
+                               -> PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH=true
+        bad      application   container processgit is exited (exit
+                               code 1)
+                               -> docker compose up -d processgit
+
+        1 problem, 1 warning
         ");
     }
 
@@ -111,7 +144,7 @@ mod tests {
     fn one_line_each_where_nobody_looks() {
         let at = jiff::Timestamp::UNIX_EPOCH;
         let shown = report(&Report::new(at, findings()), None);
-        assert_eq!(shown.lines().count(), 4 + 2 + 2, "{shown}");
+        assert_eq!(shown.lines().count(), 5 + 2 + 2, "{shown}");
         assert!(shown.ends_with("\n\n1 problem, 1 warning\n"), "{shown}");
         assert!(report(&Report::new(at, vec![]), None).ends_with("nothing is wrong\n"));
     }

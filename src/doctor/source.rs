@@ -156,8 +156,9 @@ pub fn ahead(facts: Option<&EngineFacts>, now: Timestamp) -> Option<SignedDurati
 
 fn clock(now: Timestamp, engine: Option<SignedDuration>, outside: &Outside) -> Finding {
     let set = "timedatectl set-ntp true";
+    let shown = now.strftime("%Y-%m-%d %H:%M:%S UTC");
     if now < BUILT_IN_SINCE {
-        let text = format!("it is {now} here, before this program was built: every certificate fails");
+        let text = format!("it is {shown} here, before this program was built: every certificate fails");
         return Finding::bad("clock", text, set);
     }
     let clocks = [("the release source", outside.ahead), ("the engine", engine)];
@@ -170,15 +171,15 @@ fn clock(now: Timestamp, engine: Option<SignedDuration>, outside: &Outside) -> F
         }
     });
     let Some((whose, ahead)) = worst else {
-        return Finding::ok("clock", format!("{now}; nobody could be asked for another"));
+        return Finding::ok("clock", format!("{shown}; nobody could be asked for another"));
     };
     let seconds = ahead.as_secs();
     let text =
-        format!("{now} here, while {whose} is {} s {}", seconds.abs(), if seconds < 0 { "behind" } else { "ahead" });
+        format!("{shown} here, while {whose} is {} s {}", seconds.abs(), if seconds < 0 { "behind" } else { "ahead" });
     match ahead.abs() {
         off if off > FAR => Finding::bad("clock", format!("{text}: certificates are misjudged"), set),
         off if off > SKEW => Finding::warning("clock", text, set),
-        _ => Finding::ok("clock", format!("{now}, as {} has it", compared.join(" and "))),
+        _ => Finding::ok("clock", format!("{shown}, as {} has it too", compared.join(" and "))),
     }
 }
 
@@ -225,7 +226,10 @@ async fn release(doctor: &Doctor, outside: &Outside, deployment: Option<&Deploym
     };
     let tag = &candidate.release.tag;
     let signed = format!("{tag} is signed by {}", candidate.verified.identity);
-    let Some(deployment) = deployment else { return Finding::ok("newest release", signed) };
+    // What runs decides what may replace it; where that is not known, another check says so.
+    let Some(deployment) = deployment.filter(|deployment| deployment.running_version.is_some()) else {
+        return Finding::ok("newest release", signed);
+    };
     let request = Request { target_tag: tag.clone(), ..Request::default() };
     let judged = wish::update(&doctor.ports, &doctor.options, &request, candidate, deployment);
     let (wish, refusals) = match asked::<_, Refused>(LOOK, judged).await {
@@ -269,7 +273,7 @@ mod tests {
         let seconds = |n: i64| Some(SignedDuration::from_secs(n));
         for (at, source, engine, verdict, text) in [
             (NOW, None, None, Good, "nobody could be asked"),
-            (NOW, seconds(3), seconds(-2), Good, "as the release source and the engine has it"),
+            (NOW, seconds(3), seconds(-2), Good, "as the release source and the engine has it too"),
             (NOW, seconds(61), seconds(0), Warning, "the release source is 61 s ahead"),
             (NOW, seconds(0), seconds(-3600), Warning, "the engine is 3600 s behind"),
             (NOW, seconds(90_000), None, Bad, "certificates are misjudged"),

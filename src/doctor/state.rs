@@ -3,7 +3,9 @@
 use super::around::{Holder, StateFolder};
 use super::{Doctor, Finding, LOOK, asked};
 use crate::engine::{Container, label};
+use crate::update::effects::taken_by_another;
 use crate::update::job::Job;
+use crate::update::survey;
 
 /// The journal's reserve, its logs and a job's record need some; bytes.
 const LITTLE: u64 = 64 << 20;
@@ -80,42 +82,53 @@ fn jobs(state: &StateFolder, unfinished: &Result<Vec<Job>, String>) -> Finding {
     }
 }
 
-/// Containers that carry our labels although their job has ended, or nobody works who could need them.
+/// Containers that carry our labels although their job has ended, or nobody works who could need them. Of
+/// another updater on this engine only its claim to this application matters.
 async fn leftovers(
     doctor: &Doctor,
     state: &StateFolder,
     unfinished: &Result<Vec<Job>, String>,
     containers: &[Container],
 ) -> Vec<Finding> {
+    let options = &doctor.options;
+    let application = containers.iter().find(|c| c.name == options.app_container);
+    let project = application.and_then(|c| survey::project_of(c, options).ok());
     let works = |id: &str| unfinished.as_ref().is_ok_and(|jobs| jobs.iter().any(|job| job.id.0 == id));
     let mut findings = Vec::new();
     for c in containers {
         let Some(role) = c.label(label::ROLE) else { continue };
-        let job = c.label(label::JOB).or(c.label(label::DEPUTY_OF));
         let name = &c.name;
+        let claimed = project.as_ref().and_then(|project| taken_by_another(c, project, &options.owner.id));
+        if let Some(text) = claimed {
+            findings.push(Finding::bad("leftovers", text, format!("docker inspect {name}")));
+            continue;
+        }
         let remove = format!("docker rm -f {name}");
-        let found = match job {
-            Some(id) if works(id) => None,
-            Some(id) => match asked(LOOK, doctor.ports.journal.job(id)).await {
-                Ok(Some(_)) => Some((format!("container {name} ({role}) is left of {id}, which has ended"), remove)),
-                _ => Some((
-                    format!(
-                        "container {name} ({role}) is of {id}, which this updater does not know: another updater's?"
-                    ),
-                    format!("docker inspect {name}; if it is nobody's: {remove}"),
-                )),
-            },
-            None if state.holder == Holder::Nobody => {
+        match c.label(label::JOB).or(c.label(label::DEPUTY_OF)) {
+            Some(id) if works(id) => {}
+            Some(id) => {
+                if let Ok(Some(_)) = asked(LOOK, doctor.ports.journal.job(id)).await {
+                    let text = format!("container {name} ({role}) is left of {id}, which has ended");
+                    findings.push(Finding::warning("leftovers", text, remove));
+                }
+            }
+            None if state.holder == Holder::Nobody && is_of_this_folder(doctor, c) => {
                 let running = if c.is_alive() { "still runs" } else { "is left" };
                 let text = format!("container {name} ({role}) {running}, although no updater works here");
-                Some((text, format!("docker logs {name}: it ends what it began; then {remove}")))
+                let remedy = format!("docker logs {name}: it ends what it began; then {remove}");
+                findings.push(Finding::warning("leftovers", text, remedy));
             }
-            None => None,
-        };
-        findings.extend(found.map(|(text, remedy)| Finding::warning("leftovers", text, remedy)));
+            None => {}
+        }
     }
     if findings.is_empty() {
         findings.push(Finding::ok("leftovers", "no container of an ended job"));
     }
     findings
+}
+
+/// A helper says whose it is by its state folder.
+fn is_of_this_folder(doctor: &Doctor, helper: &Container) -> bool {
+    let folder = doctor.settings.state_dir.display().to_string();
+    helper.label(label::OWNER).is_some_and(|owner| owner.ends_with(&folder))
 }
