@@ -1,16 +1,19 @@
 //! The doctor on a real deployment: nothing to tell of a good one, and one broken thing is the one it names.
 
+use std::fs;
 use std::process::Command;
 
 use lab::engine::must_run;
 use lab::publish::ReleaseSpec;
 use lab::sidecar::{Network, Sees};
+use lab::socket_proxy::Filter;
 use lab::world::World;
 use serde_json::Value;
 
 use crate::case::{Stage, case};
 use crate::data::with_data;
 use crate::disk::Mount;
+use crate::examples::example;
 
 /// What is not well, as `check: seen -> remedy`, and the exit code.
 fn troubles(command: &mut Command) -> (Vec<String>, Option<i32>) {
@@ -98,4 +101,47 @@ fn a_state_folder_that_is_no_mount() {
     let place: Vec<_> = told.iter().filter(|line| line.starts_with("place: ")).collect();
     assert!(place.len() == 1 && place[0].contains("/state") && place[0].contains("is no mount"), "{told:?}");
     assert_eq!(code, Some(1));
+}
+
+/// The trials of the calls are harmless, and a call that is missing is named.
+#[test]
+fn behind_a_socket_proxy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = folder.path().join("rules.yml");
+    let text = fs::read_to_string(example("socket-proxy.yml")).expect("the example");
+    fs::write(&rules, text.replace("rename|update", "rename").replace("images/(create|", "images/(")).expect("writing");
+    for (rules, parts) in [
+        (example("socket-proxy.yml"), &[][..]),
+        (rules, &["engine calls: ", ": POST containers/*/update, POST images/create ->"]),
+    ] {
+        let behind = Some(Filter { rules, tcp: None });
+        let stage = case().sidecar(Sees::Deploy, |s| (s.network, s.behind) = (Network::Host, behind)).stage();
+        tells(&mut stage.updater.command(), !parts.is_empty(), parts);
+        stage.before.assert_untouched(&World::of(&stage.app));
+    }
+}
+
+#[test]
+fn as_nobody_in_no_group() {
+    let stage = case().sidecar(Sees::Deploy, |s| (s.network, s.user) = (Network::Host, Some((65534, 65534)))).stage();
+    let parts = ["socket: /var/run/docker.sock is of user 0", "this process is user 65534", "group_add: "];
+    tells(&mut stage.updater.command(), true, &parts);
+}
+
+/// What is mounted file by file is left behind when the host replaces it.
+#[test]
+fn files_one_by_one() {
+    let stage = case().sidecar(Sees::SingleFiles, |s| s.network = Network::Host).stage();
+    tells(
+        &mut stage.updater.command(),
+        false,
+        &["place: /deploy/.env is mounted by itself; an editor", "mount the folder"],
+    );
+    let (file, new) = (stage.app.env_file(), stage.app.folder().join(".env.new"));
+    fs::copy(&file, &new).and_then(|_| fs::rename(&new, &file)).expect("as an editor does it");
+    tells(
+        &mut stage.updater.command(),
+        false,
+        &["place: /deploy/.env is mounted by itself, and the host has replaced it"],
+    );
 }
