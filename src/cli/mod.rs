@@ -83,7 +83,8 @@ enum Command {
     Status(remote::StatusArgs),
     /// What an update would do, without doing it
     ///
-    /// Exit code 0 if the update would begin or the release runs already, 1 if it would be refused.
+    /// Exit code 0 if the update would begin or the release runs already, 1 if it would be refused; `doctor`
+    /// looks at more than one release needs.
     Check(remote::CheckArgs),
     /// Look for everything that would make an update fail, and change nothing
     ///

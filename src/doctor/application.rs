@@ -103,8 +103,19 @@ async fn look(
         place_warnings: Vec::new(),
     };
     if let Some(busy) = busy {
-        let rest =
-            [".env", "compose", "version key", "services", "drift", "followers", "data", "writers", "hooks", "room"];
+        let rest = [
+            ".env",
+            "compose",
+            "version key",
+            "services",
+            "drift",
+            "followers",
+            "data",
+            "writers",
+            "hooks",
+            "room",
+            "snapshots",
+        ];
         findings.extend(rest.map(|check| Finding::skipped(check, busy)));
         return Ok(deployment);
     }

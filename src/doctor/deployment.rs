@@ -58,11 +58,13 @@ fn unresolved(why: &str, remedy: &str) -> Vec<Finding> {
 }
 
 fn version_of(version: &str, deployment: &Deployment) -> Finding {
+    // A distribution puts its own number behind.
+    let number = |version: &str| version.split(['-', '+']).next().unwrap_or_default().to_owned();
     match deployment.container.label(COMPOSE_VERSION) {
-        Some(made_by) if made_by != version => {
+        Some(made_by) if number(made_by) != number(version) => {
             Finding::ok("compose", format!("{version}; the container was made by {made_by}"))
         }
-        _ => Finding::ok("compose", format!("{version}, as the container was made by")),
+        _ => Finding::ok("compose", format!("{version}, which made the container too")),
     }
 }
 

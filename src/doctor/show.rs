@@ -4,7 +4,8 @@ use super::{Finding, Report, Verdict};
 
 /// The narrowest column of text that is still wrapped.
 const NARROWEST: usize = 24;
-const REMEDY: &str = "-> ";
+/// Before a remedy, which is never broken: it is there to be copied.
+const REMEDY: &str = "    -> ";
 
 /// `width` is the terminal's; `None`: one line each, to be searched.
 pub fn report(report: &Report, width: Option<usize>) -> String {
@@ -16,13 +17,13 @@ pub fn report(report: &Report, width: Option<usize>) -> String {
     let mut shown = String::new();
     for verdict in [Verdict::Ok, Verdict::Skipped, Verdict::Warning, Verdict::Bad] {
         for finding in together(report.findings.iter().filter(|finding| finding.verdict == verdict)) {
-            let remedy = finding.remedy.iter().flat_map(|remedy| hanging(REMEDY, remedy, room));
             let mut left = format!("{:verdicts$}  {:checks$}  ", verdict.name(), finding.check);
-            for line in wrapped(&finding.seen, room).into_iter().chain(remedy) {
-                shown.push_str(&left);
-                shown.push_str(line.trim_end());
-                shown.push('\n');
+            for line in wrapped(&finding.seen, room) {
+                shown.push_str(&format!("{left}{line}\n"));
                 left = " ".repeat(indent);
+            }
+            for line in finding.remedy.iter().flat_map(|remedy| wrapped(remedy, None)) {
+                shown.push_str(&format!("{REMEDY}{line}\n"));
             }
         }
     }
@@ -66,12 +67,6 @@ fn summary(report: &Report) -> String {
         true => "nothing is wrong".to_owned(),
         false => told.join(", "),
     }
-}
-
-fn hanging(mark: &str, text: &str, room: Option<usize>) -> Vec<String> {
-    let lines = wrapped(text, room.map(|room| room.saturating_sub(mark.len())));
-    let blank = " ".repeat(mark.len());
-    lines.iter().enumerate().map(|(at, line)| format!("{}{line}", if at == 0 { mark } else { &blank })).collect()
 }
 
 /// Broken between words; a word that is longer stays whole, to be copied. A text of several lines is one.
@@ -131,10 +126,10 @@ mod tests {
         warning  trusted root  the built-in public Sigstore root of
                                2026-01-02 is 327 days old, �[31mand
                                keys change
-                               -> PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH=true
+            -> PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH=true
         bad      application   container processgit is exited (exit
                                code 1)
-                               -> docker compose up -d processgit
+            -> docker compose up -d processgit
 
         1 problem, 1 warning
         ");

@@ -179,7 +179,7 @@ fn clock(now: Timestamp, engine: Option<SignedDuration>, outside: &Outside) -> F
     match ahead.abs() {
         off if off > FAR => Finding::bad("clock", format!("{text}: certificates are misjudged"), set),
         off if off > SKEW => Finding::warning("clock", text, set),
-        _ => Finding::ok("clock", format!("{shown}, as {} has it too", compared.join(" and "))),
+        _ => Finding::ok("clock", format!("{shown}, in agreement with {}", compared.join(" and "))),
     }
 }
 
@@ -273,7 +273,7 @@ mod tests {
         let seconds = |n: i64| Some(SignedDuration::from_secs(n));
         for (at, source, engine, verdict, text) in [
             (NOW, None, None, Good, "nobody could be asked"),
-            (NOW, seconds(3), seconds(-2), Good, "as the release source and the engine has it too"),
+            (NOW, seconds(3), seconds(-2), Good, "in agreement with the release source and the engine"),
             (NOW, seconds(61), seconds(0), Warning, "the release source is 61 s ahead"),
             (NOW, seconds(0), seconds(-3600), Warning, "the engine is 3600 s behind"),
             (NOW, seconds(90_000), None, Bad, "certificates are misjudged"),
