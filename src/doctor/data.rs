@@ -1,6 +1,7 @@
 //! The application's data: who writes to it, whether a copy finds room, and where copies are kept.
 
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{Doctor, Finding, LOOK, WORK, asked};
 use crate::engine::{Mount, MountKind};
@@ -98,9 +99,15 @@ pub async fn room(doctor: &Doctor, plan: &DataPlan) -> Finding {
     if plan.copied.is_empty() {
         return Finding::skipped("room", "nothing is copied");
     }
-    let room = match asked(WORK, doctor.ports.data.room(&plan.copied)).await {
-        Ok(room) => room,
-        Err(why) => return Finding::bad("room", why, "correct PROCESSGIT_UPDATER_SNAPSHOT_DIR"),
+    let room = match timeout(WORK, doctor.ports.data.room(&plan.copied)).await {
+        Ok(Ok(room)) => room,
+        Ok(Err(why)) => return Finding::bad("room", why.to_string(), "correct PROCESSGIT_UPDATER_SNAPSHOT_DIR"),
+        // There may be much of it; an update takes the time that it needs.
+        Err(_) => {
+            let seconds = WORK.as_secs();
+            let seen = format!("the walk through the data did not end within {seconds} s, so its size is not known");
+            return Finding::warning("room", seen, format!("df -h {folder}"));
+        }
     };
     if !room.refusals.is_empty() {
         return Finding::bad(

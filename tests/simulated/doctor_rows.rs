@@ -438,7 +438,7 @@ async fn what_is_remembered_and_what_is_left() {
     }
 }
 
-fn label_one(world: &mut World, name: &str, value: &str, role: &str) {
+pub fn label_one(world: &mut World, name: &str, value: &str, role: &str) {
     add_service(world, "left", false);
     let c = world.containers.last_mut().unwrap();
     c.name = "left".into();
