@@ -17,7 +17,7 @@ say() { printf '%s\n' "lab: $*" >&2; }
 die() { say "$*"; exit 1; }
 
 # Every program that tests, demonstration and measurements start.
-programs=(dockerd containerd runc docker cosign docker-registry iptables busybox openssl curl jq cc rsync zstd mkfs.ext4 mkfs.xfs mkfs.btrfs ip)
+programs=(dockerd containerd runc docker cosign docker-registry iptables busybox openssl curl jq cc rsync zstd mkfs.ext4 mkfs.xfs mkfs.btrfs ip strace)
 
 installed() {
     local program
@@ -47,7 +47,7 @@ SOURCES
     apt-get -qq install -y --no-install-recommends \
         docker.io/forky docker-cli/forky docker-compose/forky docker-buildx/forky \
         containerd/forky cosign/forky runc iptables docker-registry busybox-static openssl jq curl \
-        rsync zstd e2fsprogs xfsprogs btrfs-progs iproute2 \
+        rsync zstd strace e2fsprogs xfsprogs btrfs-progs iproute2 \
         gcc libc6-dev ca-certificates >&2
     installed || die "the packages are installed, but not all of these answer: ${programs[*]} and docker compose"
 }

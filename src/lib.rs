@@ -13,6 +13,7 @@
 //! | [`health`]   | does the application work? |
 //! | [`snapshot`] | copies of the data, exact restore |
 //! | [`envfile`]  | the `.env` editor |
+//! | [`failpoint`] | where tests make a debug build die |
 //! | [`helper`]   | work where the host's paths are true: in process, or in a one-shot container of our image |
 //! | [`https`]    | HTTP clients: whom they believe, made when first used |
 //! | [`registry`] | reading signatures from registries |
@@ -32,6 +33,7 @@ pub mod deputy;
 pub mod doctor;
 pub mod engine;
 pub mod envfile;
+pub mod failpoint;
 pub mod health;
 pub mod helper;
 pub mod https;

@@ -29,10 +29,16 @@ mod doctor;
 mod drift;
 #[path = "real/examples.rs"]
 mod examples;
+#[path = "real/kills.rs"]
+mod kills;
 #[path = "real/lost.rs"]
 mod lost;
+#[path = "real/power_cut.rs"]
+mod power_cut;
 #[path = "real/refuses.rs"]
 mod refuses;
+#[path = "real/restarts.rs"]
+mod restarts;
 #[path = "real/rolls_back.rs"]
 mod rolls_back;
 #[path = "real/self_update.rs"]

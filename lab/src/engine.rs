@@ -4,10 +4,13 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use reqwest::{Client, Method, Url};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::eventually;
 use crate::http::{self, Answer};
 
 #[derive(Clone)]
@@ -32,6 +35,20 @@ impl Engine {
     /// Where it listens.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Ends the engine with this signal and waits until the next one answers. Only for one of one's own:
+    /// whoever started it starts it again, and names the file with its process in `UPDATER_LAB_ENGINE_PID`.
+    pub fn restart(&self, signal: Signal) {
+        let file = std::env::var("UPDATER_LAB_ENGINE_PID").expect("a second engine: ci/second-engine.sh");
+        let pid = || std::fs::read_to_string(&file).ok()?.trim().parse().ok().and_then(Pid::from_raw);
+        let old = pid().expect("the engine's process");
+        kill_process(old, signal).expect("ending the engine");
+        eventually("another engine", Duration::from_secs(90), || {
+            pid().filter(|pid| *pid != old)?;
+            let ping = self.client.get("http://engine/_ping");
+            http::send(ping).ok().filter(|answer| answer.status == 200)
+        });
     }
 
     fn call(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Answer {

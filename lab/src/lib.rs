@@ -26,6 +26,8 @@
 //! | [`sidecar`]    | … as a container beside the application |
 //! | [`socket_proxy`] | a filter before the engine's socket |
 //! | [`tree`]       | data like an application's, for measurements |
+//! | [`strace`]     | what a process does to files |
+//! | [`power_cut`]  | what of it may be on the disk when the power goes out |
 //! | [`load`]       | how many answers a second? |
 //! | [`poller`]     | how long was the application away? |
 //! | [`world`]      | what must not change, before and after |
@@ -40,6 +42,7 @@ pub mod http;
 pub mod image;
 pub mod load;
 pub mod poller;
+pub mod power_cut;
 pub mod process;
 pub mod publish;
 pub mod registry;
@@ -48,6 +51,7 @@ pub mod run;
 pub mod sidecar;
 pub mod signer;
 pub mod socket_proxy;
+pub mod strace;
 pub mod tree;
 pub mod updater;
 pub mod world;

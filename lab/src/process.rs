@@ -41,10 +41,11 @@ impl Process {
 }
 
 impl Life for Process {
-    fn spawn(&mut self) {
+    fn spawn(&mut self, variables: &Settings) {
         let log = || File::options().create(true).append(true).open(&self.log).expect("the updater's log");
         let child = self
             .command()
+            .envs(variables)
             .arg("serve")
             .stdin(Stdio::null())
             .stdout(log())

@@ -209,7 +209,8 @@ impl Container {
 }
 
 impl Life for Container {
-    fn spawn(&mut self) {
+    fn spawn(&mut self, variables: &Settings) {
+        assert!(variables.is_empty(), "a container's environment is in its file");
         if self.engine.container(&self.name).is_some() {
             self.engine.start(&self.name);
         } else {

@@ -24,8 +24,8 @@ pub type Settings = BTreeMap<String, String>;
 
 /// How the product lives and dies.
 pub(crate) trait Life: Send + Sync {
-    /// Starts it; it does not answer yet.
-    fn spawn(&mut self);
+    /// Starts it with more in its environment; it does not answer yet.
+    fn spawn(&mut self, variables: &Settings);
     /// Ends it at once, if it runs.
     fn kill9(&mut self);
     /// Removes what is left of it, as an operator removes a container.
@@ -48,6 +48,8 @@ pub struct Updater {
     /// `http://127.0.0.1:PORT`
     pub base: String,
     settings: Settings,
+    /// In its environment from the next start on, beside the settings.
+    pub variables: Settings,
 }
 
 impl Updater {
@@ -83,7 +85,7 @@ impl Updater {
             Some(_) => Box::new(Container::new(program, lab, app, &settings)),
             None => Box::new(Process::new(program, lab, &settings)),
         };
-        let mut updater = Self { life, base: format!("http://{address}"), settings };
+        let mut updater = Self { life, base: format!("http://{address}"), settings, variables: Settings::new() };
         updater.restart();
         updater
     }
@@ -106,7 +108,12 @@ impl Updater {
 
     /// Starts it; it does not answer yet.
     pub fn spawn(&mut self) {
-        self.life.spawn();
+        self.life.spawn(&self.variables);
+    }
+
+    /// Why it runs no more; `None` while it does.
+    pub fn ended(&mut self) -> Option<String> {
+        self.life.ended()
     }
 
     /// The program with the settings of this updater, for the commands that talk to it.

@@ -63,6 +63,12 @@ impl World {
         }
     }
 
+    /// As it would be if the engine had not started again meanwhile.
+    pub fn without_starts(mut self) -> Self {
+        self.others.values_mut().for_each(|c| c.started_at.clear());
+        self
+    }
+
     /// Nothing at all has happened.
     pub fn assert_untouched(&self, after: &Self) {
         assert_eq!(self, after, "left: before, right: after; nothing should have changed");

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::lines::Lines;
+use crate::failpoint;
 
 /// The lines of a child's output that are kept for an error message.
 const TAIL: usize = 20;
@@ -165,6 +166,7 @@ async fn attend(
             said = err.read(), if err.open() => said,
         };
         for line in said.map_err(broken)? {
+            failpoint::reach(format_args!("a child has spoken"));
             if let Some(lines) = &lines {
                 let _ = lines.try_send(line.clone());
             }

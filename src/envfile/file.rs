@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use crate::failpoint;
+
 use super::{CAP, Edited, EnvFileError, get, set, set_back};
 
 /// Temporary files beside `.env` begin so. One left by a crash is taken away later, see [`STALE`].
@@ -71,7 +73,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), EnvFileError> {
         None => adopt(&folder, &temporary),
     }
     temporary.file.sync_all().map_err(failed("flush", &temporary.path))?;
+    failpoint::reach(format_args!(".env written beside"));
     temporary.rename_to(path)?;
+    failpoint::reach(format_args!(".env renamed"));
     File::open(&folder).and_then(|folder| folder.sync_all()).map_err(failed("flush", &folder))
 }
 

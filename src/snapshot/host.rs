@@ -86,14 +86,13 @@ struct Teller {
     report: CopyReport,
     abandoned: Arc<AtomicBool>,
     begun: Instant,
-    told: Instant,
+    told: Option<Instant>,
     asked: u64,
 }
 
 impl Teller {
     fn new(report: CopyReport, abandoned: Arc<AtomicBool>) -> Self {
-        let now = Instant::now();
-        Self { report, abandoned, begun: now, told: now, asked: 0 }
+        Self { report, abandoned, begun: Instant::now(), told: None, asked: 0 }
     }
 }
 
@@ -104,8 +103,8 @@ impl super::Progress for Teller {
         }
         // Reading the clock at every entry would cost more than the entry; a large file asks often too.
         self.asked += 1;
-        if self.asked.is_multiple_of(64) && self.told.elapsed() >= TELL_EVERY {
-            self.told = Instant::now();
+        if self.asked.is_multiple_of(64) && self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
             let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
             let rate = (counts.bytes as f64 / seconds) as u64;
             (self.report)(CopyProgress { files: counts.entries, bytes: counts.bytes, rate });

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::error::{Error, Site};
+use crate::failpoint;
 
 /// What was done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -51,11 +52,13 @@ impl<'a> Meter<'a> {
 
     pub fn entry(&mut self, site: Site<'_>) -> Result<(), Error> {
         self.counts.entries += 1;
+        failpoint::reach(format_args!("entry"));
         self.ask(site)
     }
 
     pub fn bytes(&mut self, bytes: u64, site: Site<'_>) -> Result<(), Error> {
         self.counts.bytes += bytes;
+        failpoint::reach(format_args!("bytes"));
         self.ask(site)
     }
 

@@ -20,6 +20,7 @@ use super::record::{Heading, Record};
 use super::survey::{self, Refused};
 use super::transition::{self, Action, Effect, Seen, Verdict};
 use super::{Order, Request};
+use crate::failpoint;
 
 /// How long an engine that does not answer is waited for, before a person is called.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -211,6 +212,8 @@ async fn act(cx: &Context, record: &mut Record, effect: Effect, stop: &Cancellat
         record.begun.retain(|b| *b != effect);
         return turn(cx, record, &e.to_string()).await;
     }
+    failpoint::enter(format_args!("{effect:?}"));
+    failpoint::reach(format_args!("begun"));
     let outcome = match &record.heading {
         Heading::There => tokio::select! {
             outcome = attempt(effect, cx, record, &plan) => Some(outcome),
@@ -223,9 +226,11 @@ async fn act(cx: &Context, record: &mut Record, effect: Effect, stop: &Cancellat
         // Asked to stop: the next life goes on from here. Asked to abort: the loop sees to it.
         None => {}
         Some(Ok(learned)) => {
+            failpoint::reach(format_args!("acted"));
             record.learned = learned;
             record.done.push(effect);
             note(cx, record, Entry::Done(effect)).await;
+            failpoint::reach(format_args!("done"));
         }
         Some(Err(e)) => failed(cx, record, effect, &e).await,
     }
@@ -300,7 +305,9 @@ async fn failed(cx: &Context, record: &mut Record, effect: Effect, failure: &(Ef
             record.failed_back = Some(effect);
         }
     }
+    failpoint::reach(format_args!("failed"));
     note(cx, record, Entry::Failed(effect, text)).await;
+    failpoint::reach(format_args!("failure noted"));
 }
 
 /// From here on it goes back.
@@ -321,6 +328,8 @@ pub(super) async fn end(cx: &Context, record: &Record, verdict: Verdict) {
         .filter(|p| verdict.state == State::Committed && !p.no_op && p.purpose == Purpose::Update)
         .and_then(|p| p.target.version.parse().ok());
     let bad_digest = plan.filter(|_| record.new_version_is_bad()).map(|p| p.target.digest.clone());
+    failpoint::enter(format_args!("end"));
+    failpoint::reach(format_args!("decided"));
     // The public job ends only after the journal knows it: whoever sees the end may start the next.
     let mut ended = cx.book.get(&cx.job.0).map(|job| (*job).clone());
     if let Some(job) = &mut ended {
@@ -332,6 +341,7 @@ pub(super) async fn end(cx: &Context, record: &Record, verdict: Verdict) {
             tracing::error!(job = %cx.job, "the end could not be recorded: {e}");
             job.warnings.push(format!("the end could not be recorded: {e}"));
         }
+        failpoint::reach(format_args!("recorded"));
         cx.ports.journal.log(
             &cx.job,
             &format!("{}{}", verdict.state, verdict.error.iter().map(|e| format!(": {e}")).collect::<String>()),

@@ -168,19 +168,22 @@ impl Stage {
     }
 
     pub fn assert_leaves(&self, leaves: Leaves, downtime: Duration) {
-        let after = World::of(&self.app);
+        self.assert_leaves_in(leaves, downtime, &self.before, &World::of(&self.app));
+    }
+
+    pub fn assert_leaves_in(&self, leaves: Leaves, downtime: Duration, before: &World, after: &World) {
         let version = self.app.running_version();
         match leaves {
             Leaves::Untouched => {
-                self.before.assert_untouched(&after);
+                before.assert_untouched(after);
                 assert_eq!(downtime, Duration::ZERO, "the application was interrupted");
             }
             Leaves::Restored => {
-                self.before.assert_restored(&after);
+                before.assert_restored(after);
                 assert_eq!(version.as_deref(), Some(self.app.spec.image.version.as_str()), "the old version answers");
             }
             Leaves::Updated => {
-                self.before.assert_updated(&after, &self.new_image(), &self.new_env(), &self.new_names());
+                before.assert_updated(after, &self.new_image(), &self.new_env(), &self.new_names());
                 assert_eq!(version.as_deref(), Some(self.release.version.as_str()), "the new version answers");
             }
             Leaves::Whatever => {}

@@ -20,6 +20,7 @@ impl Stage {
     /// It is killed, its journal is garbage, and it is started again. Returns how the job ended then.
     fn killed_and_journal_lost(&mut self, id: &str) -> lab::updater::Job {
         self.updater.kill9();
+        self.updater.variables.clear();
         for file in ["journal.db", "journal.db-wal"] {
             fs::write(self.state().join(file), [0x2a; 40_000]).unwrap();
         }
@@ -39,7 +40,9 @@ impl Stage {
 #[test]
 fn while_the_cold_copy_runs() {
     // The hook makes much that the cold copy has to copy.
-    let mut stage = with_worker(with_data("good")).setting("HOOK_BEFORE_COPY", "app: fill 300").stage();
+    let mut stage = with_worker(with_data("good")).setting("HOOK_BEFORE_COPY", "app: fill 100").stage();
+    stage.updater.variables.insert("UPDATER_FAILPOINT".into(), "wait ColdCopy/bytes#80".into());
+    stage.updater.restart();
     let id = stage.updater.begin(&json!({ "target_tag": stage.release.tag }));
     // The hot copy had nothing to tell of.
     eventually("the cold copy telling how it comes on", Duration::from_secs(60), || {

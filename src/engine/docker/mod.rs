@@ -30,6 +30,7 @@ use self::error::engine_error;
 use super::{
     Container, ContainerSpec, Engine, EngineError, EngineInfo, Event, Image, MountKind, RestartPolicy, Result,
 };
+use crate::failpoint;
 use crate::update::job::Layer;
 
 /// Deadline of a call that only looks.
@@ -112,6 +113,9 @@ impl DockerEngine {
                 Err(EngineError::Unreachable(format!("{doing} {subject}: no answer within {seconds} s")))
             }
         };
+        if !matches!(doing, "asking" | "inspecting" | "listing") {
+            failpoint::reach(format_args!("engine {doing}"));
+        }
         answer.map_err(|error| self.noticed(error))
     }
 
