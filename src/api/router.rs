@@ -18,6 +18,8 @@ pub struct App {
     /// When this process began to answer.
     pub started_at: Timestamp,
     pub doctor: Arc<dyn Examine>,
+    /// One look at a time: it starts helpers and walks through the data.
+    pub looking: tokio::sync::Mutex<()>,
     /// Asked once: it does not change while the process lives, and `/status` is asked often.
     pub stub: bool,
 }
@@ -25,7 +27,7 @@ pub struct App {
 /// The HTTP contract over `face` and `doctor`, for clients that know `token`. Panics in handlers become a 500.
 pub fn router(face: Arc<dyn Face>, doctor: Arc<dyn Examine>, token: SecretString) -> Router {
     let (keeper, started_at, stub) = (Keeper::new(&token), Timestamp::now(), face.stub());
-    let app = Arc::new(App { face, keeper, started_at, doctor, stub });
+    let app = Arc::new(App { face, keeper, started_at, doctor, looking: tokio::sync::Mutex::default(), stub });
     let public =
         Router::new().route("/healthz", get(status::healthz)).method_not_allowed_fallback(errors::unknown_method);
     let private = Router::new()

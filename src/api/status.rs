@@ -39,6 +39,7 @@ struct Status<'a> {
 
 /// `GET /doctor`: every check has a deadline of its own.
 pub async fn doctor(State(app): State<Arc<App>>) -> Response {
+    let _turn = app.looking.lock().await;
     answer::json(StatusCode::OK, &app.doctor.examine().await)
 }
 

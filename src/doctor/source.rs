@@ -136,7 +136,7 @@ fn root(state: &TrustState, now: Timestamp) -> Finding {
         Some(age) if state.refreshed && age > STALE_ROOT => Finding::warning(
             "trusted root",
             format!(
-                "{text}, is what is at hand: refreshing it fails, although PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH is true"
+                "{text}, is what is at hand: it was not refreshed since, although PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH is true"
             ),
             "look into the log of `serve`; it needs https://tuf-repo-cdn.sigstore.dev",
         ),
@@ -303,7 +303,7 @@ mod tests {
             (root_of(days(39), false, true, None), Good, "the root, 39 days old"),
             (root_of(days(200), false, true, None), Warning, "200 days old: keys change"),
             (root_of(days(2), true, true, None), Good, "2 days old"),
-            (root_of(days(39), true, true, None), Warning, "is what is at hand: refreshing it fails"),
+            (root_of(days(39), true, true, None), Warning, "is what is at hand: it was not refreshed"),
             (root_of(days(1), true, true, Some("every log ended")), Bad, "every log ended"),
             (root_of(days(900), false, false, None), Skipped, "checked with a key"),
         ];

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,11 +51,19 @@ impl HostData {
         report: CopyReport,
         work: impl FnOnce(&Repository, &mut Teller) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, DataError> {
-        let root = self.root.clone();
+        Self::at(self.root.clone(), Repository::open, report, work).await
+    }
+
+    async fn at<T: Send + 'static>(
+        root: PathBuf,
+        open: fn(&Path) -> Result<Repository, Error>,
+        report: CopyReport,
+        work: impl FnOnce(&Repository, &mut Teller) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, DataError> {
         let abandoned = Arc::new(AtomicBool::new(false));
         let _abandon = AbandonOnDrop(abandoned.clone());
         let done = tokio::task::spawn_blocking(move || {
-            let repository = Repository::open(&root)?;
+            let repository = open(&root)?;
             work(&repository, &mut Teller::new(report, abandoned))
         });
         done.await.map_err(|e| DataError(e.to_string()))?.map_err(|e| DataError(e.to_string()))
@@ -218,19 +226,20 @@ impl DataStore for HostData {
 
     async fn room(&self, mounts: &[Mount]) -> Result<Room, DataError> {
         let sources = sources(mounts)?;
-        if self.root.exists() {
-            return self.with(silent(), move |repository, teller| room(repository, &sources, teller)).await;
+        let root = self.root.clone();
+        if root.exists() {
+            let look = move |repository: &Repository, teller: &mut Teller| room(repository, &sources, teller);
+            return Self::at(root, Repository::look, silent(), look).await;
         }
         // The first snapshot will make the repository; until then one beside it tells as much.
         let there = self.root.ancestors().find(|path| path.is_dir()).unwrap_or(&self.root);
         let stand_in = there.join(format!(".processgit-updater-probe-{:016x}", rand::random::<u64>()));
-        let other = Self::new(stand_in.clone(), self.retention);
-        let goes = RemoveOnDrop(stand_in);
+        let goes = RemoveOnDrop(stand_in.clone());
         let look = move |repository: &Repository, teller: &mut Teller| {
             let _goes = goes;
             room(repository, &sources, teller)
         };
-        other.with(silent(), look).await
+        Self::at(stand_in, Repository::open, silent(), look).await
     }
 
     async fn hot(&self, of: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<(), DataError> {
