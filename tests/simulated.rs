@@ -29,6 +29,8 @@ mod invariants;
 mod journal;
 #[path = "simulated/lost.rs"]
 mod lost;
+#[path = "simulated/meddling.rs"]
+mod meddling;
 #[path = "simulated/others.rs"]
 mod others;
 #[path = "simulated/stories.rs"]

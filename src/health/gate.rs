@@ -237,6 +237,7 @@ async fn look(
             return not_yet(format!("{called} still runs; the one before it had run to its end"));
         }
         RunState::Running => {}
+        RunState::Created => return Look::NotYet(GateError::NoVerdict(format!("{called} was never started"))),
         state => return not_yet(format!("{called} is {}", format!("{state:?}").to_lowercase())),
     }
     match (demands.healthcheck, container.healthcheck) {

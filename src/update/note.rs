@@ -75,7 +75,8 @@ impl Note {
     }
 
     /// The journal knows less than this note, the engine's containers and `.env` tell: its last pages are
-    /// lost.
+    /// lost. A new container proves nothing: before our own there is a note that says so, and without it
+    /// somebody else has made it.
     pub fn is_ahead_of(&self, record: &Record, containers: &[Container], env: Option<&[u8]>) -> bool {
         let (previous, change, plan) = (&self.plan.previous, &self.plan.env, &self.plan);
         let is_as_before = |id: &String, policy: &RestartPolicy, ran: bool| {
@@ -86,16 +87,12 @@ impl Note {
         let untouched = is_as_before(&previous.container_id, &previous.restart_policy, previous.baseline.running)
             && plan.companions.iter().all(|c| is_as_before(&c.container_id, &c.restart_policy, true))
             && plan.crew.iter().all(still_stands);
-        let is_old =
-            |c: &Container| c.id == previous.container_id || plan.crew.iter().any(|member| member.container_id == c.id);
-        let is_new = |c: &Container| plan.project.is_of_moved(c) && !is_old(c);
         let value = env.and_then(|bytes| envfile::get(bytes, &change.key));
         let is_written = value == change.value_after && value != change.value_before;
         record.plan.is_none()
             || (self.data_may_differ && !record.begun.iter().any(|e| e.changes_data()))
             || (!untouched && !touched(record))
             || (is_written && !record.has_begun(Effect::WriteEnv))
-            || (containers.iter().any(is_new) && !record.has_begun(Effect::Swap))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is true right now, as far as the next action depends on it.
 
+use jiff::Timestamp;
+
 use super::context::Context;
 use super::effects::{containers, is_half_swapped};
 use super::plan::{EnvChange, Plan};
@@ -19,7 +21,8 @@ pub async fn observe(cx: &Context, record: &Record, plan: &Plan) -> Result<Seen,
         cx.ports.env.read()
     );
     let containers = containers.map_err(|e| e.to_string())?;
-    let since_swap = record.learned.swap_began.map_or(0, |at| cx.ports.clock.now().duration_since(at).as_secs());
+    let writing_since = record.learned.swap_began.or_else(|| revived(&containers, plan, &record.learned));
+    let since_swap = writing_since.map_or(0, |at| cx.ports.clock.now().duration_since(at).as_secs());
     Ok(Seen {
         app: app(&containers, plan, &record.learned),
         env: env_seen(&env.map_err(|e| e.to_string())?, &plan.env),
@@ -27,6 +30,13 @@ pub async fn observe(cx: &Context, record: &Record, plan: &Plan) -> Result<Seen,
         new_image: new.map_err(|e| e.to_string())?.is_some(),
         since_swap,
     })
+}
+
+/// Since when a container runs that this job has stopped, or did not know: somebody has started it.
+fn revived(containers: &[Container], plan: &Plan, learned: &Learned) -> Option<Timestamp> {
+    let as_found = |c: &&Container| c.id == plan.previous.container_id && !learned.stopped.contains_key(&c.id);
+    let of_application = containers.iter().filter(|c| c.label(label::SERVICE) == Some(&plan.project.service));
+    of_application.filter(|c| c.is_alive() && !as_found(c)).filter_map(|c| c.started_at).min()
 }
 
 /// Compares the containers of all that is moved with the Plan. Pure.

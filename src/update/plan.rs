@@ -237,10 +237,15 @@ impl Was {
         }
     }
 
-    /// This container does what a good one does: it runs, or it has ended with 0.
+    /// This container does what a good one does: it runs, or it has ended with 0. Of one that failed before
+    /// nothing is asked.
     pub fn is_fulfilled_by(self, container: &Container) -> bool {
-        container.is_alive()
-            || (matches!(self, Self::Ended { .. }) && container.state == RunState::Exited && container.exit_code == 0)
+        let has_ended = container.state == RunState::Exited && container.exit_code == 0;
+        match self {
+            Self::Running { .. } | Self::Stopped => container.is_alive(),
+            Self::Ended { well: true } => container.is_alive() || has_ended,
+            Self::Ended { well: false } => true,
+        }
     }
 
     /// There was nothing that could be lost.

@@ -32,6 +32,9 @@ pub struct Learned {
     pub stopped: BTreeMap<String, Option<Timestamp>>,
     /// Since when the application may be writing, with the new version or with other data.
     pub swap_began: Option<Timestamp>,
+    /// Another version than the old one ran before our own swap: somebody else's doing.
+    #[serde(default)]
+    pub others_wrote: bool,
     /// The generation that holds the data from before.
     pub generation: Option<String>,
     /// Where the failed version's data went.
@@ -89,6 +92,14 @@ impl Record {
 
     pub fn has_begun(&self, effect: Effect) -> bool {
         self.begun.contains(&effect)
+    }
+
+    /// What is done once more is not done before it is.
+    pub fn begin(&mut self, effect: Effect) {
+        if !self.has_begun(effect) || self.has_done(effect) {
+            self.begun.push(effect);
+        }
+        self.done.retain(|e| *e != effect);
     }
 
     pub fn has_done(&self, effect: Effect) -> bool {

@@ -54,7 +54,10 @@ pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
     while !stop.is_cancelled() {
         mind_the_door(cx, &mut record).await;
         let action = match look(cx, &record, stop).await {
-            Ok(Some(seen)) => transition::next(&record, &seen),
+            Ok(Some(seen)) => {
+                record.learned.others_wrote |= transition::others_write(&record, &seen);
+                transition::next(&record, &seen)
+            }
             Ok(None) => continue,
             Err(blind) => blind_end(&record, &blind),
         };
@@ -198,9 +201,7 @@ async fn act(cx: &Context, record: &mut Record, effect: Effect, stop: &Cancellat
         return;
     }
     enter(cx, effect.state());
-    if !record.has_begun(effect) {
-        record.begun.push(effect);
-    }
+    record.begin(effect);
     if matches!(effect, Effect::Swap | Effect::Resume) {
         // With the intent, not with the outcome: a process that dies in the middle has begun too.
         record.learned.swap_began.get_or_insert_with(|| cx.ports.clock.now());

@@ -161,7 +161,8 @@ pub struct Seen {
     pub env: Env,
     pub old_image: bool,
     pub new_image: bool,
-    /// Seconds since the swap was begun, 0 before.
+    /// Seconds since something may have been writing: the swap was begun, or somebody started a container
+    /// of the service. 0 while nothing has.
     pub since_swap: i64,
 }
 
@@ -230,16 +231,17 @@ pub fn way_back(record: &Record) -> Vec<Effect> {
     use Effect::*;
     let began = |e: Effect| record.has_begun(e);
     let touched = touched(record);
-    let changed = record.begun.iter().any(|e| e.changes_data());
+    let changed = data_was_exposed(record);
     let plan = record.plan.as_ref();
     let restores = record.has_done(ColdCopy) && plan.is_some_and(|p| may_differ(record, p));
     let hooked = plan.is_some_and(|p| p.hooks.after_restore.is_some());
     [
         (changed || began(HookBefore), HaltNew),
-        (restores, RestoreData),
-        (restores && hooked, HookRestored),
+        // First what Compose reads: whoever starts the application from here on starts the old version.
         (began(WriteEnv), RestoreEnv),
         (began(Pull), RestoreTags),
+        (restores, RestoreData),
+        (restores && hooked, HookRestored),
         // Even where nothing of ours has stopped it: somebody else may have.
         (touched, StartOld),
         (began(Disarm), Rearm),
@@ -253,7 +255,19 @@ pub fn way_back(record: &Record) -> Vec<Effect> {
 
 /// The data may be other than before. Taking a snapshot changes nothing that could be put back.
 pub(super) fn may_differ(record: &Record, plan: &Plan) -> bool {
-    plan.purpose != Purpose::Snapshot && record.begun.iter().any(|e| e.changes_data())
+    plan.purpose != Purpose::Snapshot && data_was_exposed(record)
+}
+
+/// Something other than the old version has had the data: by our doing, or by somebody else's.
+fn data_was_exposed(record: &Record) -> bool {
+    record.learned.others_wrote || record.begun.iter().any(|e| e.changes_data())
+}
+
+/// The application is already ours to change, and before our own swap another version runs: somebody's
+/// `compose up` was quicker.
+pub fn others_write(record: &Record, seen: &Seen) -> bool {
+    let strange = matches!(seen.app, App::New { .. } | App::Mixed | App::Foreign);
+    strange && touched(record) && record.heading == Heading::There && !record.has_begun(Effect::Swap)
 }
 
 pub(super) fn touched(record: &Record) -> bool {
@@ -292,14 +306,11 @@ fn next_there(record: &Record, plan: &Plan, seen: &Seen) -> Action {
     let Some(effect) = way_there(plan).into_iter().find(|e| !record.has_done(*e)) else {
         return committed_or_turn(plan, seen);
     };
-    if matches!(effect, Effect::Swap | Effect::Gate)
-        && let Some(why) = too_late_to_turn(record, plan, seen)
+    // Once the gate is passed nothing is taken back.
+    if effect != Effect::Tidy
+        && let Some(why) = too_late_to_restore(record, plan, seen)
     {
         return failed(record, plan, seen, &why);
-    }
-    if effect == Effect::Gate && unattended(record, plan) && !is_ours(plan, seen) {
-        let why = "what runs now is not what the updater started before it was interrupted; what was written to it is not taken back unattended";
-        return failed(record, plan, seen, why);
     }
     if record.interrupted && !matches!(effect, Effect::Resume | Effect::Gate | Effect::Tidy) {
         let when = effect.state();
@@ -309,8 +320,9 @@ fn next_there(record: &Record, plan: &Plan, seen: &Seen) -> Action {
             Record::MAX_LIVES
         ));
     }
+    use Effect::{ColdCopy, Disarm, HookBefore, LoadData, Migrate, Stop, Swap, WriteEnv};
     let surprise = match effect {
-        Effect::Disarm | Effect::Stop | Effect::LoadData | Effect::WriteEnv | Effect::Swap => {
+        Disarm | Stop | HookBefore | ColdCopy | Migrate | LoadData | WriteEnv | Swap => {
             surprise_before(record, plan, effect, seen)
         }
         Effect::Gate => surprise_at_gate(plan, seen),
@@ -322,29 +334,37 @@ fn next_there(record: &Record, plan: &Plan, seen: &Seen) -> Action {
     }
 }
 
-/// A later life, which would take data back that people may have written since an earlier one died.
-fn unattended(record: &Record, plan: &Plan) -> bool {
-    record.interrupted && plan.data.is_copied() && plan.purpose != Purpose::Snapshot
-}
-
-/// What runs is what this job has started; or nothing runs, so nobody writes.
-fn is_ours(plan: &Plan, seen: &Seen) -> bool {
-    match seen.app {
-        App::New { ours: true, .. } => true,
-        App::Untouched { .. } if plan.stays => true,
-        other => !other.runs(),
+/// A later life finds an application that has been writing for long, or that is not the one this job
+/// started: whatever is wrong, its data is not taken back unattended.
+fn too_late_to_restore(record: &Record, plan: &Plan, seen: &Seen) -> Option<String> {
+    let would_restore = record.has_done(Effect::ColdCopy) && may_differ(record, plan);
+    if !record.interrupted || !would_restore || record.has_done(Effect::RestoreData) {
+        return None;
     }
-}
-
-/// A later life finds an application that has been writing for long: whatever is wrong, its data is not
-/// taken back unattended.
-fn too_late_to_turn(record: &Record, plan: &Plan, seen: &Seen) -> Option<String> {
-    (unattended(record, plan) && seen.since_swap > UNATTENDED_RESTORE_SECONDS).then(|| {
-        format!(
+    let runs = seen.app.runs();
+    if record.has_done(Effect::HaltNew) && !runs {
+        // What was stopped on the way back and still is, nobody has written to since.
+        return None;
+    }
+    if seen.since_swap > UNATTENDED_RESTORE_SECONDS {
+        return Some(format!(
             "the updater was away for {} minutes after the swap; restoring data that old is not done unattended",
             seen.since_swap / 60
-        )
+        ));
+    }
+    let started = record.has_done(Effect::Swap) || record.has_done(Effect::Resume);
+    (started && runs && !is_ours(plan, seen)).then(|| {
+        "what runs now is not what the updater started before it was interrupted; what was written to it is not taken back unattended".to_owned()
     })
+}
+
+/// What runs is what this job has started.
+fn is_ours(plan: &Plan, seen: &Seen) -> bool {
+    match seen.app {
+        App::New { ours, .. } => ours,
+        App::Untouched { .. } => plan.stays,
+        _ => false,
+    }
 }
 
 /// Just before the application is touched the world is still as planned, or we turn back.
@@ -404,12 +424,7 @@ fn committed_or_turn(plan: &Plan, seen: &Seen) -> Action {
 }
 
 fn next_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
-    // What was stopped on the way back and still is, nobody has written to since.
-    let is_stopped = record.has_done(Effect::HaltNew) && !seen.app.runs();
-    if !is_stopped
-        && !record.has_begun(Effect::RestoreData)
-        && let Some(late) = too_late_to_turn(record, plan, seen)
-    {
+    if let Some(late) = too_late_to_restore(record, plan, seen) {
         return failed(record, plan, seen, &format!("{why}; {late}"));
     }
     if let Some(effect) = way_back(record).into_iter().find(|e| !record.has_done(*e)) {
@@ -435,7 +450,13 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
         App::Untouched { running } | App::OldAnew { running } => running || !plan.previous.baseline.running,
         _ => false,
     };
-    if !runs_old || !(plan.stays || matches!(seen.env, Env::Before | Env::KeyBefore)) {
+    let selected = plan.stays || matches!(seen.env, Env::Before | Env::KeyBefore);
+    let proofs = record.begun.iter().filter(|e| **e == Effect::Prove).count();
+    if !runs_old && selected && proofs == 1 {
+        // Somebody has stopped or removed it since it was proven: once more, and only once.
+        return Action::Do(Effect::Prove);
+    }
+    if !runs_old || !selected {
         return failed(
             record,
             plan,

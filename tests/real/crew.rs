@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use lab::image::ImageSpec;
+use lab::publish::ReleaseSpec;
 use lab::sidecar::Sees;
 use lab::world::{Container, World};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::case::Leaves::{Restored, Untouched, Updated};
 use crate::case::{Case, Stage, case};
@@ -17,6 +19,7 @@ fn crew(behaviour: &'static str) -> Case {
     case()
         .app(|a| {
             a.image.env.push(("DATA_DIR".into(), "/data".into()));
+            a.image.healthcheck = Some(check(&[]));
             a.environment.push("BEHAVIOUR: good".into());
             a.service_lines.push("volumes: [data:/data]".into());
             a.depends_on =
@@ -25,18 +28,33 @@ fn crew(behaviour: &'static str) -> Case {
             let elsewhere = "environment: { BEHAVIOUR: good, PORT: 3001, DATA_DIR: \"\" }";
             a.crew = vec![
                 ("init", vec!["restart: \"no\"", "command: [migrate]", "volumes: [data:/data]"]),
+                (
+                    "boot",
+                    vec![
+                        "restart: \"no\"",
+                        "command: [migrate]",
+                        "depends_on: { app: { condition: service_healthy } }",
+                    ],
+                ),
                 ("jobs", vec!["restart: always", "depends_on: [app]", "volumes: [data:/data]"]),
                 ("side", vec!["restart: always", "network_mode: service:app", elsewhere]),
             ];
             a.file_lines.push("volumes: { data: {} }".into());
         })
-        .setting("MOVE_SERVICES", "init,jobs,side")
+        .setting("MOVE_SERVICES", "init,boot,jobs,side")
         .release(move |r| {
             r.behaviour(behaviour).image(|i| {
+                i.healthcheck = Some(check(&[]));
                 i.env.push(("DATA_DIR".into(), "/data".into()));
                 i.env.push(("SCHEMA".into(), "2".into()));
             })
         })
+}
+
+/// Asks the server beside it, or fails.
+fn check(more: &[&str]) -> Value {
+    let test = [&["CMD", "/demo-app", "check"], more].concat();
+    json!({ "Test": test, "Interval": 300_000_000_u64, "Retries": 1, "StartInterval": 100_000_000_u64 })
 }
 
 /// What lives in the application's namespaces lives in those of the container that runs, of its present
@@ -49,8 +67,9 @@ fn assert_together(stage: &Stage) {
     assert!(side["State"]["StartedAt"].as_str() >= app["State"]["StartedAt"].as_str(), "{side:#}");
     let lives = || {
         let world = World::of(&stage.app);
-        let life =
-            |c: &Container| (c.id.clone(), if c.service == "init" { String::new() } else { c.started_at.clone() });
+        let life = |c: &Container| {
+            (c.id.clone(), if ["init", "boot"].contains(&&*c.service) { String::new() } else { c.started_at.clone() })
+        };
         world.app.iter().chain(world.crew.values()).map(life).collect::<Vec<_>>()
     };
     let before = lives();
@@ -58,15 +77,21 @@ fn assert_together(stage: &Stage) {
     assert_eq!(before, lives(), "`docker compose up -d` makes nothing anew");
 }
 
+fn assert_next_update_works(stage: &Stage) {
+    let next = stage.lab.publish(ReleaseSpec::new("1.2.0").image(|i| i.healthcheck = Some(check(&[]))));
+    stage.updater.update(&next.tag).assert_end("committed", &[]);
+    assert_eq!(stage.app.running_version().as_deref(), Some("1.2.0"));
+}
+
 #[test]
 fn they_move_together() {
     let (stage, job) = crew("good").sidecar(Sees::Deploy, |_| {}).ends("committed", &[], Updated);
-    assert!(job.output("planning").contains("moved with it: init, jobs, side"), "{:#}", job.0);
+    assert!(job.output("planning").contains("moved with it: init, boot, jobs, side"), "{:#}", job.0);
     let stopping = job.output("snapshotting");
     let at = |name: &str| stopping.find(&format!("stopping {}-{name}\n", stage.app.project));
     assert!(at("app") > at("side-1") && at("app") > at("jobs-1") && at("jobs-1").is_some(), "{stopping}");
     assert_together(&stage);
-    stage.assert_next_update_works();
+    assert_next_update_works(&stage);
 }
 
 #[test]
@@ -85,6 +110,19 @@ fn an_init_service_that_fails_takes_all_back() {
     assert_eq!(data(&stage)["schema"], json!(1), "the data too");
 }
 
+/// Compose itself waits for the application to be healthy, and gives up: the version is bad all the same.
+#[test]
+fn one_that_waits_for_an_application_that_never_gets_healthy() {
+    let sick = |i: &mut ImageSpec| i.healthcheck = Some(check(&["--fail"]));
+    let (stage, _job) = crew("good").release(move |r| r.image(sick)).ends(
+        "rolled_back",
+        &["of version 1.1.0 is not healthy: its HEALTHCHECK says so"],
+        Restored,
+    );
+    assert_together(&stage);
+    stage.update().assert_end("rolled_back", &["was started before and rolled back"]);
+}
+
 #[test]
 fn killed_while_they_move() {
     let mut stage = crew("good").stage();
@@ -99,7 +137,7 @@ fn killed_while_they_move() {
     assert!(["committed", "rolled_back"].contains(&job.state()), "{:#}", job.0);
     stage.assert_leaves(leaves, Duration::ZERO);
     assert_together(&stage);
-    stage.assert_next_update_works();
+    assert_next_update_works(&stage);
 }
 
 #[test]

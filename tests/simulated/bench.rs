@@ -18,6 +18,7 @@ use processgit_updater::trust::{Trust, TrustError};
 use processgit_updater::update::job::{Job, JobId, State, Verified};
 use processgit_updater::update::ports::{Entry, Journal, JournalError, Options, Owner, Ports};
 use processgit_updater::update::record::Record;
+use processgit_updater::update::transition::{self, Effect};
 use processgit_updater::update::{Order, Request, SubmitError, Updater};
 use serde_json::{Value, json};
 
@@ -271,6 +272,26 @@ impl Installation {
     pub fn remains(&self, after: &str, deaths: u32) -> Remains {
         let (world, disk) = (self.world.world().clone(), self.memory.disk().clone());
         Remains { world, disk, now: self.now(), after: after.to_owned(), deaths }
+    }
+
+    /// Siblings that are gone, and that `is_told` of, are no difference.
+    pub fn bring_back(&self, is_told: impl Fn(&str) -> bool) {
+        let before = self.before.lock().unwrap();
+        let world = &mut self.world.world().containers;
+        for sibling in before.iter().flat_map(|world| &world.containers) {
+            if is_told(&sibling.name) && world.iter().all(|c| c.id != sibling.id) {
+                world.push(sibling.clone());
+            }
+        }
+    }
+
+    /// The job has begun something that changes an application, which it had seen running.
+    pub fn touched(&self, job: &JobId) -> bool {
+        let disk = self.memory.disk();
+        let record = disk.jobs.iter().find(|(known, _)| known.id == *job).map(|(_, record)| record);
+        let touches = |e: &Effect| *e != Effect::Tidy && transition::too_late_to_abort(*e).is_some();
+        let ran = |record: &Record| record.plan.as_ref().is_some_and(|plan| plan.previous.baseline.running);
+        record.is_some_and(|record| ran(record) && record.begun.iter().any(touches))
     }
 
     /// The same installation, as a death has left it.

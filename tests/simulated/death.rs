@@ -38,7 +38,7 @@ pub async fn recover(installation: &Installation, context: &str) -> Job {
 }
 
 /// A life that ends what is unfinished, and sweeps.
-async fn ended(installation: &Installation, faults: Arc<dyn Faults>) -> Job {
+pub async fn ended(installation: &Installation, faults: Arc<dyn Faults>) -> Job {
     let (updater, _) = installation.process(faults).await;
     updater.finish().await;
     installation.jobs().await.into_iter().next().expect("there was a job")

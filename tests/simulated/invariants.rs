@@ -106,5 +106,8 @@ fn others(world: &World) -> Vec<(&str, &str, bool)> {
     let is_moved = |service: &str| service == "processgit" || world.crew.iter().any(|mate| mate.service == service);
     let is_sibling = |c: &&Container| c.label(label::SERVICE).is_some_and(|service| !is_moved(service));
     let siblings = world.containers.iter().filter(is_sibling);
-    siblings.map(|c| (&*c.id, &*c.restart_policy.name, c.state == RunState::Running)).collect()
+    let mut others: Vec<_> =
+        siblings.map(|c| (&*c.id, &*c.restart_policy.name, c.state == RunState::Running)).collect();
+    others.sort_unstable();
+    others
 }

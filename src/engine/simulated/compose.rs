@@ -10,7 +10,7 @@ use crate::engine::{Compose, Container, DryRun, EngineError, Mount, Project, Res
 use crate::envfile;
 
 impl World {
-    fn reference(&self, version: Option<&str>) -> String {
+    pub(super) fn reference(&self, version: Option<&str>) -> String {
         let key = &self.seed.version_key;
         let in_env = self.env.as_deref().and_then(|bytes| envfile::get(bytes, key));
         format!("{}:{}", self.seed.repository, version.map(str::to_owned).or(in_env).unwrap_or_else(|| "latest".into()))
@@ -31,7 +31,50 @@ impl World {
         json!({ "services": services })
     }
 
-    fn container_of(&self, service: &str) -> Option<&Container> {
+    /// All services, each after those it needs.
+    pub(super) fn in_order(&self) -> Vec<String> {
+        let crew = |needed| self.crew.iter().filter(move |m| m.is_needed() == needed).map(|m| m.service.clone());
+        crew(true).chain([self.seed.service.clone()]).chain(crew(false)).collect()
+    }
+
+    /// A new container of the service, under a temporary name as long as there is an old one.
+    pub(super) fn create_beside(
+        &mut self,
+        service: &str,
+        reference: &str,
+        image: &str,
+        old: Option<&str>,
+    ) -> Result<String> {
+        let name = self.name_of(service);
+        let name = old.map_or_else(|| name.clone(), |old| format!("{}_{name}", &old[..12]));
+        if self.find(&name).is_some() {
+            return Err(EngineError::Conflict(format!("the name {name} is taken")));
+        }
+        let mut container = self.make_service(service, &name, reference, image);
+        if let Some(old) = old.and_then(|old| self.find(old)) {
+            container.mounts.clone_from(&self.containers[old].mounts);
+        }
+        let id = container.id.clone();
+        self.containers.push(container);
+        Ok(id)
+    }
+
+    pub(super) fn stop_container(&mut self, id: &str) {
+        if let Some(at) = self.find(id) {
+            self.containers[at].state = RunState::Exited;
+        }
+    }
+
+    pub(super) fn rename_container(&mut self, id: &str, name: &str) -> Result<()> {
+        if self.containers.iter().any(|c| c.name == name && c.id != id) {
+            return Err(EngineError::Conflict(format!("the name {name} is taken")));
+        }
+        let at = self.find(id).ok_or_else(|| EngineError::NotFound(format!("container {id}")))?;
+        self.containers[at].name = name.to_owned();
+        Ok(())
+    }
+
+    pub(super) fn container_of(&self, service: &str) -> Option<&Container> {
         let is_project = |c: &&Container| c.label(label::PROJECT) == Some(&self.seed.project);
         self.containers.iter().filter(is_project).find(|c| c.label(label::SERVICE) == Some(service))
     }
@@ -43,7 +86,7 @@ impl World {
     }
 
     /// The container that `up` would leave as it is.
-    fn is_current(&self, container: &Container, reference: &str) -> bool {
+    pub(super) fn is_current(&self, container: &Container, reference: &str) -> bool {
         let mate = container.label(label::SERVICE).and_then(|service| self.mate(service));
         container.image_ref == reference
             && self.resolve(reference).as_ref() == Some(&container.image_id)
@@ -93,12 +136,8 @@ impl Compose for Simulated {
     }
 
     async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()> {
-        let in_order: Vec<String> = {
-            let w = self.world();
-            let crew = |needed| w.crew.iter().filter(move |m| m.is_needed() == needed).map(|m| m.service.clone());
-            let all = crew(true).chain([w.seed.service.clone()]).chain(crew(false));
-            all.filter(|service| project.moves(service)).collect()
-        };
+        let in_order = self.world().in_order();
+        let in_order: Vec<String> = in_order.into_iter().filter(|service| project.moves(service)).collect();
         let mut made = Vec::new();
         for service in &in_order {
             made.push(self.create(service, &lines).await?);
@@ -134,23 +173,10 @@ impl Simulated {
             other => other.map(|(old, _)| old),
         };
         let _ = lines.send(format!("Container {service}  Recreate")).await;
-        let name = self.world().name_of(service);
-        let first_name = old.as_ref().map_or_else(|| name.clone(), |old| format!("{}_{name}", &old[..12]));
-        let id = self
-            .call("compose.up/create", |w| {
-                if w.find(&first_name).is_some() {
-                    return Err(EngineError::Conflict(format!("the name {first_name} is taken")));
-                }
-                let mut container = w.make_service(service, &first_name, &reference, &image);
-                if let Some(old) = old.as_ref().and_then(|old| w.find(old)) {
-                    container.mounts.clone_from(&w.containers[old].mounts);
-                }
-                let id = container.id.clone();
-                w.containers.push(container);
-                Ok(id)
-            })
-            .await?;
+        let beside = old.as_deref();
+        let id = self.call("compose.up/create", |w| w.create_beside(service, &reference, &image, beside)).await?;
         if let Some(old) = &old {
+            let name = self.world().name_of(service);
             self.replace(old, &id, &name).await?;
         }
         Ok(id)
@@ -158,9 +184,7 @@ impl Simulated {
 
     async fn replace(&self, old: &str, new: &str, name: &str) -> Result<()> {
         self.call("compose.up/stop", |w| {
-            if let Some(at) = w.find(old) {
-                w.containers[at].state = RunState::Exited;
-            }
+            w.stop_container(old);
             Ok::<_, EngineError>(())
         })
         .await?;
@@ -169,13 +193,7 @@ impl Simulated {
             Ok::<_, EngineError>(())
         })
         .await?;
-        self.call("compose.up/rename", |w| {
-            if let Some(at) = w.find(new) {
-                w.containers[at].name = name.to_owned();
-            }
-            Ok::<_, EngineError>(())
-        })
-        .await
+        self.call("compose.up/rename", |w| w.rename_container(new, name)).await
     }
 
     /// The exit code of one that ends at once.

@@ -175,12 +175,7 @@ impl Engine for Simulated {
     }
 
     async fn rename(&self, id: &str, name: &str) -> Result<()> {
-        self.call("engine.rename", |w| {
-            let at = at(w, id)?;
-            w.containers[at].name = name.to_owned();
-            Ok(())
-        })
-        .await
+        self.call("engine.rename", |w| w.rename_container(id, name)).await
     }
 
     async fn events(&self, _container_id: &str, _events: mpsc::Sender<Event>) -> Result<()> {

@@ -8,6 +8,7 @@
 mod application;
 mod compose;
 mod engine;
+mod operator;
 
 pub use application::SimulatedTrust;
 
@@ -159,6 +160,10 @@ pub struct World {
     pub hooks_run: Vec<String>,
     /// How images that are pulled will behave, by digest.
     pub behaviours: BTreeMap<String, Behaviour>,
+    /// Moments at which two versions ran on the same data, and it was not a person who brought that about.
+    pub clashes: Vec<String>,
+    /// A person is at work.
+    by_hand: bool,
     /// The version that the next pull brings, of a digest that was never here.
     pub wanted_version: String,
     /// The versions of all that was ever here, by digest.
@@ -294,6 +299,8 @@ impl World {
             anonymous_volumes: false,
             hooks_run: Vec::new(),
             behaviours: BTreeMap::new(),
+            clashes: Vec::new(),
+            by_hand: false,
             wanted_version: String::new(),
             versions: BTreeMap::new(),
             serial: 0,
@@ -484,10 +491,11 @@ impl World {
         let image = self.images.get(&self.containers[at].image_id).cloned();
         let role = self.containers[at].labels.get(label::ROLE).cloned();
         let mate = self.containers[at].label(label::SERVICE).and_then(|service| self.mate(service));
-        let c = &mut self.containers[at];
-        if c.state == RunState::Running {
+        if self.containers[at].state == RunState::Running {
             return;
         }
+        self.note_clash(at);
+        let c = &mut self.containers[at];
         c.state = RunState::Running;
         // No two starts are alike, however quick they follow.
         self.serial += 1;
@@ -518,6 +526,24 @@ impl World {
             _ if self.data.starts_with(&format!("written by {}", image.version))
                 || self.data.ends_with(&format!("written by {}", image.version)) => {}
             _ => self.data.push_str(&format!(", written by {}", image.version)),
+        }
+    }
+
+    /// Another version runs on the same data.
+    fn note_clash(&mut self, at: usize) {
+        let is_version = |c: &Container| {
+            let of_application = c.label(label::SERVICE) == Some(&self.seed.service);
+            of_application || c.label(label::ROLE) == Some("migration")
+        };
+        let started = &self.containers[at];
+        if self.by_hand || !is_version(started) || !started.mounts.iter().any(|m| m.writable) {
+            return;
+        }
+        let other = |c: &&Container| {
+            c.id != started.id && c.state == RunState::Running && is_version(c) && c.image_id != started.image_id
+        };
+        if let Some(other) = self.containers.iter().find(other) {
+            self.clashes.push(format!("{} was started while {} ran", started.name, other.name));
         }
     }
 

@@ -35,6 +35,13 @@ pub async fn resume(cx: &Context, plan: &Plan) -> Result {
 
 async fn start_again(cx: &Context, plan: &Plan, application_too: bool) -> Result {
     let engine = &cx.ports.engine;
+    super::swap::tidy_half_swapped(cx, plan).await?;
+    if engine.container(&plan.previous.container_id).await?.is_some_and(|c| !c.is_alive()) {
+        // Whoever was started meanwhile in the namespaces of a life that has ended lives nowhere.
+        for lodger in containers(cx, plan).await?.iter().filter(|c| !c.lives_in().is_empty() && c.is_alive()) {
+            engine.stop(&lodger.id, None).await?;
+        }
+    }
     for (id, name, policy) in start_order(plan) {
         if engine.container(id).await?.is_none() {
             if !is_moved(plan, id) {

@@ -1,12 +1,13 @@
 //! Proof of health, on the way there and on the way back.
 
-use super::app::containers;
+use super::app::{containers, is_half_swapped};
+use super::swap::{made, start_old};
 use super::{EffectError, Result};
-use crate::engine::{Healthcheck, label};
+use crate::engine::{Container, Healthcheck, label};
 use crate::health::gate::{self, Candidate, Demands, GateError, GateSettings};
 use crate::update::context::Context;
 use crate::update::plan::{Baseline, Member, Plan, Purpose, Was};
-use crate::update::record::Learned;
+use crate::update::record::{Learned, Record};
 
 /// Does the new version work?
 pub async fn gate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
@@ -31,26 +32,37 @@ pub async fn gate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
 }
 
 /// Is all that was moved as well as it was before? A rollback must reach that, not more.
-pub async fn prove(cx: &Context, plan: &Plan) -> Result {
+pub async fn prove(cx: &Context, record: &Record, plan: &Plan) -> Result {
     let previous = &plan.previous;
-    let found = containers(cx, plan).await?;
-    let of_old = |service: &str| {
-        found.iter().find(|c| c.label(label::SERVICE) == Some(service) && c.image_id == previous.image_id)
-    };
-    if let Some(service) = plan.project.moved().find(|service| of_old(service).is_none()) {
-        return Err(EffectError::other(format!("service {service} has no container of the old image")));
+    let mut found = containers(cx, plan).await?;
+    if !stands(plan, &found) {
+        cx.say("somebody has stopped or removed the old version since it was started: starting it again");
+        start_old(cx, record, plan).await?;
+        found = containers(cx, plan).await?;
     }
+    let made = made(plan, &found, &previous.image_id, &previous.image_ref)?;
     if !previous.baseline.is_well() {
         cx.warn(
             "the application was not well before the update either: the way back was asked to reach that, not more",
         );
     }
-    let container = |service: &str, _: &String| of_old(service).map(|c| c.id.clone()).unwrap_or_default();
+    let container = |service: &str, _: &String| made.get(service).cloned().unwrap_or_default();
     let candidates = candidates(plan, container, &previous.image_id, None, true, false);
     pass(cx, plan, &candidates).await.map_err(|e| match e {
         GateError::Unhealthy(why) => EffectError::Bad(format!("the old version runs again, but is not healthy: {why}")),
         GateError::NoVerdict(why) => EffectError::other(format!("the old version was not proven to run again: {why}")),
     })
+}
+
+/// All that was moved is there again, as far as it was there before, and nothing half-made is.
+fn stands(plan: &Plan, found: &[Container]) -> bool {
+    let of_old = |service: &str| {
+        let is_old = |c: &&Container| c.image_id == plan.previous.image_id;
+        found.iter().filter(|c| c.label(label::SERVICE) == Some(service)).find(is_old)
+    };
+    let application = of_old(&plan.project.service).is_some_and(|c| c.is_alive() || !plan.previous.baseline.running);
+    let is_back = |m: &Member| of_old(&m.service).is_some_and(|c| m.was.is_fulfilled_by(c) || m.was.demands_nothing());
+    application && plan.crew.iter().all(is_back) && !found.iter().any(is_half_swapped)
 }
 
 async fn pass(cx: &Context, plan: &Plan, candidates: &[Candidate]) -> std::result::Result<(), GateError> {
@@ -105,7 +117,8 @@ fn of_member(was: Was, as_before: bool) -> Demands {
             Demands { http: false, healthcheck, ..Demands::ALL }
         }
         Was::Stopped => Demands { http: false, ..Demands::ALL },
-        Was::Ended { .. } => Demands { ended: true, ..Demands::NOTHING },
+        Was::Ended { well: true } => Demands { ended: true, ..Demands::NOTHING },
+        Was::Ended { well: false } => Demands::NOTHING,
     }
 }
 

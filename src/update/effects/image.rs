@@ -98,9 +98,10 @@ pub async fn restore_tags(cx: &Context, plan: &Plan, _learned: &Learned) -> Resu
     let (target, previous) = (plan.target.reference(), &plan.previous);
     if target != previous.image_ref {
         match &plan.tag_meant {
-            Some(image) => engine.tag(image, &target).await?,
-            None if plan.had_image => {}
-            None => untag_unless_used(cx, &target).await?,
+            Some(image) if engine.image(image).await?.is_some() => engine.tag(image, &target).await?,
+            // What it meant, somebody has removed meanwhile.
+            _ if plan.had_image => {}
+            _ => untag_unless_used(cx, &target).await?,
         }
     }
     if engine.image(&previous.image_id).await?.is_none() {

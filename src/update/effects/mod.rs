@@ -78,7 +78,7 @@ pub async fn perform(effect: Effect, cx: &Context, record: &Record, plan: &Plan,
         Effect::RestoreTags => image::restore_tags(cx, plan, learned).await,
         Effect::StartOld => swap::start_old(cx, record, plan).await,
         Effect::Rearm => app::rearm(cx, plan).await,
-        Effect::Prove => gate::prove(cx, plan).await,
+        Effect::Prove => gate::prove(cx, record, plan).await,
         Effect::Sweep => image::sweep(cx, plan, learned).await,
     }
 }

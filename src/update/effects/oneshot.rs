@@ -15,51 +15,56 @@ use crate::update::record::Learned;
 /// The migration, in a container of the new image.
 pub async fn migrate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(migration) = &plan.migration else { return Ok(()) };
+    let id = create(cx, "migration", migration, learned).await?;
+    // The last moment at which it can be seen that nobody else has the data.
+    require_stopped(cx, plan, learned, "the preparation of the migration").await?;
     // Its exit code is a verdict about the version; that of a hook is not.
-    run(cx, "migration", migration, learned, EffectError::Bad).await?;
+    finish(cx, "migration", migration, &id, EffectError::Bad).await?;
     require_stopped(cx, plan, learned, "the migration").await
 }
 
 /// The operator's command after the application was stopped and before its data is copied.
 pub async fn before_copy(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(hook) = &plan.hooks.before_copy else { return Ok(()) };
-    run(cx, "hook", hook, learned, EffectError::Other).await?;
+    run_hook(cx, hook, learned).await?;
     require_stopped(cx, plan, learned, "the hook before the copy").await
 }
 
 /// The operator's command after data was put back.
 pub async fn after_restore(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(hook) = &plan.hooks.after_restore else { return Ok(()) };
-    run(cx, "hook", hook, learned, EffectError::Other).await
+    run_hook(cx, hook, learned).await
+}
+
+async fn run_hook(cx: &Context, hook: &OneShot, learned: &Learned) -> Result {
+    let id = create(cx, "hook", hook, learned).await?;
+    finish(cx, "hook", hook, &id, EffectError::Other).await
 }
 
 /// After the end of a container its last lines come within this, or not at all.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
-/// Runs it to its end, streams what it prints, and demands exit code 0 within the deadline.
-async fn run(
-    cx: &Context,
-    role: &str,
-    what: &OneShot,
-    learned: &Learned,
-    verdict: fn(String) -> EffectError,
-) -> Result {
-    let text = what.text();
-    cx.say(&format!("{role}: {text}"));
+async fn create(cx: &Context, role: &str, what: &OneShot, learned: &Learned) -> Result<String> {
+    cx.say(&format!("{role}: {}", what.text()));
     let engine = &cx.ports.engine;
     let spec = specification(cx, role, what, learned);
     // A half-made one of the same name can only be a leftover of this job.
     engine.remove(&spec.name).await?;
-    let id = engine.create(&spec).await?;
-    engine.start(&id).await?;
+    Ok(engine.create(&spec).await?)
+}
+
+/// Runs it to its end, streams what it prints, and demands exit code 0 within the deadline.
+async fn finish(cx: &Context, role: &str, what: &OneShot, id: &str, verdict: fn(String) -> EffectError) -> Result {
+    let (engine, text) = (&cx.ports.engine, what.text());
+    engine.start(id).await?;
 
     let (lines, said) = cx.lines("");
-    let (stream, container) = (cx.ports.engine.clone(), id.clone());
+    let (stream, container) = (cx.ports.engine.clone(), id.to_owned());
     let follow = tokio::spawn(async move { stream.logs(&container, lines).await });
     let limit = cx.options.migration_timeout;
-    let ended = timeout(limit, engine.wait(&id)).await;
+    let ended = timeout(limit, engine.wait(id)).await;
     if ended.is_err() {
-        engine.remove(&id).await?;
+        engine.remove(id).await?;
     }
     let _ = timeout(LAST_WORDS, async { (follow.await, said.await) }).await;
     match ended {
@@ -72,7 +77,7 @@ async fn run(
         Ok(Ok(0)) => {}
         Ok(Ok(code)) => return Err(verdict(format!("the {role} failed: {text:?} exited with code {code}"))),
     }
-    Ok(engine.remove(&id).await?)
+    Ok(engine.remove(id).await?)
 }
 
 /// It takes no name, alias, port, restart policy or Compose label of the application: nothing may route

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::app::{containers, is_half_swapped, rearm, require_stopped};
 use super::image::restore_tags;
 use super::{EffectError, Result};
-use crate::engine::{Container, RunState, label};
+use crate::engine::{Container, Healthcheck, label};
 use crate::envfile;
 use crate::update::context::Context;
-use crate::update::plan::{Member, Plan, Was};
+use crate::update::plan::{Plan, Was};
 use crate::update::record::{Learned, Record};
 use crate::update::transition::Effect;
 
@@ -54,39 +54,43 @@ pub async fn swap(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
         return Err(verdict(cx, plan, learned).await.unwrap_or(e));
     }
     let expected = learned.new_image_id.clone().unwrap_or_default();
-    learned.new_containers = made(cx, plan, &expected, &plan.target.pinned()).await?;
+    learned.new_containers = made(plan, &containers(cx, plan).await?, &expected, &plan.target.pinned())?;
     Ok(())
 }
 
-/// Compose gives up when a service that runs once fails: then it was the new version that failed.
+/// Compose gives up when a service that others wait for fails or is not well: then it is the new version's
+/// fault, and not that of an address in use or a missing network.
 async fn verdict(cx: &Context, plan: &Plan, learned: &Learned) -> Option<EffectError> {
     let containers = containers(cx, plan).await.ok()?;
+    let may_fail = |service: &str| {
+        plan.crew.iter().any(|member| member.service == service && member.was == Was::Ended { well: false })
+    };
     let has_failed = |c: &&Container| {
-        let service = c.label(label::SERVICE);
-        let runs_once = |m: &Member| Some(m.service.as_str()) == service && matches!(m.was, Was::Ended { .. });
-        plan.crew.iter().any(runs_once)
-            && learned.new_image_id.as_ref() == Some(&c.image_id)
-            && (c.state, c.exit_code != 0) == (RunState::Exited, true)
+        let is_new = learned.new_image_id.as_ref() == Some(&c.image_id) && c.started_at.is_some();
+        // A HEALTHCHECK says nothing of one that has ended.
+        let is_bad = if c.is_running() { c.healthcheck == Healthcheck::Unhealthy } else { c.exit_code != 0 };
+        is_new && is_bad && !c.label(label::SERVICE).is_some_and(may_fail)
     };
     let failed = containers.iter().find(has_failed)?;
     let service = failed.label(label::SERVICE).unwrap_or_default();
     let words = cx.ports.engine.log_tail(&failed.id, 5).await.unwrap_or_default().join(" | ");
-    Some(EffectError::Bad(format!(
-        "service {service} of version {} exited with code {}; its last words: {words}",
-        plan.target.version, failed.exit_code
-    )))
+    let what = match failed.is_running() {
+        true => "is not healthy: its HEALTHCHECK says so".to_owned(),
+        false => format!("exited with code {}", failed.exit_code),
+    };
+    let version = &plan.target.version;
+    Some(EffectError::Bad(format!("service {service} of version {version} {what}; its last words: {words}")))
 }
 
-/// The old version runs again: the very container, where it still stands under its own name and the
-/// swap has not begun; otherwise Compose makes it anew from the old configuration.
+/// The old version runs again: the very containers, where they still stand and the swap has not begun;
+/// otherwise Compose makes them anew from the old configuration.
 pub async fn start_old(cx: &Context, record: &Record, plan: &Plan) -> Result {
     let engine = &cx.ports.engine;
     let previous = &plan.previous;
     if !previous.baseline.running {
         cx.say("the application did not run before the update");
     }
-    let same = engine.container(&previous.container_id).await?;
-    if same.is_some() && !record.has_begun(Effect::Swap) {
+    if !record.has_begun(Effect::Swap) && still_stand(plan, &containers(cx, plan).await?) {
         return rearm(cx, plan).await;
     }
     cx.say(&format!("starting the old version ({})", previous.image_ref));
@@ -99,17 +103,28 @@ pub async fn start_old(cx: &Context, record: &Record, plan: &Plan) -> Result {
         engine.stop(&lodger.id, None).await?;
     }
     up(cx, plan).await?;
-    made(cx, plan, &previous.image_id, &previous.image_ref).await.map(|_| ())
+    made(plan, &containers(cx, plan).await?, &previous.image_id, &previous.image_ref).map(|_| ())
 }
 
-/// `compose up` of all that is moved, after an interrupted one was tidied up.
-async fn up(cx: &Context, plan: &Plan) -> Result {
+fn still_stand(plan: &Plan, containers: &[Container]) -> bool {
+    let mut before = plan.crew.iter().map(|member| &member.container_id).chain([&plan.previous.container_id]);
+    before.all(|id| containers.iter().any(|c| c.id == *id))
+}
+
+/// What an interrupted `compose up` left behind, whosever it was.
+pub async fn tidy_half_swapped(cx: &Context, plan: &Plan) -> Result {
     let containers = containers(cx, plan).await?;
     let (half, whole): (Vec<_>, Vec<_>) = containers.iter().partition(|c| is_half_swapped(c));
     let mut services: BTreeSet<_> = whole.iter().map(|c| c.label(label::SERVICE)).collect();
     for container in half {
         tidy_up(cx, container, services.insert(container.label(label::SERVICE))).await?;
     }
+    Ok(())
+}
+
+/// `compose up` of all that is moved.
+async fn up(cx: &Context, plan: &Plan) -> Result {
+    tidy_half_swapped(cx, plan).await?;
     let (lines, said) = cx.lines("compose: ");
     let up = cx.ports.compose.up(&plan.project, lines).await;
     let _ = said.await;
@@ -137,9 +152,9 @@ async fn tidy_up(cx: &Context, container: &Container, is_only_one: bool) -> Resu
     Ok(())
 }
 
-/// The containers that Compose has made, by service: exactly one of each, of the expected image.
-async fn made(cx: &Context, plan: &Plan, expected: &str, known_as: &str) -> Result<BTreeMap<String, String>> {
-    let containers = containers(cx, plan).await?;
+/// The containers that Compose has made, by service: exactly one of each, of the expected image, on the
+/// volumes there were.
+pub fn made(plan: &Plan, containers: &[Container], expected: &str, known_as: &str) -> Result<BTreeMap<String, String>> {
     let mut made = BTreeMap::new();
     for service in plan.project.moved() {
         let of_service: Vec<_> = containers.iter().filter(|c| c.label(label::SERVICE) == Some(service)).collect();

@@ -103,7 +103,7 @@ fn what_was_down_before_is_not_missed() {
         for (containers, expected) in [
             (["old app", "old worker failed", "old init down"], Untouched { running: true }),
             (["old* app", "old* worker failed", "old* init down"], OldAnew { running: true }),
-            (["new app", "new worker failed", "new init down"], New { running: false, ours: true }),
+            (["new app", "new worker failed", "new init down"], New { running: was != Was::Stopped, ours: true }),
         ] {
             let seen = containers.map(container);
             assert_eq!(app(&seen, &plan, &learned()), expected, "{was:?} {containers:?}");

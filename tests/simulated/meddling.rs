@@ -1,0 +1,192 @@
+//! Somebody else acts at any moment: a person, a prune, a restarted engine; while the updater works and while
+//! it is dead. The job ends in a state that is true, no two versions ever run on the same data, and no version
+//! is called bad for what others did.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use processgit_updater::clock::Clock;
+use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults, World};
+use processgit_updater::engine::{Container, RunState, label};
+use processgit_updater::update::effects::is_half_swapped;
+use processgit_updater::update::job::{Job, State};
+
+use crate::bench::{DIGEST, Installation, wait};
+use crate::death::ended;
+use crate::explorer::Remains;
+use crate::faults::{calls_of, jobs_by_hand, only_looks, updates};
+use crate::invariants::assert_verdict;
+
+/// What somebody does.
+#[derive(Clone, Copy)]
+struct Deed {
+    name: &'static str,
+    does: fn(&mut World, Timestamp),
+}
+
+const fn deed(name: &'static str, does: fn(&mut World, Timestamp)) -> Deed {
+    Deed { name, does }
+}
+
+const DEEDS: [Deed; 10] = [
+    deed("the engine restarts", World::restart_engine),
+    deed("compose up", |w, now| w.compose_up(false, usize::MAX, now)),
+    deed("compose up --force-recreate", |w, now| w.compose_up(true, usize::MAX, now)),
+    deed("compose up, interrupted after its first step", |w, now| w.compose_up(true, 1, now)),
+    deed("compose up, interrupted after its second step", |w, now| w.compose_up(true, 2, now)),
+    deed("compose up, interrupted after its third step", |w, now| w.compose_up(true, 3, now)),
+    deed("the application's container is removed", |w, _| w.remove_application()),
+    deed("docker container prune", |w, _| w.prune_containers()),
+    deed("docker image prune -a", |w, _| w.prune_images()),
+    deed("a comment is added to .env", |w, _| {
+        if let Some(env) = &mut w.env {
+            env.extend_from_slice(COMMENT);
+        }
+    }),
+];
+
+/// Does it just before the nth call.
+struct Meddler {
+    call: String,
+    nth: usize,
+    deed: Deed,
+    seen: Mutex<usize>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Faults for Meddler {
+    fn fate(&self, _: &str) -> Fate {
+        Fate::Go
+    }
+    fn meanwhile(&self, name: &str, world: &mut World) {
+        if name == self.call {
+            let mut seen = self.seen.lock().unwrap();
+            *seen += 1;
+            if *seen == self.nth {
+                (self.deed.does)(world, self.clock.now());
+            }
+        }
+    }
+}
+
+/// What nobody may put right unattended: data that was written to a container of somebody else's, and data that
+/// was thrown away.
+const BEYOND_REPAIR: [&str; 2] = ["what runs now is not what the updater started", "has a new, empty volume at"];
+
+#[derive(Default)]
+struct Count {
+    cases: usize,
+    failed: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl Count {
+    /// Whatever was done, this holds.
+    async fn check(&mut self, installation: &Installation, job: &Job, deed: Deed, context: String) {
+        self.cases += 1;
+        assert!(job.state.is_end(), "{context}: {job:?}");
+        let clashes = installation.world.world().clashes.clone();
+        // Nobody can look and start at once.
+        assert!(clashes.is_empty() || context.contains(" before engine.start "), "{context}: {clashes:?}");
+        if installation.scene.behaviour == Behaviour::Good {
+            assert_eq!(installation.known_bad(DIGEST).await, None, "{context}: {:?}", job.error);
+        }
+        forget_what_people_leave(&mut installation.world.world());
+        installation.bring_back(|name| {
+            job.warnings
+                .iter()
+                .any(|w| w.contains(&format!("container {name}, which was stopped with the application, was removed")))
+        });
+        match job.state {
+            State::Failed => {
+                let error = job.error.as_deref().unwrap_or_default();
+                assert!(BEYOND_REPAIR.iter().any(|why| error.contains(why)), "{context}: {error}");
+                self.failed.entry(deed.name).or_default().push(format!("{context}: {error}"));
+            }
+            // What others did to an application that the job has not touched is their business.
+            State::RolledBack | State::Committed if !installation.touched(&job.id) => return,
+            _ => {}
+        }
+        assert_verdict(installation, job, &context);
+    }
+
+    fn report(&self, what: &str) {
+        println!("cases: {what} {}", self.cases);
+        for (deed, failed) in &self.failed {
+            println!("  {deed}: {} need a person, as {}", failed.len(), failed[0]);
+        }
+    }
+}
+
+const COMMENT: &[u8] = b"# meanwhile\n";
+
+/// Comments that people add stay, and so does the half-made container of a person who came last: they are no
+/// difference.
+fn forget_what_people_leave(world: &mut World) {
+    let standing: Vec<_> = world.containers.iter().filter(|c| !is_half_swapped(c)).cloned().collect();
+    let stands = |c: &Container| standing.iter().any(|other| other.label(label::SERVICE) == c.label(label::SERVICE));
+    world.containers.retain(|c| !(c.state == RunState::Created && is_half_swapped(c) && stands(c)));
+    if let Some(env) = &mut world.env
+        && env.ends_with(COMMENT)
+    {
+        env.truncate(env.len() - COMMENT.len());
+    }
+}
+
+/// Before every call that changes something and at the first look after it; at every look of the gate.
+fn moments(mut calls: Vec<(String, usize)>) -> Vec<(String, usize)> {
+    let mut after_a_look = false;
+    let differs = |(call, _): &(String, usize)| {
+        let looks = only_looks(call);
+        let again = looks && after_a_look && !call.starts_with("probe.");
+        after_a_look = looks;
+        !again
+    };
+    calls.retain(differs);
+    calls
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_updater_works() {
+    let mut count = Count::default();
+    for (kind, scene) in updates().into_iter().chain(jobs_by_hand()) {
+        let first = Installation::ready(scene.clone()).await;
+        let ready = first.remains("ready", 0);
+        for (call, nth) in moments(calls_of(&scene).await) {
+            for deed in DEEDS {
+                let context = format!("{kind}: {} before {call} #{nth}", deed.name);
+                let installation = first.from(&ready);
+                let clock = ready.clock();
+                let meddler = Meddler { call: call.clone(), nth, deed, seen: Mutex::new(0), clock };
+                let (updater, _) = installation.process(Arc::new(meddler)).await;
+                let Ok(job) = installation.submit(&updater, installation.order()).await else { continue };
+                let job = wait(&updater, &job.id.0).await;
+                count.check(&installation, &job, deed, context).await;
+                assert!(updater.active().is_none());
+            }
+        }
+    }
+    count.report("deeds of others, the updater working");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_updater_is_dead() {
+    let mut count = Count::default();
+    for (kind, scene) in updates().into_iter().chain(jobs_by_hand()) {
+        let first = Installation::ready(scene.clone()).await;
+        let watched = first.watched(0);
+        first.run(watched.clone()).await;
+        let unfinished =
+            |r: &Remains| r.after != "journal.accepted" && r.disk.jobs.iter().any(|(j, _)| !j.state.is_end());
+        for remains in watched.seen().into_iter().filter(unfinished) {
+            for deed in DEEDS {
+                let context = format!("{kind}: dead after {}, and {}", remains.after, deed.name);
+                let installation = first.from(&remains);
+                (deed.does)(&mut installation.world.world(), remains.now);
+                let job = ended(&installation, Arc::new(NoFaults)).await;
+                count.check(&installation, &job, deed, context).await;
+            }
+        }
+    }
+    count.report("deeds of others, the updater dead");
+}
