@@ -125,3 +125,20 @@ fn files_stay_short() {
         }
     }
 }
+
+/// What `docs/recovery.md` says is proven has a test of that name.
+#[test]
+fn every_rule_has_the_tests_that_the_page_names() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recovery.md")).unwrap();
+    let (_, rules) = page.split_once("## What is proven").unwrap();
+    let all: String = ["src", "tests", "lab"].iter().flat_map(|f| sources(f)).map(|(_, text)| text).collect();
+    let rows: Vec<&str> = rules.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| rule")).collect();
+    assert_eq!(rows.len(), 27);
+    for row in rows {
+        let tests: Vec<&str> = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "{row}");
+        for test in tests {
+            assert!(all.contains(&format!("fn {test}(")), "there is no test {test}: {row}");
+        }
+    }
+}

@@ -201,6 +201,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_container_that_would_not_outlive_a_death_is_told() {
+        use crate::helper::place::outlives_its_process;
+        let mut own = OwnContainer { container: container(&[("/srv/state", "/state")]) };
+        let refused = outlives_its_process(&own, Path::new("/elsewhere")).unwrap_err().0;
+        assert!(refused.starts_with("the state folder /elsewhere") && refused.contains("is no mount"), "{refused}");
+        let warned = outlives_its_process(&own, Path::new("/state/updater")).unwrap().concat();
+        assert!(warned.contains("updater has restart policy `no`"), "{warned}");
+        own.container.restart_policy = crate::engine::RestartPolicy::unless_stopped();
+        assert_eq!(outlives_its_process(&own, Path::new("/state")).unwrap(), [""; 0]);
+    }
+
     fn container(binds: &[(&str, &str)]) -> Container {
         let mount = |(source, destination): &(&str, &str)| Mount {
             kind: MountKind::Bind,

@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use semver::Version;
@@ -230,4 +231,15 @@ async fn a_look_changes_nothing() {
     drop(serving);
     fs::write(folder.path().join("journal.db"), "no database, but long enough to be taken for one").unwrap();
     assert!(matches!(Store::peek(folder.path()), Err(StoreError::Damaged { .. })));
+}
+
+/// The journal holds `.env` with its secrets.
+#[test]
+fn a_state_folder_is_its_owners_only() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let _store = Store::open(folder.path()).unwrap();
+    assert_eq!((mode(folder.path()), mode(&folder.path().join("logs"))), (0o700, 0o700));
+    assert_eq!(mode(&folder.path().join(super::JOURNAL)), 0o600);
 }

@@ -100,25 +100,25 @@ async fn explore(kind: &str, scene: &Scene) -> Count {
     Count { states: frontier.len(), deaths: deepest, ends: ends.len() }
 }
 
-async fn explore_all(scenes: Vec<(&str, Scene)>) {
+async fn explore_all(what: &str, scenes: Vec<(&str, Scene)>) {
     let mut all = 0;
     for (kind, scene) in scenes {
         let Count { states, deaths, ends } = explore(kind, &scene).await;
         println!("{kind}: {states} states after up to {deaths} deaths, {ends} ends");
         all += states;
     }
-    println!("{all} states after deaths");
+    println!("cases: states after up to {} deaths, {what} {all}", most_deaths());
     assert!(all > 1000);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_process_may_die_anywhere_in_an_update_and_again_in_its_recovery() {
-    explore_all(updates()).await;
+    explore_all("updates", updates()).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_process_may_die_anywhere_in_a_job_by_hand_and_again_in_its_recovery() {
-    explore_all(jobs_by_hand()).await;
+    explore_all("jobs by hand", jobs_by_hand()).await;
 }
 
 /// People have written what nobody may take away unattended.

@@ -47,7 +47,7 @@ async fn run(scene: &Scene, disk: &Arc<Disk>, call: &str, nth: usize) -> (Instal
 #[tokio::test(start_paused = true)]
 async fn a_job_ends_proven_and_recorded_from_whatever_moment_on_the_disk_is_full() {
     let crash = Scene { behaviour: Behaviour::Crashes, migration: Some("migrate"), ..Scene::default() };
-    let mut turned = 0;
+    let (mut turned, mut cases) = (0, 0);
     for (kind, scene) in [("commit", Scene::default()), ("crash loop", crash)] {
         for (call, nth) in calls_of(&scene).await.into_iter().filter(|(call, _)| !only_looks(call)) {
             let context = format!("{kind}: full at {call} #{nth}");
@@ -55,8 +55,10 @@ async fn a_job_ends_proven_and_recorded_from_whatever_moment_on_the_disk_is_full
             assert_ne!(job.state, State::Failed, "{context}: {:?}", job.error);
             assert_invariants(&installation, &job, &context);
             turned += usize::from(job.error.is_some_and(|e| e.contains("the journal:")));
+            cases += 1;
         }
     }
+    println!("cases: full disks {cases}");
     assert!(turned > 5, "what could not be written down was not begun: {turned}");
 }
 

@@ -128,7 +128,7 @@ fn scene_runs(scene: &Scene) -> bool {
     application(&installation.world.world()).is_some_and(|c| c.state == RunState::Running)
 }
 
-async fn every_death_of(scenes: Vec<(&str, Scene)>) {
+async fn every_death_of(what: &str, scenes: Vec<(&str, Scene)>) {
     let mut ends = std::collections::BTreeMap::<_, usize>::new();
     for (kind, scene) in scenes {
         for (call, nth) in calls_of(&scene).await.into_iter().filter(|(call, _)| !only_looks(call)) {
@@ -138,13 +138,13 @@ async fn every_death_of(scenes: Vec<(&str, Scene)>) {
             }
         }
     }
-    println!("{ends:?}");
+    println!("cases: lost journals, {what} {}", ends.values().sum::<usize>());
     assert!(ends[&Some(State::RolledBack)] > 50 && ends[&Some(State::Failed)] > 20, "{ends:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_update_whose_journal_is_lost_is_ended_by_its_notes() {
-    every_death_of(updates()).await;
+    every_death_of("updates", updates()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,5 +152,5 @@ async fn a_job_by_hand_whose_journal_is_lost_is_ended_by_its_notes() {
     let of_its_own = |(kind, _): &(&str, Scene)| {
         !["restore of the version before", "rollback that fails", "rollback without data"].contains(kind)
     };
-    every_death_of(jobs_by_hand().into_iter().filter(of_its_own).collect()).await;
+    every_death_of("jobs by hand", jobs_by_hand().into_iter().filter(of_its_own).collect()).await;
 }

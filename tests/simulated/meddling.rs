@@ -12,7 +12,7 @@ use processgit_updater::engine::{Container, RunState, label};
 use processgit_updater::update::effects::is_half_swapped;
 use processgit_updater::update::job::{Job, State};
 
-use crate::bench::{DIGEST, Installation, wait};
+use crate::bench::{DIGEST, Installation, Scene, wait};
 use crate::death::ended;
 use crate::explorer::Remains;
 use crate::faults::{calls_of, jobs_by_hand, only_looks, updates};
@@ -146,10 +146,9 @@ fn moments(mut calls: Vec<(String, usize)>) -> Vec<(String, usize)> {
     calls
 }
 
-#[tokio::test(start_paused = true)]
-async fn while_the_updater_works() {
+async fn while_the_updater_works(what: &str, scenes: Vec<(&str, Scene)>) {
     let mut count = Count::default();
-    for (kind, scene) in updates().into_iter().chain(jobs_by_hand()) {
+    for (kind, scene) in scenes {
         let first = Installation::ready(scene.clone()).await;
         let ready = first.remains("ready", 0);
         for (call, nth) in moments(calls_of(&scene).await) {
@@ -166,7 +165,17 @@ async fn while_the_updater_works() {
             }
         }
     }
-    count.report("deeds of others, the updater working");
+    count.report(&format!("deeds of others while an updater works, {what}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_updater_works_on_an_update() {
+    while_the_updater_works("updates", updates()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_updater_works_on_a_job_by_hand() {
+    while_the_updater_works("jobs by hand", jobs_by_hand()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,5 +197,5 @@ async fn while_the_updater_is_dead() {
             }
         }
     }
-    count.report("deeds of others, the updater dead");
+    count.report("deeds of others while an updater is dead");
 }

@@ -6,4 +6,5 @@ mod job;
 mod observe;
 mod plan;
 mod policy;
+mod recovery;
 mod transition;
