@@ -15,6 +15,7 @@ use crate::engine::compose::ComposeCli;
 use crate::engine::docker::DockerEngine;
 use crate::engine::simulated::{NoFaults, Seed, Simulated, SimulatedTrust};
 use crate::envfile;
+use crate::failpoint;
 use crate::health::gate::GateSettings;
 use crate::health::http::HttpProbe;
 use crate::helper::compose::PlacedCompose;
@@ -77,6 +78,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let state_dir = settings.state_dir.clone();
     let opened = tokio::task::spawn_blocking(move || Store::open(&state_dir)).await;
     let store = opened.map_err(|e| ServeError::Io { what: "the journal", source: std::io::Error::other(e) })??;
+    failpoint::reach(format_args!("state opened"));
     let authorities = authorities(&settings).await?;
     let judge = Judge::from_settings(&settings.signing, &authorities).await?;
     tracing::info!(trust = judge.describe(), stub = settings.stub, repo = %settings.repo, "starting");

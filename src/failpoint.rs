@@ -6,6 +6,7 @@
 //! | `UPDATER_FAILPOINT=kill PLACE#N` | dies when it comes to the place for the Nth time |
 //! | `UPDATER_FAILPOINT=stop PLACE#N` | the process stops, as by SIGSTOP, until it gets SIGCONT |
 //! | `UPDATER_FAILPOINT=wait PLACE#N` | the thread that comes there stands still for ever |
+//! | `UPDATER_STATE_FORMAT=N` | it leaves its journal as a program of the future does that writes format N |
 //! | `UPDATER_FAILPOINT_LOG=FILE` | every place it comes to is appended, one a line |
 //!
 //! A place is `EFFECT/NAME`: the effect that is at work, and what it has just done.
@@ -23,8 +24,15 @@ pub fn reach(_name: Arguments<'_>) {}
 #[inline(always)]
 pub fn enter(_effect: Arguments<'_>) {}
 
+/// The format that the journal has after this program of the future has opened it.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn newer_format() -> Option<i64> {
+    None
+}
+
 #[cfg(debug_assertions)]
-pub use debug::{enter, reach};
+pub use debug::{enter, newer_format, reach};
 
 #[cfg(debug_assertions)]
 mod debug {
@@ -56,6 +64,10 @@ mod debug {
         PASSED.lock().unwrap_or_else(PoisonError::into_inner).effect = effect.to_string();
     }
 
+    pub fn newer_format() -> Option<i64> {
+        env::var("UPDATER_STATE_FORMAT").ok()?.parse().ok()
+    }
+
     pub fn reach(name: Arguments<'_>) {
         if ORDER.is_none() && LOG.is_none() {
             return;
@@ -73,16 +85,18 @@ mod debug {
             let _ = log.and_then(|mut log| log.write_all(format!("{place}\n").as_bytes()));
         }
         let Some((what, _)) = ORDER.as_ref().filter(|(_, at)| *at == place) else { return };
-        let signal = match what.as_str() {
-            "kill" => Some(Signal::KILL),
-            "stop" => Some(Signal::STOP),
-            _ => None,
-        };
-        if signal.is_some_and(|signal| kill_process(getpid(), signal).is_ok()) {
-            return;
-        }
-        loop {
-            std::thread::park();
+        match what.as_str() {
+            "kill" => {
+                let _ = kill_process(getpid(), Signal::KILL);
+                // The first process of a container cannot kill itself by a signal.
+                std::process::abort();
+            }
+            "stop" => {
+                let _ = kill_process(getpid(), Signal::STOP);
+            }
+            _ => loop {
+                std::thread::park();
+            },
         }
     }
 }

@@ -6,6 +6,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::StoreError;
+use crate::failpoint;
 use crate::update::job::Job;
 use crate::update::record::Record;
 
@@ -59,6 +60,9 @@ pub fn open(file: &Path) -> Result<(Connection, bool), StoreError> {
         make(&mut db).map_err(sql)?;
     }
     require_whole(&db, file)?;
+    if let Some(newer) = failpoint::newer_format() {
+        note_format(&db, newer).map_err(sql)?;
+    }
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(sql)?;
     Ok((db, found == 0))
 }
@@ -153,7 +157,11 @@ pub fn in_memory() -> Result<Connection, StoreError> {
 fn make(db: &mut Connection) -> rusqlite::Result<()> {
     let tx = db.transaction()?;
     tx.execute_batch(TABLES)?;
-    tx.execute("INSERT INTO meta (key, value) VALUES ('format', ?1)", [FORMAT.to_string()])?;
-    tx.pragma_update(None, "user_version", FORMAT)?;
+    note_format(&tx, FORMAT)?;
     tx.commit()
+}
+
+fn note_format(db: &Connection, format: i64) -> rusqlite::Result<()> {
+    db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('format', ?1)", [format.to_string()])?;
+    db.pragma_update(None, "user_version", format)
 }

@@ -80,8 +80,8 @@ macro_rules! rows {
 rows! {
     while_pulling: TERM, "good", None, State("pulling"), ["committed", "rolled_back"];
     before_the_pull: KILL, "good", None, Place("Pull/begun#1"), ["committed"];
-    after_the_stop: TERM, "good", None, Place("Stop/done#1"), ["rolled_back"];
-    while_copying: KILL, "good", None, Place("ColdCopy/entry#2"), ["rolled_back"];
+    after_the_stop: TERM, "good", None, Place("Stop/done#1"), ["committed"];
+    while_copying: KILL, "good", None, Place("ColdCopy/entry#2"), ["committed"];
     while_a_migration_runs: TERM, "good", Some("migrate --hang"), State("migrating"), ["rolled_back"];
     while_a_migration_runs_and_not_politely: KILL, "good", Some("migrate --hang"), State("migrating"), ["rolled_back"];
     before_the_swap: TERM, "good", None, Place("Swap/begun#1"), ["committed", "rolled_back"];
