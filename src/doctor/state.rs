@@ -56,7 +56,11 @@ fn folder(doctor: &Doctor, state: &StateFolder) -> Finding {
 fn journal(doctor: &Doctor, state: &StateFolder) -> Vec<Finding> {
     if let Some(why) = &state.unreadable {
         let path = doctor.settings.state_dir.join("journal.db");
-        let remedy = format!("start the updater: it keeps {} aside and ends what was lost", path.display());
+        let remedy = match () {
+            () if why.contains("newer updater") => "install the version of the updater that ran last".to_owned(),
+            () if why.contains("cannot be opened") => format!("df -h {0}; ls -l {0}", path.display()),
+            () => format!("start the updater: it keeps {} aside and ends what was lost", path.display()),
+        };
         return vec![Finding::bad("journal", why.clone(), remedy)];
     }
     let troubles = doctor.ports.journal.troubles();

@@ -9,6 +9,7 @@ use processgit_updater::doctor::around::Holder;
 use processgit_updater::engine::simulated::{Behaviour, Fate, Mate, World};
 use processgit_updater::engine::{EngineError, Healthcheck, RunState, label};
 use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, SourceError};
+use processgit_updater::store::StoreError;
 use processgit_updater::update::ports::{HookSetting, Place, PlaceError};
 
 use crate::bench::{At, Scene, add_service};
@@ -405,6 +406,15 @@ async fn what_is_remembered_and_what_is_left() {
             around(|a| a.state.unreadable = Some("the journal /s/journal.db cannot be read".into())),
             Bad,
             &["journal: ", "cannot be read", "start the updater"],
+        ),
+        (
+            "a newer journal",
+            around(|a| {
+                let newer = StoreError::Newer { file: "/s/journal.db".into(), found: 9, known: 1 };
+                a.state.unreadable = Some(newer.to_string());
+            }),
+            Bad,
+            &["journal: ", "format 9", "install the version of the updater that ran last"],
         ),
         (
             "a job that nobody ends",
