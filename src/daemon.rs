@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Listener};
 use crate::clock::{Clock, SystemClock};
+use crate::doctor::Doctor;
+use crate::doctor::here::Here as Around;
 use crate::engine::Engine;
 use crate::engine::compose::ComposeCli;
 use crate::engine::docker::DockerEngine;
@@ -24,14 +26,15 @@ use crate::helper::own::{self, Own};
 use crate::helper::place::Here;
 use crate::helper::session::{HelperOptions, Helpers};
 use crate::https::{Authorities, AuthoritiesError};
+use crate::registry;
 use crate::release::github::GithubReleases;
-use crate::settings::{Hook, Settings};
+use crate::settings::{Fault, Hook, ServeArgs, Settings, name};
 use crate::snapshot::NoSnapshots;
 use crate::snapshot::host::{HostData, Retention};
 use crate::store::Store;
 use crate::trust::Trust;
-use crate::trust::judge::{Judge, JudgeError};
-use crate::update::ports::{DataStore, HookSetting, Options, Owner, Ports};
+use crate::trust::judge::{Judge, JudgeError, Unjudged};
+use crate::update::ports::{DataStore, HookSetting, Journal, Options, Owner, Ports};
 use crate::update::{Updater, policy};
 
 /// On SIGTERM what is in the middle of something gets this long. Docker itself waits ten seconds.
@@ -81,11 +84,20 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     tracing::info!(trust = judge.describe(), stub = settings.stub, repo = %settings.repo, "starting");
     let listener = Listener::bind(&settings.listen)?;
     let options = options(&settings, store.installation());
-    let ports = ports(&settings, store, Arc::new(judge.clone()), &authorities)?;
+    let ports = ports(&settings, Arc::new(store), Arc::new(judge.clone()), &authorities)?;
+    let around = Around { serves: true, ..around(&settings, Ok(judge.clone()), &authorities)? };
+    let doctor = Doctor {
+        settings: settings.clone(),
+        faults: Vec::new(),
+        names: variables(),
+        ports: ports.clone(),
+        options: options.clone(),
+        around: Arc::new(around),
+    };
     let updater = Updater::start(ports, options).await?;
 
     let shutdown = CancellationToken::new();
-    let router = api::router(Arc::new(updater.clone()), settings.token.clone());
+    let router = api::router(Arc::new(updater.clone()), Arc::new(doctor), settings.token.clone());
     tracing::info!(version = api::VERSION, address = listener.address(), "listening");
     let serving = tokio::spawn(api::serve(listener, router, shutdown.clone()));
     let stop = shutdown.clone();
@@ -96,6 +108,73 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     shutdown.cancel();
     let _ = tokio::join!(serving, refreshing);
     Ok(())
+}
+
+/// A doctor beside whoever serves, with the settings as far as they go. Nothing is opened for writing.
+///
+/// # Errors
+/// Not even the defaults can be used.
+pub async fn doctor(args: ServeArgs) -> Result<Doctor, ServeError> {
+    let unusable = || ServeError::Io { what: "the settings", source: std::io::Error::other("not even the defaults") };
+    let (settings, faults) = args.settings_as_far_as_they_go().ok_or_else(unusable)?;
+    let loaded = authorities(&settings).await;
+    let (authorities, mut faults) = match loaded {
+        Ok(authorities) => (authorities, faults),
+        Err(e) => (Authorities::default(), with(faults, name::CA_FILE, &e)),
+    };
+    let judge = Judge::from_settings(&settings.signing, &authorities).await.map_err(|e| e.to_string());
+    let state_dir = settings.state_dir.clone();
+    let peeked = tokio::task::spawn_blocking(move || Store::peek(&state_dir)).await;
+    let peeked = peeked.map_err(|e| ServeError::Io { what: "the journal", source: std::io::Error::other(e) })?;
+    let (store, unreadable) = match peeked {
+        Ok(store) => (store, None),
+        Err(e) => (Store::in_memory()?, Some(e.to_string())),
+    };
+    let options = options(&settings, store.installation());
+    let trust: Arc<dyn Trust> = match &judge {
+        Ok(judge) => Arc::new(judge.clone()),
+        Err(why) => Arc::new(Unjudged(why.clone())),
+    };
+    let journal = Arc::new(store);
+    let ports = match ports(&settings, journal.clone(), trust.clone(), &authorities) {
+        // Without an address of the engine: the simulated one, which nobody is told about.
+        Err(e @ ServeError::Engine(_)) => {
+            faults = with(faults, "DOCKER_HOST", &e);
+            ports(&Settings { stub: true, ..settings.clone() }, journal, trust, &authorities)?
+        }
+        other => other?,
+    };
+    let around = Around { unreadable, ..around(&settings, judge, &authorities)? };
+    Ok(Doctor { settings, faults, names: variables(), ports, options, around: Arc::new(around) })
+}
+
+fn with(mut faults: Vec<Fault>, variable: &'static str, error: &ServeError) -> Vec<Fault> {
+    faults.push(Fault { variable, value: None, accepted: error.to_string() });
+    faults
+}
+
+/// The variables of this process that are meant for the updater, by name.
+fn variables() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with("PROCESSGIT_UPDATER_")).collect();
+    names.sort();
+    names
+}
+
+fn around(settings: &Settings, judge: Result<Judge, String>, authorities: &Authorities) -> Result<Around, ServeError> {
+    let engine = DockerEngine::from_environment().map(Arc::new).map_err(|e| e.to_string());
+    let own = engine.as_ref().ok().map(|engine| Arc::new(Own::new(engine.clone(), own::container_id())));
+    let (api, repo, token) = (settings.github_api.clone(), settings.repo.clone(), settings.github_token.clone());
+    Ok(Around {
+        engine,
+        own,
+        judge,
+        releases: Arc::new(GithubReleases::new(api, repo, token, authorities)?),
+        registry: registry::Client::new(authorities),
+        state_dir: settings.state_dir.clone(),
+        serves: false,
+        unreadable: None,
+    })
 }
 
 pub(crate) async fn authorities(settings: &Settings) -> Result<Authorities, ServeError> {
@@ -153,7 +232,7 @@ fn hook(Hook { service, command }: Hook) -> HookSetting {
 
 pub(crate) fn ports(
     settings: &Settings,
-    store: Store,
+    journal: Arc<dyn Journal>,
     judge: Arc<dyn Trust>,
     authorities: &Authorities,
 ) -> Result<Ports, ServeError> {
@@ -161,7 +240,6 @@ pub(crate) fn ports(
     let (api, repo, token) = (settings.github_api.clone(), settings.repo.clone(), settings.github_token.clone());
     let releases = Arc::new(GithubReleases::new(api.clone(), repo, token.clone(), authorities)?);
     let own_releases = Arc::new(GithubReleases::new(api, settings.own.repo.clone(), token, authorities)?);
-    let journal = Arc::new(store);
     if settings.stub {
         let world = Simulated::new(seed(settings), clock.clone(), Arc::new(NoFaults));
         let trust = Arc::new(SimulatedTrust::new(judge, world.clone()));

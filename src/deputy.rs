@@ -44,7 +44,7 @@ pub async fn serve(settings: Settings, mission: Mission) -> Result<(), ServeErro
     let judge = Judge::from_settings(&settings.signing, &authorities).await?;
     tracing::info!(job = %mission.job, trust = judge.describe(), "a deputy begins");
     let owner = store.installation().to_owned();
-    let mut ports = daemon::ports(&settings, store, Arc::new(judge), &authorities)?;
+    let mut ports = daemon::ports(&settings, Arc::new(store), Arc::new(judge), &authorities)?;
     ports.data = Arc::new(OwnData::new(updaters_state.clone(), settings.state_dir.clone()));
     ports.probe = Arc::new(HealthcheckAlone);
     ports.deputy = Arc::new(NoDeputy("a deputy has none of its own"));

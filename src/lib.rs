@@ -22,6 +22,7 @@
 //! | [`api`]      | the HTTP contract |
 //! | [`cli`]      | the commands: thin clients of the API, except `serve` |
 //! | [`daemon`]   | composition root |
+//! | [`doctor`]   | everything that would make an update fail, looked at beforehand |
 //! | [`deputy`]   | the other one: the updater's own update |
 
 pub mod api;
@@ -29,6 +30,7 @@ pub mod cli;
 pub mod clock;
 pub mod daemon;
 pub mod deputy;
+pub mod doctor;
 pub mod engine;
 pub mod envfile;
 pub mod failpoint;

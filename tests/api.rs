@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use processgit_updater::api;
+use processgit_updater::doctor::Finding;
 use processgit_updater::release::{Channel, SourceError};
 use processgit_updater::settings::Listen;
 use processgit_updater::update::door::AbortError;
@@ -25,8 +26,9 @@ use tower::ServiceExt;
 const MIB: usize = 1024 * 1024;
 
 /// Every private route, with a method it answers.
-const PRIVATE: [(&str, &str); 18] = [
+const PRIVATE: [(&str, &str); 19] = [
     ("GET", "/status"),
+    ("GET", "/doctor"),
     ("GET", "/releases/latest"),
     ("GET", "/releases/latest?channel=nonsense"),
     ("GET", "/check"),
@@ -114,6 +116,18 @@ async fn everything_else_needs_the_token() {
         send(&server, ask, &in_url).await.error(401);
         assert!(server.script.orders.lock().unwrap().is_empty(), "{method} {path}");
     }
+}
+
+#[tokio::test]
+async fn the_doctors_report() {
+    let bad = Finding::bad("engine", "no answer", "systemctl start docker");
+    let server = Server::start(Script { findings: vec![Finding::ok("stub", "off"), bad], ..Script::default() });
+    let json = get(&server, "/doctor").await.json();
+    let findings = json!([
+        {"check": "stub", "verdict": "ok", "seen": "off"},
+        {"check": "engine", "verdict": "bad", "seen": "no answer", "remedy": "systemctl start docker"},
+    ]);
+    assert_eq!((&json["ok"], &json["version"], &json["findings"]), (&json!(false), &json!(api::VERSION), &findings));
 }
 
 #[tokio::test]
@@ -358,7 +372,7 @@ async fn oversize_bodies_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_never_comes_is_given_up() {
-    let router = api::router(Arc::new(Script::default()), TOKEN.into());
+    let router = api::router(Arc::new(Script::default()), Arc::new(Script::default()), TOKEN.into());
     let never = Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
     let request = axum::http::Request::post("/update").header("authorization", format!("Bearer {TOKEN}"));
     let response = router.oneshot(request.body(never).unwrap()).await.unwrap();
@@ -577,7 +591,7 @@ async fn headers_that_never_end_are_cut_off() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = api::Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
     let address = listener.address().to_owned();
-    let router = api::router(Arc::new(Script::default()), TOKEN.into());
+    let router = api::router(Arc::new(Script::default()), Arc::new(Script::default()), TOKEN.into());
     let shutdown = tokio_util::sync::CancellationToken::new();
     let server = tokio::spawn(api::serve(listener, router, shutdown.clone()));
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();

@@ -11,6 +11,7 @@ use assert_cmd::Command;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use processgit_updater::api::VERSION;
+use processgit_updater::doctor::{Finding, Verdict};
 use processgit_updater::release::{Channel, SourceError};
 use processgit_updater::settings::Listen;
 use processgit_updater::update::door::AbortError;
@@ -58,6 +59,7 @@ fn version_and_help() {
         "serve",
         "status",
         "check",
+        "doctor",
         "update",
         "abort",
         "history",
@@ -473,4 +475,72 @@ fn manifests_that_are_not_genuine() {
         .assert()
         .code(1)
         .stderr(contains("/no/such/key"));
+}
+
+fn finding(verdict: Verdict) -> Finding {
+    let remedy = (verdict != Verdict::Ok).then(|| "docker compose up -d".to_owned());
+    Finding { check: "application".into(), verdict, seen: "container app".into(), remedy }
+}
+
+#[test]
+fn a_running_updater_is_the_doctor() {
+    for (verdict, code, summary) in [
+        (Verdict::Ok, 0, "nothing is wrong"),
+        (Verdict::Warning, 0, "1 warning"),
+        (Verdict::Bad, 1, "-> docker compose up -d\n\n1 problem"),
+    ] {
+        let server = Server::start(Script { findings: vec![finding(verdict)], ..Script::default() });
+        let answers = contains(format!("{VERSION} answers at {}", server.url));
+        asking(&server, "doctor").assert().code(code).stdout(answers.and(contains(summary)));
+        let json = asking(&server, "doctor --json").assert().code(code).get_output().stdout.clone();
+        assert_eq!(serde_json::from_slice::<Value>(&json).unwrap()["ok"], code == 0);
+    }
+}
+
+/// No engine, no network, no updater, nothing that is set right: all of it is told, and it ends.
+#[test]
+fn a_doctor_with_nothing_to_go_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    std::fs::write(state.join("journal.db.damaged-20260101T000000Z"), "").unwrap();
+    let mut command = bare("doctor --json");
+    for (name, value) in [
+        ("DOCKER_HOST", "unix:///nowhere/docker.sock"),
+        ("PROCESSGIT_UPDATER_STUB", "false"),
+        ("PROCESSGIT_UPDATER_STATE_DIR", state.to_str().unwrap()),
+        ("PROCESSGIT_UPDATER_GITHUB_API", "http://127.0.0.1:1"),
+        ("PROCESSGIT_UPDATER_SNAPSHOT_KEEP", "0x5"),
+        ("PROCESSGIT_UPDATER_HEALTH_STABLE", "3m"),
+        ("PROCESSGIT_UPDATER_SIGNING_KEY", "/nowhere/cosign.pub"),
+        ("PROCESSGIT_UPDATER_SNAPSHOTS", "on"),
+    ] {
+        command.env(name, value);
+    }
+    let output = command.assert().code(1).get_output().stdout.clone();
+    let report: Value = serde_json::from_slice(&output).unwrap();
+    let told =
+        report["findings"].as_array().unwrap().iter().filter(|f| f["verdict"] == "bad" || f["verdict"] == "warning");
+    let told: Vec<String> = told.map(|f| format!("{}: {}", f["check"], f["seen"]).replace('"', "")).collect();
+    for (line, part) in told.iter().zip([
+        "settings: PROCESSGIT_UPDATER_TOKEN: not set",
+        "settings: PROCESSGIT_UPDATER_HEALTH_STABLE=",
+        "settings: PROCESSGIT_UPDATER_SNAPSHOT_KEEP=",
+        "names: nobody knows PROCESSGIT_UPDATER_SNAPSHOTS",
+        "engine: the Docker engine does not answer: connecting to the engine at /nowhere/docker.sock",
+        "trust: PROCESSGIT_UPDATER_SIGNING_KEY=/nowhere/cosign.pub",
+        "releases: http://127.0.0.1:1/",
+        "journal: the journal was damaged",
+    ]) {
+        assert!(line.starts_with(part), "{line} instead of {part}");
+    }
+    assert_eq!(told.len(), 8, "{told:#?}");
+    let left: Vec<_> = std::fs::read_dir(&state).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["journal.db.damaged-20260101T000000Z"], "nothing is changed");
+}
+
+#[test]
+fn an_address_of_no_engine_is_told() {
+    let mut command = bare("doctor --here --stub=false --token=0123456789abcdef --github-api=http://127.0.0.1:1");
+    command.env("DOCKER_HOST", "ssh://host").assert().code(1).stdout(contains("DOCKER_HOST is \"ssh://host\""));
 }

@@ -74,6 +74,7 @@ fn dependencies_point_one_way() {
                 "update::plan",
             ],
         ),
+        ("src/doctor", vec!["crate::daemon", "crate::cli", "crate::api"]),
         ("src/engine", vec!["crate::daemon", "crate::cli", "crate::api", "crate::store", "crate::settings"]),
         ("src/release", vec!["crate::daemon", "crate::cli", "crate::api", "crate::store", "crate::engine"]),
         ("src/trust", vec!["crate::daemon", "crate::cli", "crate::api", "crate::store"]),
@@ -104,7 +105,8 @@ fn pure_files_do_no_io() {
         ["plan", "policy", "drift", "transition", "record", "advice", "job"].map(|f| format!("src/update/{f}.rs"));
     let others = ["src/release/manifest.rs", "src/release/reference.rs", "src/envfile.rs", "src/envfile/scan.rs"]
         .map(String::from);
-    for file in pure.iter().chain(&others) {
+    let doctor = ["finding", "show", "settings"].map(|f| format!("src/doctor/{f}.rs"));
+    for file in pure.iter().chain(&others).chain(&doctor) {
         for (path, text) in sources(file) {
             for io in ["std::fs", "tokio::", "std::net::Tcp", "std::process", "std::env", "async fn", "Timestamp::now"]
             {

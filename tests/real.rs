@@ -23,6 +23,8 @@ mod data;
 mod death;
 #[path = "support/disk.rs"]
 mod disk;
+#[path = "real/doctor.rs"]
+mod doctor;
 #[path = "real/drift.rs"]
 mod drift;
 #[path = "real/examples.rs"]

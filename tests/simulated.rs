@@ -13,6 +13,10 @@ mod crew;
 mod death;
 #[path = "support/disk.rs"]
 mod disk;
+#[path = "simulated/doctor.rs"]
+mod doctor;
+#[path = "simulated/doctor_rows.rs"]
+mod doctor_rows;
 #[path = "simulated/explorer.rs"]
 mod explorer;
 #[path = "simulated/faults.rs"]

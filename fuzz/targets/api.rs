@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use processgit_updater::api::{ANSWER_CAP, BODY_CAP, Face, router};
+use processgit_updater::doctor::{Examine, Report};
 use processgit_updater::release::{Channel, Release, SourceError};
 use processgit_updater::update::door::AbortError;
 use processgit_updater::update::job::Job;
@@ -24,7 +25,7 @@ const ROUTES: [&str; 6] =
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime"));
 static DOMAIN: LazyLock<Arc<Domain>> = LazyLock::new(Arc::default);
-static ROUTER: LazyLock<Router> = LazyLock::new(|| router(DOMAIN.clone(), TOKEN.to_owned().into()));
+static ROUTER: LazyLock<Router> = LazyLock::new(|| router(DOMAIN.clone(), DOMAIN.clone(), TOKEN.to_owned().into()));
 
 /// Every answer is JSON with the right status, what is refused has not begun, and what begins names a tag that
 /// can stand in an address.
@@ -68,6 +69,13 @@ struct Domain(Mutex<Vec<Order>>);
 impl Domain {
     fn orders(&self) -> std::sync::MutexGuard<'_, Vec<Order>> {
         self.0.lock().expect("nobody panics while holding the orders")
+    }
+}
+
+#[async_trait]
+impl Examine for Domain {
+    async fn examine(&self) -> Report {
+        unreachable!("no route of ours")
     }
 }
 

@@ -174,7 +174,8 @@ impl Deployment {
         must_run(&mut self.compose_command(arguments))
     }
 
-    fn compose_command(&self, arguments: &[&str]) -> Command {
+    /// The same, not run yet.
+    pub fn compose_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.arg("compose").args(&self.spec.options).args(arguments).current_dir(&self.folder);
         command

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 use super::auth::{self, Keeper};
 use super::{Face, errors, releases, rollback, snapshots, status, updates};
+use crate::doctor::Examine;
 
 /// What the handlers share.
 pub struct App {
@@ -16,17 +17,22 @@ pub struct App {
     pub keeper: Keeper,
     /// When this process began to answer.
     pub started_at: Timestamp,
+    pub doctor: Arc<dyn Examine>,
+    /// One look at a time: it starts helpers and walks through the data.
+    pub looking: tokio::sync::Mutex<()>,
     /// Asked once: it does not change while the process lives, and `/status` is asked often.
     pub stub: bool,
 }
 
-/// The HTTP contract over `face`, for clients that know `token`. Panics in handlers become a 500.
-pub fn router(face: Arc<dyn Face>, token: SecretString) -> Router {
-    let app = Arc::new(App { keeper: Keeper::new(&token), started_at: Timestamp::now(), stub: face.stub(), face });
+/// The HTTP contract over `face` and `doctor`, for clients that know `token`. Panics in handlers become a 500.
+pub fn router(face: Arc<dyn Face>, doctor: Arc<dyn Examine>, token: SecretString) -> Router {
+    let (keeper, started_at, stub) = (Keeper::new(&token), Timestamp::now(), face.stub());
+    let app = Arc::new(App { face, keeper, started_at, doctor, looking: tokio::sync::Mutex::default(), stub });
     let public =
         Router::new().route("/healthz", get(status::healthz)).method_not_allowed_fallback(errors::unknown_method);
     let private = Router::new()
         .route("/status", get(status::status))
+        .route("/doctor", get(status::doctor))
         .route("/releases/latest", get(releases::latest))
         .route("/check", get(releases::check))
         .route("/update", post(updates::submit))

@@ -1,4 +1,5 @@
-//! `/healthz` and `/status`: asked often, so they touch neither a lock for long nor the disk.
+//! `/healthz` and `/status`: asked often, so they touch neither a lock for long nor the disk. `/doctor`: asked
+//! by a person, and it takes its time.
 
 use std::sync::Arc;
 
@@ -34,6 +35,12 @@ struct Status<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notices: Vec<String>,
     started_at: Timestamp,
+}
+
+/// `GET /doctor`: every check has a deadline of its own.
+pub async fn doctor(State(app): State<Arc<App>>) -> Response {
+    let _turn = app.looking.lock().await;
+    answer::json(StatusCode::OK, &app.doctor.examine().await)
 }
 
 /// `GET /status`

@@ -116,6 +116,11 @@ pub struct Client {
 }
 
 impl Access {
+    /// As if named on the command line; `None` leaves it to the environment.
+    pub fn new(url: Option<String>, token_file: Option<PathBuf>) -> Self {
+        Self { url, token_file }
+    }
+
     /// A client that proves itself.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! main ── serve                          → daemon
 //!      ├─ deputy                         → deputy (a self-update), helper → helper::serve
 //!      ├─ status, check, update, abort … → remote    ┐
+//!      ├─ doctor                         → doctor     │ (or, where none answers, crate::doctor here)
 //!      ├─ snapshot …                     → snapshots ├ client ── HTTP
 //!      ├─ rollback                       → rollback  ┘   └ jobs ── follow ── news ── view (plain | live)
 //!      └─ env, manifest, completions     → local
@@ -12,6 +13,7 @@
 
 mod client;
 mod confirm;
+mod doctor;
 mod follow;
 mod jobs;
 mod local;
@@ -38,6 +40,9 @@ const EXAMPLES: &str = "\
 Examples:
   Run the updater; without arguments it is the same
     processgit-updater serve
+
+  Would an update work? What would go wrong?
+    processgit-updater doctor
 
   What would the newest release change?
     processgit-updater check
@@ -78,8 +83,15 @@ enum Command {
     Status(remote::StatusArgs),
     /// What an update would do, without doing it
     ///
-    /// Exit code 0 if the update would begin or the release runs already, 1 if it would be refused.
+    /// Exit code 0 if the update would begin or the release runs already, 1 if it would be refused; `doctor`
+    /// looks at more than one release needs.
     Check(remote::CheckArgs),
+    /// Look for everything that would make an update fail, and change nothing
+    ///
+    /// A running updater is asked; where none answers, this process looks by itself, with the settings of
+    /// its own environment. Exit code 0 if nothing is bad, 1 otherwise.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArgs),
     /// Install a release and follow the job to its verdict
     ///
     /// Interrupting it (Ctrl-C) stops the following, not the job.
@@ -166,6 +178,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Serve(args) => local::serve(*args),
         Command::Status(args) => block_on(remote::status(args)),
         Command::Check(args) => block_on(remote::check(args)),
+        Command::Doctor(args) => doctor::run(args),
         Command::Update(args) => block_on(remote::update(args)),
         Command::SelfUpdate(args) => block_on(remote::self_update(args)),
         Command::Abort(args) => block_on(remote::abort(args)),
@@ -223,6 +236,9 @@ mod tests {
             ("check --channel prerelease", true),
             ("check --channel beta", false),
             ("check v0.1.2 --channel stable", false),
+            ("doctor", true),
+            ("doctor --here --json --stub=false --app-container app", true),
+            ("doctor v0.1.2", false),
             ("update", true),
             ("update v0.1.2 --retry --no-follow", true),
             ("update v0.1.2 v0.1.3", false),

@@ -102,6 +102,16 @@ pub struct EngineInfo {
     pub containerd_store: bool,
 }
 
+/// What a person looking for a fault wants to know of the engine, beyond what an update needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineFacts {
+    pub rootless: bool,
+    /// `overlay2`, `overlayfs`
+    pub storage: String,
+    /// The engine's clock.
+    pub time: Option<Timestamp>,
+}
+
 /// An image at hand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {

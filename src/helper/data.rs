@@ -13,7 +13,7 @@ use crate::engine::Mount;
 use crate::snapshot::host::HostData;
 use crate::update::job::JobId;
 use crate::update::ports::{
-    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, Kept, SnapshotInfo,
+    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, Kept, Room, SnapshotInfo,
 };
 
 /// Where a helper has the application's mounts. Never at the application's own paths: those could shadow
@@ -108,6 +108,13 @@ impl DataStore for PlacedData {
         self.require_apart(&own, mounts)?;
         let seen = Seen::new(mounts);
         self.ask(&own, &seen.mounts, Call::DataPreflight { mounts: seen.told.clone() }, Ear::Nobody).await
+    }
+
+    async fn room(&self, mounts: &[Mount]) -> Result<Room, DataError> {
+        let Some(own) = self.own().await? else { return self.local.room(mounts).await };
+        self.require_apart(&own, mounts)?;
+        let seen = Seen::new(mounts);
+        self.ask(&own, &seen.mounts, Call::DataRoom { mounts: seen.told.clone() }, Ear::Nobody).await
     }
 
     async fn hot(&self, label: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<(), DataError> {

@@ -45,6 +45,22 @@ impl ContainerDeputy {
         Self { engine, helpers, releases }
     }
 
+    /// The own container, if somebody else can put another one in its place.
+    async fn replaceable(&self) -> Result<Arc<OwnContainer>, DeputyError> {
+        let Some(own) = self.helpers.own().await.map_err(not_begun)? else {
+            return Err(DeputyError::NotBegun(
+                "this updater runs on the host, where nobody else can replace it: install the new program and restart `serve`, which takes up where it was".into(),
+            ));
+        };
+        if own.container.label(label::SERVICE).is_none() {
+            return Err(DeputyError::NotBegun(format!(
+                "container {} was not made by Docker Compose, and only Compose can make it anew: pull the new image and run it as you ran this one",
+                own.container.name
+            )));
+        }
+        Ok(own)
+    }
+
     /// What the deputy's journal says of the job; `None` while it has not ended.
     async fn verdict(&self, job: &JobId) -> Result<Option<Job>, DeputyError> {
         let folder = state_dir(&self.helpers.options().state_dir);
@@ -68,6 +84,10 @@ impl ContainerDeputy {
         self.engine.set_restart_policy(&id, &RestartPolicy::unless_stopped()).await?;
         self.engine.start(&id).await
     }
+}
+
+fn not_begun(error: EngineError) -> DeputyError {
+    DeputyError::NotBegun(format!("no deputy can be made: {error}"))
 }
 
 fn name(job: &JobId) -> String {
@@ -129,19 +149,12 @@ impl Deputy for ContainerDeputy {
         Ok(latest.map_err(|e| DeputyError::NotBegun(e.to_string()))?.tag)
     }
 
+    async fn possible(&self) -> Result<(), DeputyError> {
+        self.replaceable().await.map(|_| ())
+    }
+
     async fn carry_out(&self, job: &JobId, request: &Request) -> Result<Job, DeputyError> {
-        let not_begun = |e: EngineError| DeputyError::NotBegun(format!("no deputy can be made: {e}"));
-        let Some(own) = self.helpers.own().await.map_err(not_begun)? else {
-            return Err(DeputyError::NotBegun(
-                "this updater runs on the host, where nobody else can replace it: install the new program and restart `serve`, which takes up where it was".into(),
-            ));
-        };
-        if own.container.label(label::SERVICE).is_none() {
-            return Err(DeputyError::NotBegun(format!(
-                "container {} was not made by Docker Compose, and only Compose can make it anew: pull the new image and run it as you ran this one",
-                own.container.name
-            )));
-        }
+        let own = self.replaceable().await?;
         let mut made = 0;
         loop {
             let found = match self.engine.container(&name(job)).await {
@@ -213,6 +226,10 @@ pub struct NoDeputy(pub &'static str);
 #[async_trait]
 impl Deputy for NoDeputy {
     async fn latest(&self) -> Result<String, DeputyError> {
+        Err(DeputyError::NotBegun(self.0.into()))
+    }
+
+    async fn possible(&self) -> Result<(), DeputyError> {
         Err(DeputyError::NotBegun(self.0.into()))
     }
 

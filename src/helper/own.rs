@@ -101,6 +101,22 @@ fn id_in_mounts(mountinfo: &str) -> Option<String> {
     mountinfo.lines().find_map(of_container)
 }
 
+/// Files that are mounted one by one and that the host has replaced since, as an editor does: what is seen
+/// here is no longer what the host has.
+pub fn orphans() -> Vec<PathBuf> {
+    orphans_in(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+/// The kernel says of a root that nothing leads to any more that it is deleted.
+fn orphans_in(mountinfo: &str) -> Vec<PathBuf> {
+    let orphan = |line: &str| {
+        let mut fields = line.split(' ').skip(3);
+        let (root, target) = (fields.next()?, fields.next()?);
+        root.ends_with("//deleted").then(|| PathBuf::from(target))
+    };
+    mountinfo.lines().filter_map(orphan).collect()
+}
+
 /// `…/docker/<id>` or `…/docker-<id>.scope`.
 fn id_in_cgroup(cgroup: &str) -> Option<String> {
     let last = |line: &str| line.rsplit(['/', '-']).next().and_then(leading_id);
@@ -161,6 +177,13 @@ mod tests {
         ] {
             assert_eq!(id_in_host_name(name).as_deref(), id, "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_the_host_has_replaced() {
+        let line = |root: &str, at: &str| format!("612 590 254:1 {root} {at} rw,relatime - ext4 /dev/vda rw\n");
+        let text = line("/srv/app/.env//deleted", "/deploy/.env") + &line("/srv/app/a.yml", "/deploy/a.yml");
+        assert_eq!(orphans_in(&text), [PathBuf::from("/deploy/.env")]);
     }
 
     #[test]

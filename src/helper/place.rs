@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::own::OwnContainer;
 use super::session::{Helpers, Kind};
+use crate::engine::label;
 use crate::update::ports::{Place, PlaceError};
 
 /// The host, or a container of the engine.
@@ -28,7 +29,8 @@ pub(super) fn outlives_its_process(own: &OwnContainer, state: &Path) -> Result<V
             state.display()
         )));
     }
-    if own.container.restart_policy.name != "no" {
+    // A one-off run, to look or to try, is not what has to be there at midnight.
+    if own.container.restart_policy.name != "no" || own.container.label(label::ONEOFF) == Some("True") {
         return Ok(Vec::new());
     }
     Ok(vec![format!(

@@ -147,6 +147,7 @@ impl Hands {
                 done(DeployedEnv::new(path.into()).preflight(&project_env).await)
             }
             Call::DataPreflight { mounts } => done(self.data.preflight(&mounts).await),
+            Call::DataRoom { mounts } => done(self.data.room(&mounts).await),
             Call::DataHot { label, mounts } => done(self.data.hot(&label, &mounts, report).await),
             Call::DataCold { label, mounts } => done(self.data.cold(&label, &mounts, report).await),
             Call::DataRunning { label, mounts } => done(self.data.running(&label, &mounts, report).await),

@@ -47,6 +47,9 @@ pub enum Call {
     DataPreflight {
         mounts: Vec<Mount>,
     },
+    DataRoom {
+        mounts: Vec<Mount>,
+    },
     DataHot {
         label: CopyLabel,
         mounts: Vec<Mount>,

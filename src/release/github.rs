@@ -80,6 +80,17 @@ pub struct GithubReleases {
     tags: Mutex<HashMap<String, Arc<Slot<Page>>>>,
 }
 
+/// What the API says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// Its clock.
+    pub date: Option<Timestamp>,
+    /// Questions that it will still answer; only some count.
+    pub remaining: Option<i64>,
+    pub limit: Option<i64>,
+    pub resets: Option<Timestamp>,
+}
+
 /// One answer of the API, understood.
 #[derive(Clone)]
 struct Page {
@@ -111,6 +122,28 @@ impl GithubReleases {
         let http = Http::new(&api, token.as_ref(), authorities, &limits)?;
         let (list, tags, has_token) = (Slot::default(), Mutex::default(), token.is_some());
         Ok(Self { http, api, repo, limits, has_token, list, tags })
+    }
+
+    /// What the API says of itself beside its answers.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub async fn reach(&self) -> Result<Reach, SourceError> {
+        let mut url = self.api.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            // GitHub does not count this question; who does not know it answers 404, with the same head.
+            segments.pop_if_empty().push("rate_limit");
+        }
+        let get = Get { url, accept: JSON, etag: None, cap: 0, deadline: Instant::now() + self.limits.call };
+        let head = self.http.head_of_answer(&get).await?;
+        let text = |name: &str| head.get(name)?.to_str().ok().map(str::to_owned);
+        let number = |name: &str| text(name)?.trim().parse::<i64>().ok();
+        Ok(Reach {
+            date: text("date").and_then(|date| jiff::fmt::rfc2822::parse(&date).ok()).map(|date| date.timestamp()),
+            remaining: number("x-ratelimit-remaining"),
+            limit: number("x-ratelimit-limit"),
+            resets: number("x-ratelimit-reset").and_then(|at| Timestamp::from_second(at).ok()),
+        })
     }
 
     /// Every release, from the first page to the last.

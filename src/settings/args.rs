@@ -221,6 +221,71 @@ pub struct ServeArgs {
     pub(super) debug: OsString,
 }
 
+/// The variables that `serve` reads.
+pub fn names() -> Vec<String> {
+    let command = <ServeArgs as clap::Args>::augment_args(clap::Command::new("serve"));
+    command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_string_lossy().into_owned())).collect()
+}
+
+impl ServeArgs {
+    /// As if nothing had been said of this variable.
+    pub(super) fn forget(&mut self, variable: &str) {
+        let texts = [
+            (name::LISTEN, &mut self.listen),
+            (name::STATE_DIR, &mut self.state_dir),
+            (name::REPO, &mut self.repo),
+            (name::GITHUB_API, &mut self.github_api),
+            (name::APP_NAME, &mut self.app_name),
+            (name::APP_CONTAINER, &mut self.app_container),
+            (name::VERSION_KEY, &mut self.version_key),
+            (name::COMPOSE_FILE, &mut self.compose_file),
+            (name::ENV_FILE, &mut self.env_file),
+            (name::HEALTH_URL, &mut self.health_url),
+            (name::HEALTH_TIMEOUT, &mut self.health_timeout),
+            (name::HEALTH_INTERVAL, &mut self.health_interval),
+            (name::HEALTH_STABLE, &mut self.health_stable),
+            (name::SIGNING_ISSUER, &mut self.signing_issuer),
+            (name::TRUSTED_ROOT_REFRESH, &mut self.trusted_root_refresh),
+            (name::VERIFY_IMAGE, &mut self.verify_image),
+            (name::SNAPSHOT, &mut self.snapshot),
+            (name::SNAPSHOT_KEEP, &mut self.snapshot_keep),
+            (name::MIGRATION_TIMEOUT, &mut self.migration_timeout),
+            (name::SELF_NAME, &mut self.self_name),
+            (name::SELF_REPO, &mut self.self_repo),
+            (name::SELF_VERSION_KEY, &mut self.self_version_key),
+            (name::STUB, &mut self.stub),
+            (name::DEBUG, &mut self.debug),
+        ];
+        texts.into_iter().filter(|(known, _)| *known == variable).for_each(|(_, text)| text.clear());
+        let others = [
+            (name::TOKEN, &mut self.token),
+            (name::TOKEN_FILE, &mut self.token_file),
+            (name::GITHUB_TOKEN, &mut self.github_token),
+            (name::GITHUB_TOKEN_FILE, &mut self.github_token_file),
+            (name::APP_SERVICE, &mut self.app_service),
+            (name::HEALTH_VERSION, &mut self.health_version),
+            (name::SIGNING_KEY, &mut self.signing_key),
+            (name::SIGNING_IDENTITY_REGEX, &mut self.signing_identity_regex),
+            (name::TRUSTED_ROOT, &mut self.trusted_root),
+            (name::SNAPSHOT_DIR, &mut self.snapshot_dir),
+            (name::SNAPSHOT_MAX_AGE, &mut self.snapshot_max_age),
+            (name::SNAPSHOT_EXCLUDE, &mut self.snapshot_exclude),
+            (name::MOVE_SERVICES, &mut self.move_services),
+            (name::STOP_SERVICES, &mut self.stop_services),
+            (name::HOOK_BEFORE_COPY, &mut self.hook_before_copy),
+            (name::HOOK_AFTER_RESTORE, &mut self.hook_after_restore),
+            (name::CA_FILE, &mut self.ca_file),
+            (name::SELF_IDENTITY_REGEX, &mut self.self_identity_regex),
+        ];
+        others.into_iter().filter(|(known, _)| *known == variable).for_each(|(_, text)| *text = None);
+    }
+
+    /// The file that holds the token of the API.
+    pub fn token_file(&self) -> Option<std::path::PathBuf> {
+        self.token_file.clone().map(Into::into)
+    }
+}
+
 /// Says nothing: secrets are in it.
 impl fmt::Debug for ServeArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

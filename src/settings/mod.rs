@@ -9,7 +9,7 @@ mod parse;
 mod tests;
 mod value;
 
-pub use args::{ServeArgs, default, name};
+pub use args::{ServeArgs, default, name, names};
 pub use parse::Fault;
 
 use std::net::SocketAddr;

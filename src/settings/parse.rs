@@ -55,6 +55,29 @@ impl ServeArgs {
     }
 }
 
+impl ServeArgs {
+    /// As [`ServeArgs::settings`], as far as it goes: what is faulty counts as not set, and a token that is
+    /// missing is made up.
+    pub fn settings_as_far_as_they_go(mut self) -> Option<(Settings, Vec<Fault>)> {
+        let faults = match self.clone().settings() {
+            Ok(settings) => return Some((settings, Vec::new())),
+            Err(faults) => faults,
+        };
+        faults.iter().for_each(|fault| self.forget(fault.variable));
+        if faults.iter().any(|fault| fault.variable == name::TOKEN || fault.variable == name::TOKEN_FILE) {
+            self.forget(name::TOKEN_FILE);
+            self.token = Some("not known".into());
+        }
+        // One that only contradicts another's default: then it is the other one's turn.
+        let settings = self.clone().settings().or_else(|more| {
+            more.iter().for_each(|fault| self.forget(fault.variable));
+            self.forget(name::HEALTH_TIMEOUT);
+            self.settings()
+        });
+        Some((settings.ok()?, faults))
+    }
+}
+
 impl Settings {
     /// As [`ServeArgs::settings`], with the reading of files in other hands.
     pub fn from(args: ServeArgs, read: impl Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Settings, Vec<Fault>> {

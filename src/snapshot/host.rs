@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use super::{Counts, Error, Label, Quiet, Repository, Source, list};
 use crate::engine::Mount;
 use crate::update::job::{CopyProgress, JobId};
 use crate::update::ports::{
-    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, Kept, SnapshotInfo,
+    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, Kept, Room, SnapshotInfo,
 };
 
 /// How often progress is told.
@@ -51,11 +51,19 @@ impl HostData {
         report: CopyReport,
         work: impl FnOnce(&Repository, &mut Teller) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, DataError> {
-        let root = self.root.clone();
+        Self::at(self.root.clone(), Repository::open, report, work).await
+    }
+
+    async fn at<T: Send + 'static>(
+        root: PathBuf,
+        open: fn(&Path) -> Result<Repository, Error>,
+        report: CopyReport,
+        work: impl FnOnce(&Repository, &mut Teller) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, DataError> {
         let abandoned = Arc::new(AtomicBool::new(false));
         let _abandon = AbandonOnDrop(abandoned.clone());
         let done = tokio::task::spawn_blocking(move || {
-            let repository = Repository::open(&root)?;
+            let repository = open(&root)?;
             work(&repository, &mut Teller::new(report, abandoned))
         });
         done.await.map_err(|e| DataError(e.to_string()))?.map_err(|e| DataError(e.to_string()))
@@ -67,6 +75,17 @@ struct AbandonOnDrop(Arc<AtomicBool>);
 impl Drop for AbandonOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A folder that is for one look only, whoever still waits for it.
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        if let Err(e) = super::repository::remove_folder(&self.0) {
+            tracing::warn!("{e}");
+        }
     }
 }
 
@@ -176,6 +195,12 @@ fn keep_whatever_goes(
     }
 }
 
+fn room(repository: &Repository, sources: &[Source], teller: &mut Teller) -> Result<Room, Error> {
+    let found = repository.preflight(sources, teller)?;
+    let needed_and_free = Some((found.needed_bytes, found.available_bytes));
+    Ok(Room { needed_and_free, unfinished: repository.unfinished()?.len(), refusals: found.refusals })
+}
+
 fn finished(generation: &super::Generation) -> Generation {
     let files = generation.meta.sources.iter().map(|s| s.entries).sum();
     Generation { id: generation.id().to_owned(), files, bytes: generation.bytes().0 }
@@ -197,6 +222,24 @@ impl DataStore for HostData {
             repository.preflight(&sources, teller)?.verdict()
         })
         .await
+    }
+
+    async fn room(&self, mounts: &[Mount]) -> Result<Room, DataError> {
+        let sources = sources(mounts)?;
+        let root = self.root.clone();
+        if root.exists() {
+            let look = move |repository: &Repository, teller: &mut Teller| room(repository, &sources, teller);
+            return Self::at(root, Repository::look, silent(), look).await;
+        }
+        // The first snapshot will make the repository; until then one beside it tells as much.
+        let there = self.root.ancestors().find(|path| path.is_dir()).unwrap_or(&self.root);
+        let stand_in = there.join(format!(".processgit-updater-probe-{:016x}", rand::random::<u64>()));
+        let goes = RemoveOnDrop(stand_in.clone());
+        let look = move |repository: &Repository, teller: &mut Teller| {
+            let _goes = goes;
+            room(repository, &sources, teller)
+        };
+        Self::at(stand_in, Repository::open, silent(), look).await
     }
 
     async fn hot(&self, of: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<(), DataError> {

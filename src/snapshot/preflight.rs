@@ -78,7 +78,12 @@ impl Repository {
             survey(self, &source.path, former, &mut found, &mut meter)?;
         }
         room(self, &mut found)?;
-        if let Err(e) = abilities(self.root()) {
+        // Under the lock always the same one, so that one that was left goes; a look is in nobody's way.
+        let probe = match self.lock {
+            Some(_) => format!("probe-{}", std::process::id()),
+            None => format!("probe-{:016x}", rand::random::<u64>()),
+        };
+        if let Err(e) = abilities(&self.root().join(probe)) {
             found.refusals.push(format!("the snapshot folder cannot hold everything: {e}"));
         }
         Ok(found)
@@ -201,12 +206,11 @@ fn room(repository: &Repository, found: &mut Preflight) -> Result<(), Error> {
 }
 
 /// Makes one of everything that a copy needs, and looks whether it is what was asked for.
-fn abilities(root: &Path) -> Result<(), Error> {
-    let probe = root.join(format!("probe-{}", std::process::id()));
-    remove_folder(&probe)?;
-    new_private_folder(&probe)?;
-    let result = make_one_of_each(&probe);
-    remove_folder(&probe)?;
+fn abilities(probe: &Path) -> Result<(), Error> {
+    remove_folder(probe)?;
+    new_private_folder(probe)?;
+    let result = make_one_of_each(probe);
+    remove_folder(probe)?;
     result
 }
 

@@ -128,13 +128,13 @@ impl Generation {
     }
 }
 
-/// The repository, locked for this process as long as this lives.
+/// The repository, locked for this process as long as this lives, unless it is only looked at.
 pub struct Repository {
     root: PathBuf,
     /// To recognise the folder, and to flush its file system.
     folder: OwnedFd,
     stat: Stat,
-    _lock: File,
+    pub(super) lock: Option<File>,
 }
 
 impl Repository {
@@ -149,10 +149,16 @@ impl Repository {
             Err(Errno::WOULDBLOCK) => return Err(Error::Busy { path: root.display().to_string() }),
             other => other.at("lock", &path)?,
         }
+        Ok(Self { lock: Some(lock), ..Self::look(root)? })
+    }
+
+    /// To look at a repository that there is, and at what a pass would need, beside whoever works there. A
+    /// look must never keep a job out.
+    pub fn look(root: &Path) -> Result<Self, Error> {
         allow_open_files();
         let folder = open_folder(root)?;
         let stat = beneath::stat_of(folder.as_fd()).at("look at", root)?;
-        Ok(Self { root: root.to_owned(), folder, stat, _lock: lock })
+        Ok(Self { root: root.to_owned(), folder, stat, lock: None })
     }
 
     /// All generations, oldest first.

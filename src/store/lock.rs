@@ -9,6 +9,17 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::StoreError;
 
+/// Who has it, if somebody has. A moment's shared lock tells.
+pub fn holder(folder: &Path) -> Option<String> {
+    let mut file = File::open(folder.join("updater.lock")).ok()?;
+    if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return None;
+    }
+    let mut holder = String::new();
+    let _ = file.read_to_string(&mut holder);
+    Some(holder.trim().to_owned())
+}
+
 /// Held as long as it lives; the kernel drops it with the process, however that ends.
 #[derive(Debug)]
 pub struct Lock {

@@ -112,22 +112,47 @@ impl Store {
         })
     }
 
+    /// To look at what is there, beside whoever works with it: nothing is made, locked or brought to another
+    /// format. Without a journal it is an empty one. Blocking.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn peek(folder: &Path) -> Result<Self, StoreError> {
+        let file = folder.join(JOURNAL);
+        let is_new = !file.exists();
+        let db = if is_new { schema::in_memory()? } else { schema::peek(&file)? };
+        Ok(Self {
+            installation: fs::read_to_string(folder.join("installation")).unwrap_or_default(),
+            is_new,
+            troubles: damaged::notices(folder),
+            ..Self::of(db)
+        })
+    }
+
+    /// Who works on the state folder right now. Blocking.
+    pub fn holder(folder: &Path) -> Option<String> {
+        lock::holder(folder)
+    }
+
     /// A journal that ends with the process, for tests.
     ///
     /// # Errors
     /// SQLite cannot be started.
     pub fn in_memory() -> Result<Self, StoreError> {
-        let db = schema::in_memory()?;
-        let db = Arc::new(Mutex::new(db));
-        Ok(Self {
-            db,
+        Ok(Self { installation: random_name(), ..Self::of(schema::in_memory()?) })
+    }
+
+    /// Nothing but the tables.
+    fn of(db: Connection) -> Self {
+        Self {
+            db: Arc::new(Mutex::new(db)),
             logs: None,
             ballast: None,
-            installation: random_name(),
+            installation: String::new(),
             is_new: false,
             troubles: Vec::new(),
             _lock: None,
-        })
+        }
     }
 
     /// Which updater this is, among those of one engine: it stays when the journal is lost.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::StoreError;
 use crate::failpoint;
@@ -42,10 +42,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 /// Opens the journal, checks that it is whole, and makes the tables of a new one; true if it is new.
 pub fn open(file: &Path) -> Result<(Connection, bool), StoreError> {
     let damaged = |why: String| StoreError::Damaged { file: file.to_owned(), why };
-    let sql = |e: rusqlite::Error| match super::lacks_room(&e) {
-        true => StoreError::NoRoom { file: file.to_owned(), why: e.to_string() },
-        false => damaged(e.to_string()),
-    };
+    let sql = |e| faulty(file, e);
     let is_gone = std::fs::metadata(file).map_or(true, |m| m.len() == 0);
     if is_gone && std::fs::metadata(wal(file)).is_ok_and(|m| m.len() > 0) {
         return Err(damaged("it is empty or missing, but its write-ahead log is not".into()));
@@ -58,18 +55,9 @@ pub fn open(file: &Path) -> Result<(Connection, bool), StoreError> {
     db.pragma_update(None, "synchronous", "FULL").map_err(sql)?;
     // A journal is read rarely: a quarter of a mebibyte (negative: KiB) is plenty.
     db.pragma_update(None, "cache_size", -256).map_err(sql)?;
-    let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sql)?;
-    if check != "ok" {
-        return Err(damaged(check));
-    }
-    let found = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql)?;
-    match found {
-        0 => make(&mut db).map_err(sql)?,
-        FORMAT => {}
-        found if format_in_meta(&db).map_err(sql)? == Some(found) => {
-            return Err(StoreError::Newer { file: file.to_owned(), found, known: FORMAT });
-        }
-        found => return Err(damaged(format!("its format is said to be {found}"))),
+    let found = format(&db, file)?;
+    if found == 0 {
+        make(&mut db).map_err(sql)?;
     }
     require_whole(&db, file)?;
     if let Some(newer) = failpoint::newer_format() {
@@ -77,6 +65,39 @@ pub fn open(file: &Path) -> Result<(Connection, bool), StoreError> {
     }
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(sql)?;
     Ok((db, found == 0))
+}
+
+/// Opens it to be read only, beside whoever writes, and checks that it is whole.
+pub fn peek(file: &Path) -> Result<Connection, StoreError> {
+    let sql = |e| faulty(file, e);
+    let db = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sql)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sql)?;
+    match format(&db, file)? {
+        0 => in_memory(),
+        _ => require_whole(&db, file).map(|()| db),
+    }
+}
+
+fn faulty(file: &Path, error: rusqlite::Error) -> StoreError {
+    let (file, why) = (file.to_owned(), error.to_string());
+    if super::lacks_room(&error) { StoreError::NoRoom { file, why } } else { StoreError::Damaged { file, why } }
+}
+
+/// The format of a database that is one; 0: it has no tables yet.
+fn format(db: &Connection, file: &Path) -> Result<i64, StoreError> {
+    let sql = |e| faulty(file, e);
+    let damaged = |why: String| StoreError::Damaged { file: file.to_owned(), why };
+    let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sql)?;
+    if check != "ok" {
+        return Err(damaged(check));
+    }
+    match db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql)? {
+        found @ (0 | FORMAT) => Ok(found),
+        found if format_in_meta(db).map_err(sql)? == Some(found) => {
+            Err(StoreError::Newer { file: file.to_owned(), found, known: FORMAT })
+        }
+        found => Err(damaged(format!("its format is said to be {found}"))),
+    }
 }
 
 fn wal(file: &Path) -> std::path::PathBuf {

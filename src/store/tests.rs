@@ -201,6 +201,38 @@ async fn a_state_folder_keeps_its_name() {
     assert_ne!(Store::in_memory().unwrap().installation(), first);
 }
 
+/// Beside a process that works, and after one that was killed: all of it is seen, and nothing is made.
+#[tokio::test]
+async fn a_look_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty");
+    assert!(Store::peek(&empty).unwrap().unfinished().await.unwrap().is_empty() && !empty.exists());
+
+    let written = killed(folder.path()).await;
+    let files = || {
+        let listed = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = listed.filter(|f| f.is_file() && !f.ends_with("journal.db-shm")).collect();
+        files.sort();
+        files.into_iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect::<Vec<_>>()
+    };
+    let before = files();
+    let look = Store::peek(folder.path()).unwrap();
+    let found = look.unfinished().await.unwrap();
+    assert_eq!(found.iter().map(|(job, _)| job).collect::<Vec<_>>(), [written.last().unwrap()]);
+    let (job, record) = &found[0];
+    assert!(look.save(job, record, Entry::Accepted).await.is_err(), "it is read only");
+    drop(look);
+    assert!(before == files(), "the files are as they were");
+
+    assert_eq!(Store::holder(folder.path()), None);
+    let serving = Store::open(folder.path()).unwrap();
+    assert_eq!(Store::holder(folder.path()), Some(format!("process {}", std::process::id())));
+    assert_eq!(Store::peek(folder.path()).unwrap().unfinished().await.unwrap().len(), 1, "beside who writes");
+    drop(serving);
+    fs::write(folder.path().join("journal.db"), "no database, but long enough to be taken for one").unwrap();
+    assert!(matches!(Store::peek(folder.path()), Err(StoreError::Damaged { .. })));
+}
+
 /// The journal holds `.env` with its secrets.
 #[test]
 fn a_state_folder_is_its_owners_only() {

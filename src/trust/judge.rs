@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use sigstore_verify::types::{Bundle, DerCertificate, Sha256Hash, SignatureBytes, SignatureContent};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,23 @@ pub struct Judge {
     refresh: Option<Refresh>,
 }
 
+/// How the judge is.
+#[derive(Debug, Clone, Default)]
+pub struct TrustState {
+    /// As [`Trust::describe`].
+    pub policy: String,
+    /// Signatures are checked against a Sigstore root.
+    pub keyless: bool,
+    /// Which root it is.
+    pub root: String,
+    /// Since when it is as it is.
+    pub since: Option<Timestamp>,
+    /// It is to be fetched anew every day.
+    pub refreshed: bool,
+    /// Nothing that is signed now could hold.
+    pub ended: Option<String>,
+}
+
 /// Policy and root: everything that decides, and nothing that does I/O.
 #[derive(Debug)]
 struct Rules {
@@ -54,6 +72,28 @@ pub enum JudgeError {
     Policy(#[from] PolicyError),
     #[error("the judge could not be made: {0}")]
     Panicked(String),
+}
+
+/// Where there is no judge: nothing is trusted, and it is said why.
+pub struct Unjudged(pub String);
+
+#[async_trait]
+impl Trust for Unjudged {
+    fn carriers(&self) -> &'static [&'static str] {
+        &[]
+    }
+    async fn manifest(&self, _: &Bytes, _: &BTreeMap<String, Bytes>) -> Result<Verified, TrustError> {
+        Err(TrustError::Unavailable(self.0.clone()))
+    }
+    async fn image(&self, _: &str, _: &str, _: &str) -> Result<Verified, TrustError> {
+        Err(TrustError::Unavailable(self.0.clone()))
+    }
+    fn agrees(&self, _: &str, _: &str) -> Result<(), TrustError> {
+        Ok(())
+    }
+    fn describe(&self) -> String {
+        self.0.clone()
+    }
 }
 
 /// What came of looking at one carrier.
@@ -137,6 +177,19 @@ impl Judge {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => {}
             }
+        }
+    }
+
+    /// What a person looking for a fault wants to know.
+    pub fn state(&self) -> TrustState {
+        let rules = self.rules();
+        TrustState {
+            policy: self.describe(),
+            keyless: matches!(*rules.policy, Policy::Keyless { .. }),
+            root: rules.root.source().to_owned(),
+            since: rules.root.since(),
+            refreshed: self.refresh.is_some(),
+            ended: rules.root.ended(Timestamp::now()),
         }
     }
 

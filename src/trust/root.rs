@@ -14,7 +14,7 @@ const SETTING: &str = "PROCESSGIT_UPDATER_TRUSTED_ROOT";
 const BUILT_IN: &str = "the built-in public Sigstore root";
 
 /// When the built-in root was published: sigstore-trust-root 0.15.1 on crates.io (`pubtime` of its index).
-const BUILT_IN_SINCE: Timestamp = Timestamp::constant(1_792_742_354, 0);
+pub const BUILT_IN_SINCE: Timestamp = Timestamp::constant(1_792_742_354, 0);
 
 /// Certificate authorities, logs and timestamp authorities, ready to check with.
 pub struct Root {

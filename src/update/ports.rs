@@ -57,6 +57,10 @@ pub trait Place: Send + Sync {
 pub trait Deputy: Send + Sync {
     /// The tag of the updater's own newest release.
     async fn latest(&self) -> Result<String, DeputyError>;
+    /// Could it be done at all?
+    async fn possible(&self) -> Result<(), DeputyError> {
+        Ok(())
+    }
     /// Begins the job, unless a deputy has it already, and waits for its end: the job as the deputy's
     /// journal has it. Dropping the future leaves the deputy at work.
     async fn carry_out(&self, job: &JobId, request: &Request) -> Result<Job, DeputyError>;
@@ -205,6 +209,17 @@ pub struct Kept {
     pub pruned: Vec<String>,
 }
 
+/// Whether a copy would succeed, looked at without any effect that stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// Bytes that a copy needs, reserve included, and bytes that are free; `None`: not known.
+    pub needed_and_free: Option<(u64, u64)>,
+    /// Copies that were begun and that nobody will end.
+    pub unfinished: usize,
+    /// Why none can be made.
+    pub refusals: Vec<String>,
+}
+
 /// Hears how copying comes on.
 pub type CopyReport = Arc<dyn Fn(CopyProgress) + Send + Sync>;
 
@@ -215,6 +230,11 @@ pub trait DataStore: Send + Sync {
     fn off(&self) -> Option<String>;
     /// Is there room, and can everything be read and kept? Without effects.
     async fn preflight(&self, mounts: &[Mount]) -> Result<(), DataError>;
+    /// As [`Self::preflight`], for a person; and what an earlier life left stays.
+    async fn room(&self, mounts: &[Mount]) -> Result<Room, DataError> {
+        let refused = self.preflight(mounts).await.err();
+        Ok(Room { refusals: refused.into_iter().map(|e| e.0).collect(), ..Room::default() })
+    }
     /// First pass, the application running.
     async fn hot(&self, label: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<(), DataError>;
     /// Second pass, the application stopped: strict, durable, complete. Done twice it is the same one.

@@ -4,7 +4,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use processgit_updater::engine::{self, MountKind};
+use processgit_updater::snapshot::host::{HostData, Retention};
 use processgit_updater::snapshot::{Error, Label, Quiet, Source};
+use processgit_updater::update::ports::DataStore;
 
 use crate::disk::Mount;
 use crate::tree::*;
@@ -200,4 +203,43 @@ fn deeper_than_a_path_may_be_long() {
     }
     repository.restore(&generation, &bench.sources(), &mut Quiet).unwrap();
     assert_eq!(look(&source, "one").unwrap().st_ino, look(&source, "two").unwrap().st_ino);
+}
+
+/// Looking for room keeps no job out, waits for none, and leaves nothing.
+#[tokio::test]
+async fn a_look_beside_a_job() {
+    let bench = Bench::new();
+    write(&bench.source().join("file"), &[7; 100_000]);
+    let mount = engine::Mount {
+        kind: MountKind::Bind,
+        name: String::new(),
+        source: bench.source().display().to_string(),
+        destination: "/data".into(),
+        writable: true,
+        subpath: String::new(),
+    };
+    let root = bench.folder.path().join("repository");
+    let data = HostData::new(root.clone(), Retention { keep: 5, max_age: None });
+    let look = async || {
+        let room = data.room(std::slice::from_ref(&mount)).await.unwrap();
+        let (needed, free) = room.needed_and_free.unwrap();
+        assert!(needed > 100_000 && free > needed && room.refusals.is_empty(), "{room:?}");
+        room.unfinished
+    };
+    let listed = |folder: &Path| {
+        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = listed(bench.folder.path());
+    assert_eq!(look().await, 0);
+    assert_eq!(listed(bench.folder.path()), before, "there is no repository yet");
+
+    let repository = bench.repository();
+    let mut pass = repository.begin(bench.sources(), Label::default()).unwrap();
+    pass.hot(&mut Quiet).unwrap();
+    let before = listed(&root);
+    assert_eq!(look().await, 1, "a pass is under way");
+    assert_eq!(listed(&root), before);
+    pass.cold(&mut Quiet).unwrap();
 }

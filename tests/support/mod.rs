@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use processgit_updater::api::{self, Face, Listener};
+use processgit_updater::doctor::{Examine, Finding, Report};
 use processgit_updater::release::{Channel, Release, SourceError};
 use processgit_updater::settings::Listen;
 use processgit_updater::update::door::AbortError;
@@ -46,6 +47,8 @@ pub struct Script {
     pub aborts: Mutex<Vec<String>>,
     pub orders: Mutex<Vec<Order>>,
     pub notices: Vec<String>,
+    /// What the doctor finds.
+    pub findings: Vec<Finding>,
     pub views: Mutex<Vec<bool>>,
     pub checks: Mutex<Vec<CheckRequest>>,
     pub channels: Mutex<Vec<Channel>>,
@@ -125,6 +128,13 @@ impl Face for Script {
     }
     fn trust(&self) -> String {
         "keyless: https://issuer.example".into()
+    }
+}
+
+#[async_trait]
+impl Examine for Script {
+    async fn examine(&self) -> Report {
+        Report::new(at(0), self.findings.clone())
     }
 }
 
@@ -231,7 +241,7 @@ impl Server {
 
     pub fn on(listen: &Listen, script: Arc<Script>) -> Self {
         let shutdown = CancellationToken::new();
-        let router = api::router(script.clone(), TOKEN.into());
+        let router = api::router(script.clone(), script.clone(), TOKEN.into());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = {
             let _inside = runtime.enter();

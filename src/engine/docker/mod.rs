@@ -4,11 +4,13 @@ mod connect;
 mod convert;
 mod error;
 mod follow;
+mod inquiry;
 mod pull;
 
 use std::collections::HashMap;
 use std::env;
 use std::future::Future;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +67,14 @@ impl DockerEngine {
     /// `host` as in `DOCKER_HOST`: `unix:///path` or `tcp://host:port`.
     pub fn new(host: &str, tls: bool) -> std::result::Result<Self, AddressError> {
         Ok(Self { address: Address::parse(host, tls)?, client: Mutex::new(None) })
+    }
+
+    /// The path of its socket; `None`: it is reached over TCP.
+    pub fn socket(&self) -> Option<&Path> {
+        match &self.address {
+            Address::Unix(path) => Some(Path::new(path)),
+            Address::Tcp(_) => None,
+        }
     }
 
     async fn client(&self) -> Result<Client> {

@@ -120,7 +120,9 @@ impl Compose for Simulated {
         Ok("simulated".into())
     }
 
-    async fn config(&self, _project: &Project, version: Option<&str>) -> Result<Value> {
+    async fn config(&self, project: &Project, version: Option<&str>) -> Result<Value> {
+        // Another key selects nothing.
+        let version = version.filter(|_| project.version_key == self.world().seed.version_key);
         self.call("compose.config", |w| Ok(w.config(version))).await
     }
 

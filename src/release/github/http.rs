@@ -140,6 +140,17 @@ impl Http {
         Err(Failure::unavailable(format!("{} redirects more than {REDIRECTS} times", shown(&get.url))))
     }
 
+    /// The head of whatever it answers.
+    pub async fn head_of_answer(&self, get: &Get) -> Result<HeaderMap, SourceError> {
+        let authorization = self.authorization.as_ref().filter(|_| get.url.origin() == self.api.origin());
+        match timeout_at(get.deadline, self.sent(&get.url, get, authorization)).await {
+            Ok(Ok(response)) => Ok(response.headers().clone()),
+            Ok(Err(Failure::Again(why))) => Err(SourceError::Unavailable(why)),
+            Ok(Err(Failure::Final(error))) => Err(error),
+            Err(_) => Err(SourceError::Unavailable(format!("{} did not answer in time", shown(&get.url)))),
+        }
+    }
+
     async fn sent(&self, url: &Url, get: &Get, authorization: Option<&HeaderValue>) -> Result<Response, Failure> {
         let ready = self.client.get().await.map_err(Failure::unavailable)?;
         let mut request = ready.client.get(url.clone()).header(ACCEPT, get.accept);

@@ -32,7 +32,9 @@ pub async fn claim(cx: &Context, record: &Record, plan: &Plan) -> Result {
     let (engine, name) = (&cx.ports.engine, name(&plan.project));
     for _ in 0..TRIES {
         match engine.container(&name).await? {
-            Some(c) if c.label(OWNER) != Some(&cx.options.owner.id) => return Err(taken(&c, plan)),
+            Some(c) if c.label(OWNER) != Some(&cx.options.owner.id) => {
+                return Err(EffectError::Refused(taken(&c, &plan.project)));
+            }
             Some(c) if c.label(label::JOB) == Some(&cx.job.0) => return Ok(()),
             Some(leftover) => engine.remove(&leftover.id).await?,
             None => match engine.create(&specification(cx, record, plan, &name)?).await {
@@ -46,13 +48,18 @@ pub async fn claim(cx: &Context, record: &Record, plan: &Plan) -> Result {
     Err(EffectError::other(format!("the container {name}, by which one updater at a time works here, cannot be made")))
 }
 
-fn taken(claim: &Container, plan: &Plan) -> EffectError {
-    let service = &plan.project.service;
-    EffectError::Refused(format!(
-        "another updater works on service {service}: {}. Wait for its end; if it is gone for good, see that the application runs, and remove its claim: docker rm {}",
+fn taken(claim: &Container, project: &Project) -> String {
+    format!(
+        "another updater works on service {}: {}. Wait for its end; if it is gone for good, see that the application runs, and remove its claim: docker rm {}",
+        project.service,
         holder(claim),
         claim.name
-    ))
+    )
+}
+
+/// Why a job of `owner` would be refused: this container is another updater's claim on the project.
+pub fn taken_by_another(claim: &Container, project: &Project, owner: &str) -> Option<String> {
+    (claim.name == name(project) && claim.label(OWNER) != Some(owner)).then(|| taken(claim, project))
 }
 
 fn specification(cx: &Context, record: &Record, plan: &Plan, name: &str) -> Result<ContainerSpec> {

@@ -11,6 +11,7 @@ mod oneshot;
 mod swap;
 
 pub use app::{containers, is_half_swapped};
+pub use claim::taken_by_another;
 pub use data::needed_generations;
 
 use super::context::Context;

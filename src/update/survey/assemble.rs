@@ -242,26 +242,27 @@ fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &
             followers.join(", ")
         ));
     }
-    for (service, dry_run) in resolved.dry_runs.iter().filter(|(_, d)| plan.drift.is_empty() && !d.unchanged) {
-        warnings.push(format!(
-            "Compose would not leave service {service} as it is even without this update, although nothing material differs; it says: {}",
-            dry_run.actions.join(", ")
-        ));
+    if plan.drift.is_empty() {
+        warnings.extend(resolved.unexplained());
     }
     warnings.extend(health_warnings(plan, options, deployment));
     warnings
 }
 
-fn health_warnings(plan: &Plan, options: &Options, deployment: &Deployment) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let is_late =
-        |c: &Container| c.healthcheck != Healthcheck::None && c.healthcheck_seconds >= options.health.timeout.as_secs();
-    for (_, c, _) in deployment.moved().filter(|(_, c, _)| is_late(c)) {
-        warnings.push(format!(
+/// Its HEALTHCHECK may say nothing until the gate has ended.
+pub fn late_healthcheck(c: &Container, options: &Options) -> Option<String> {
+    let is_late = c.healthcheck != Healthcheck::None && c.healthcheck_seconds >= options.health.timeout.as_secs();
+    is_late.then(|| {
+        format!(
             "the HEALTHCHECK of container {} says nothing for its first {} s, but the gate ends after {:?}: set PROCESSGIT_UPDATER_HEALTH_TIMEOUT higher, or give the HEALTHCHECK a start_interval",
             c.name, c.healthcheck_seconds, options.health.timeout
-        ));
-    }
+        )
+    })
+}
+
+fn health_warnings(plan: &Plan, options: &Options, deployment: &Deployment) -> Vec<String> {
+    let mut warnings = Vec::new();
+    warnings.extend(deployment.moved().filter_map(|(_, c, _)| late_healthcheck(c, options)));
     for member in plan.crew.iter().filter(|member| member.was.demands_nothing()) {
         warnings.push(format!(
             "service {} neither runs now nor has it ended well: a rollback can only bring that back",

@@ -18,6 +18,18 @@ pub struct Resolved {
     pub dry_runs: Vec<(String, DryRun)>,
 }
 
+impl Resolved {
+    /// Services that Compose would make anew, where nothing material differs.
+    pub fn unexplained(&self) -> impl Iterator<Item = String> {
+        self.dry_runs.iter().filter(|(_, dry_run)| !dry_run.unchanged).map(|(service, dry_run)| {
+            format!(
+                "Compose would not leave service {service} as it is even without this update, although nothing material differs; it says: {}",
+                dry_run.actions.join(", ")
+            )
+        })
+    }
+}
+
 pub async fn resolve(ports: &Ports, deployment: &Deployment, wish: &Wish) -> Result<Resolved, Refused> {
     let (project, compose) = (&deployment.project, &ports.compose);
     let wanted = wish.env_value.as_deref().unwrap_or_default();

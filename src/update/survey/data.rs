@@ -14,9 +14,18 @@ pub fn is_socket(mount: &Mount) -> bool {
     mount.source.ends_with(".sock")
 }
 
-/// Every writable mount of what is moved is copied, but those that the operator leaves out; or none, where
-/// snapshots are off. Room and rights are checked here, before anything is stopped.
+/// Which data there is. Room and rights are checked here, before anything is stopped.
 pub async fn data_plan(ports: &Ports, options: &Options, deployment: &Deployment) -> Result<DataPlan, Refused> {
+    let plan = mounts(ports, options, deployment);
+    if plan.is_copied() {
+        ports.data.preflight(&plan.copied).await.map_err(Refused::because)?;
+    }
+    Ok(plan)
+}
+
+/// Every writable mount of what is moved is copied, but those that the operator leaves out; or none, where
+/// snapshots are off.
+pub fn mounts(ports: &Ports, options: &Options, deployment: &Deployment) -> DataPlan {
     let holds = |m: &Mount| options.data_in.as_ref().is_none_or(|path| Path::new(path).starts_with(&m.destination));
     let is_excluded = |m: &Mount| options.snapshot_exclude.iter().any(|e| Path::new(&m.destination) == Path::new(e));
     let (mut copied, mut uncovered) = (Vec::new(), Vec::new());
@@ -28,13 +37,8 @@ pub async fn data_plan(ports: &Ports, options: &Options, deployment: &Deployment
             }
         }
     }
-    if let Some(why) = ports.data.off() {
-        return Ok(DataPlan { copied, uncovered, why });
-    }
-    if !copied.is_empty() {
-        ports.data.preflight(&copied).await.map_err(Refused::because)?;
-    }
-    Ok(DataPlan { copied, uncovered, why: "PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE leaves it out".into() })
+    let why = ports.data.off().unwrap_or_else(|| "PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE leaves it out".into());
+    DataPlan { copied, uncovered, why }
 }
 
 fn is_data(mount: &Mount) -> bool {

@@ -11,8 +11,8 @@
 //! | [`assemble`]| the Plan |
 
 pub mod assemble;
-mod compose;
-mod data;
+pub mod compose;
+pub mod data;
 pub mod labels;
 pub mod wish;
 
@@ -139,20 +139,10 @@ async fn fetch(ports: &Ports, asset: &Asset, cap: usize) -> Result<Bytes, Refuse
 /// Looks at the application's container and how Compose made it.
 pub async fn deployment(ports: &Ports, options: &Options) -> Result<Deployment, Refused> {
     let place_warnings = ports.place.check().await.map_err(Refused::because)?;
-    let name = &options.app_container;
-    let (engine, container) = tokio::join!(ports.engine.info(), ports.engine.container(name));
+    let (engine, container) = tokio::join!(ports.engine.info(), application(ports, options));
     let engine = engine.map_err(Refused::because)?;
-    let container = container.map_err(Refused::because)?.ok_or_else(|| {
-        Refused::because(format!(
-            "there is no container {name:?} (PROCESSGIT_UPDATER_APP_CONTAINER): start the application with `docker compose up -d`, or name its container"
-        ))
-    })?;
-    let named = labels::Named {
-        service: options.app_service.as_deref(),
-        crew: &options.move_services,
-        version_key: &options.version_key,
-    };
-    let project = labels::project(&container.name, &container.labels, named).map_err(Refused::because)?;
+    let container = container?;
+    let project = project_of(&container, options)?;
     let image = image_of(ports, &container).await?;
     let containers = ports.engine.containers(&[]).await.map_err(Refused::because)?;
     let crew = crew(ports, &project, &containers).await?;
@@ -175,7 +165,28 @@ pub async fn deployment(ports: &Ports, options: &Options) -> Result<Deployment, 
     })
 }
 
-async fn image_of(ports: &Ports, container: &Container) -> Result<Image, Refused> {
+/// The application's container.
+pub async fn application(ports: &Ports, options: &Options) -> Result<Container, Refused> {
+    let name = &options.app_container;
+    ports.engine.container(name).await.map_err(Refused::because)?.ok_or_else(|| {
+        Refused::because(format!(
+            "there is no container {name:?} (PROCESSGIT_UPDATER_APP_CONTAINER): start the application with `docker compose up -d`, or name its container"
+        ))
+    })
+}
+
+/// The project that it was made from.
+pub fn project_of(container: &Container, options: &Options) -> Result<Project, Refused> {
+    let named = labels::Named {
+        service: options.app_service.as_deref(),
+        crew: &options.move_services,
+        version_key: &options.version_key,
+    };
+    labels::project(&container.name, &container.labels, named).map_err(Refused::because)
+}
+
+/// The image that it runs.
+pub async fn image_of(ports: &Ports, container: &Container) -> Result<Image, Refused> {
     ports.engine.image(&container.image_id).await.map_err(Refused::because)?.ok_or_else(|| {
         Refused::because(format!(
             "the image that {} runs ({}) was removed from the engine; there would be no way back: `docker compose up -d` first",
@@ -185,7 +196,7 @@ async fn image_of(ports: &Ports, container: &Container) -> Result<Image, Refused
 }
 
 /// Each has one container: what there was before is what there must be again.
-async fn crew(ports: &Ports, project: &Project, containers: &[Container]) -> Result<Vec<Mate>, Refused> {
+pub async fn crew(ports: &Ports, project: &Project, containers: &[Container]) -> Result<Vec<Mate>, Refused> {
     let mut crew = Vec::new();
     let mut refusals = Vec::new();
     for service in &project.crew {
@@ -227,6 +238,6 @@ fn of_service<'a>(
 }
 
 /// The environment files that Compose reads for this project.
-fn project_env(project: &Project) -> Vec<String> {
+pub fn project_env(project: &Project) -> Vec<String> {
     if project.env_files.is_empty() { vec![format!("{}/.env", project.working_dir)] } else { project.env_files.clone() }
 }

@@ -112,6 +112,17 @@ fn staying(purpose: Purpose, deployment: &Deployment) -> Wish {
     }
 }
 
+/// Another version of what runs, which there need not be: what would follow the version key?
+pub fn pretended(deployment: &Deployment, tag: &str) -> Wish {
+    let running = staying(Purpose::Update, deployment);
+    Wish {
+        stays: false,
+        target: Target { image_tag: tag.to_owned(), known_image: None, ..running.target },
+        env_value: Some(tag.to_owned()),
+        ..running
+    }
+}
+
 fn of_running(deployment: &Deployment) -> CopyLabel {
     CopyLabel {
         job: crate::update::job::JobId(String::new()),

@@ -1,0 +1,147 @@
+//! The application's data: who writes to it, whether a copy finds room, and where copies are kept.
+
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{Doctor, Finding, LOOK, WORK, asked};
+use crate::engine::{Mount, MountKind};
+use crate::update::plan::DataPlan;
+use crate::update::survey::{self, Deployment};
+
+/// Everything but the room.
+pub async fn check(doctor: &Doctor, deployment: &Deployment, plan: &DataPlan, config: Option<&Value>) -> Vec<Finding> {
+    let mut findings = vec![mounts(doctor, plan)];
+    let Some(config) = config else {
+        findings.extend(["writers", "hooks"].map(|check| Finding::skipped(check, "Compose cannot be asked")));
+        return findings;
+    };
+    findings.push(writers(doctor, deployment, plan, config));
+    findings.push(hooks(doctor, deployment, config));
+    findings.push(place(doctor, plan, config).await);
+    findings
+}
+
+fn mounts(doctor: &Doctor, plan: &DataPlan) -> Finding {
+    let copied: Vec<&str> = plan.copied.iter().map(|mount| mount.destination.as_str()).collect();
+    match (doctor.ports.data.off(), plan.uncovered()) {
+        (Some(why), Some(uncovered)) => Finding::warning(
+            "data",
+            format!(
+                "NO data is copied ({why}): when a new version fails after it has written, the job ends `failed`, and {uncovered} stays as it left it"
+            ),
+            "PROCESSGIT_UPDATER_SNAPSHOT=on",
+        ),
+        (None, Some(uncovered)) => Finding::warning(
+            "data",
+            format!("not copied: {uncovered}; a rollback cannot put it back. Copied: {}", copied.join(", ")),
+            "take it out of PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE, if it is not too much",
+        ),
+        (_, None) if copied.is_empty() => Finding::ok("data", "the application has no writable mount: nothing to copy"),
+        (_, None) => Finding::ok("data", format!("copied before an update: {}", copied.join(", "))),
+    }
+}
+
+fn writers(doctor: &Doctor, deployment: &Deployment, plan: &DataPlan, config: &Value) -> Finding {
+    match survey::data::companions(&doctor.options, deployment, plan, config) {
+        Err(refused) => Finding::bad("writers", refused.to_string(), "PROCESSGIT_UPDATER_STOP_SERVICES=NAME,NAME"),
+        Ok(companions) if companions.is_empty() => Finding::ok("writers", "nobody else writes to the data"),
+        Ok(companions) => {
+            let list: Vec<&str> = companions.iter().map(|companion| companion.name.as_str()).collect();
+            Finding::ok("writers", format!("stopped with the application: {}", list.join(", ")))
+        }
+    }
+}
+
+fn hooks(doctor: &Doctor, deployment: &Deployment, config: &Value) -> Finding {
+    let options = &doctor.options;
+    let set: Vec<String> = [&options.hook_before_copy, &options.hook_after_restore]
+        .into_iter()
+        .flatten()
+        .map(|hook| hook.text())
+        .collect();
+    match survey::data::hooks(options, config, deployment) {
+        _ if set.is_empty() => Finding::skipped("hooks", "none is set"),
+        Ok(_) => Finding::ok("hooks", set.join("; ")),
+        Err(refused) => Finding::bad("hooks", refused.to_string(), "docker compose up -d SERVICE"),
+    }
+}
+
+/// `docker compose down -v` deletes the project's own volumes, and snapshots in one of them.
+async fn place(doctor: &Doctor, plan: &DataPlan, config: &Value) -> Finding {
+    let folder = doctor.settings.snapshot.dir.display();
+    if plan.copied.is_empty() {
+        return Finding::skipped("snapshots", "nothing is copied");
+    }
+    let own = asked(LOOK, doctor.around.own()).await.ok().flatten();
+    match own.as_ref().and_then(|own| own.mount_of(&doctor.settings.snapshot.dir)).filter(|m| is_of(config, m)) {
+        None => Finding::ok("snapshots", format!("kept in {folder}, outside of the project's volumes")),
+        Some(mount) => Finding::warning(
+            "snapshots",
+            format!(
+                "{folder} is in volume {} of the project itself: `docker compose down -v` deletes the snapshots with the data",
+                mount.name
+            ),
+            format!("volumes: [\"/srv/processgit-updater:{}\"]", mount.destination),
+        ),
+    }
+}
+
+/// It is one of the project's own volumes.
+fn is_of(config: &Value, mount: &Mount) -> bool {
+    let mut volumes = config["volumes"].as_object().into_iter().flatten();
+    let is_it = |volume: &Value| volume["name"] == mount.name.as_str() && volume["external"] != true;
+    mount.kind == MountKind::Volume && !mount.name.is_empty() && volumes.any(|(_, volume)| is_it(volume))
+}
+
+/// Whether a copy can be made: the longest look of all.
+pub async fn room(doctor: &Doctor, plan: &DataPlan) -> Finding {
+    let folder = doctor.settings.snapshot.dir.display();
+    if plan.copied.is_empty() {
+        return Finding::skipped("room", "nothing is copied");
+    }
+    let room = match timeout(WORK, doctor.ports.data.room(&plan.copied)).await {
+        Ok(Ok(room)) => room,
+        Ok(Err(why)) => return Finding::bad("room", why.to_string(), "correct PROCESSGIT_UPDATER_SNAPSHOT_DIR"),
+        // There may be much of it; an update takes the time that it needs.
+        Err(_) => {
+            let seconds = WORK.as_secs();
+            let seen = format!("the walk through the data did not end within {seconds} s, so its size is not known");
+            return Finding::warning("room", seen, format!("df -h {folder}"));
+        }
+    };
+    if !room.refusals.is_empty() {
+        return Finding::bad(
+            "room",
+            room.refusals.join("; "),
+            "processgit-updater snapshot prune, or correct PROCESSGIT_UPDATER_SNAPSHOT_DIR",
+        );
+    }
+    let numbers = room.needed_and_free.map_or_else(String::new, |(needed, free)| {
+        format!(": {} MiB needed, {} MiB free", needed.div_ceil(1 << 20), free >> 20)
+    });
+    let left = match room.unfinished {
+        0 => String::new(),
+        n => format!("; {n} unfinished copies of earlier jobs, which the next one removes"),
+    };
+    Finding::ok("room", format!("{folder} keeps owners, xattrs and hard links{numbers}{left}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_of_the_project() {
+        let config = serde_json::json!({"volumes": {"a": {"name": "shop_a"}, "b": {"name": "b", "external": true}}});
+        for (kind, name, own) in [
+            (MountKind::Volume, "shop_a", true),
+            (MountKind::Volume, "b", false),
+            (MountKind::Volume, "other_a", false),
+            (MountKind::Bind, "", false),
+        ] {
+            let (source, destination) = (String::new(), "/state".into());
+            let mount = Mount { kind, name: name.into(), source, destination, writable: true, subpath: String::new() };
+            assert_eq!(is_of(&config, &mount), own, "{name}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Compose, what follows the version key, and whether files and containers agree: planning's own rules, with
+//! a version that exists nowhere.
+
+use super::{Doctor, Finding, WORK, asked};
+use crate::update::plan;
+use crate::update::survey::compose::{self, Resolved};
+use crate::update::survey::wish::{self, Wish};
+use crate::update::survey::{Deployment, Refused};
+
+/// No release has this tag.
+const PRETENDED: &str = "0.0.0-doctor";
+/// The version of Compose that made a container.
+const COMPOSE_VERSION: &str = "com.docker.compose.version";
+
+/// What Compose says.
+pub struct Seen {
+    pub version: Result<String, String>,
+    pub resolved: Result<(Wish, Resolved), String>,
+}
+
+pub async fn resolve(doctor: &Doctor, deployment: &Deployment) -> Seen {
+    let wish = wish::pretended(deployment, PRETENDED);
+    let version = asked(WORK, doctor.ports.compose.version()).await;
+    let resolved = match &version {
+        Ok(_) => asked::<_, Refused>(WORK, compose::resolve(&doctor.ports, deployment, &wish)).await,
+        Err(why) => Err(why.clone()),
+    };
+    Seen { version, resolved: resolved.map(|resolved| (wish, resolved)) }
+}
+
+pub fn check(doctor: &Doctor, deployment: &Deployment, seen: &Seen, has_env: bool) -> Vec<Finding> {
+    let up = format!("docker compose up -d {}", deployment.project.moved().collect::<Vec<_>>().join(" "));
+    let (wish, resolved) = match (&seen.version, &seen.resolved) {
+        (Ok(_), Ok(resolved)) => (&resolved.0, &resolved.1),
+        (Err(why), _) => return unresolved(why, "install Docker Compose v2: apt-get install docker-compose-plugin"),
+        (_, Err(why)) => return unresolved(why, "docker compose config --quiet"),
+    };
+    let drift = compose::drift(resolved, deployment, &doctor.options.others_version_key);
+    let mut findings = vec![version_of(seen.version.as_deref().unwrap_or_default(), deployment)];
+    let unexplained = resolved.unexplained().filter(|_| drift.is_empty());
+    findings.extend(unexplained.map(|text| Finding::warning("compose", text, up.clone())));
+    findings.extend(services(deployment));
+    findings.extend(version_key(doctor, deployment, wish, resolved, has_env));
+    findings.push(match drift.is_empty() {
+        true => Finding::ok("drift", "files and containers agree"),
+        false => {
+            Finding::bad("drift", format!("an update would change more than the version: {}", drift.join("; ")), up)
+        }
+    });
+    findings.push(followers(deployment, resolved));
+    findings
+}
+
+fn unresolved(why: &str, remedy: &str) -> Vec<Finding> {
+    let rest = ["version key", "services", "drift", "followers"];
+    let skipped = rest.map(|check| Finding::skipped(check, "Compose cannot be asked"));
+    std::iter::once(Finding::bad("compose", why, remedy)).chain(skipped).collect()
+}
+
+fn version_of(version: &str, deployment: &Deployment) -> Finding {
+    // A distribution puts its own number behind.
+    let number = |version: &str| version.split(['-', '+']).next().unwrap_or_default().to_owned();
+    match deployment.container.label(COMPOSE_VERSION) {
+        Some(made_by) if number(made_by) != number(version) => {
+            Finding::ok("compose", format!("{version}; the container was made by {made_by}"))
+        }
+        _ => Finding::ok("compose", format!("{version}, which made the container too")),
+    }
+}
+
+fn services(deployment: &Deployment) -> Vec<Finding> {
+    let replicas = compose::replica_refusal(deployment).map(|text| {
+        let remedy = format!("docker compose up -d --scale {0}=1 {0}", deployment.project.service);
+        Finding::bad("services", text, remedy)
+    });
+    let lodgers = compose::namespace_refusals(deployment).into_iter();
+    let lodgers = lodgers.map(|text| Finding::bad("services", text, "PROCESSGIT_UPDATER_MOVE_SERVICES=SERVICE"));
+    let found: Vec<Finding> = replicas.into_iter().chain(lodgers).collect();
+    if !found.is_empty() {
+        return found;
+    }
+    let moved: Vec<&str> = deployment.project.moved().collect();
+    vec![Finding::ok("services", format!("moved: {}, one container each", moved.join(", ")))]
+}
+
+fn version_key(
+    doctor: &Doctor,
+    deployment: &Deployment,
+    wish: &Wish,
+    resolved: &Resolved,
+    has_env: bool,
+) -> Vec<Finding> {
+    let key = &doctor.options.version_key;
+    let refusals = compose::resolution_refusals(resolved, deployment, wish);
+    if !refusals.is_empty() {
+        let image = wish.target.reference();
+        let repository = image.strip_suffix(&format!(":{PRETENDED}")).unwrap_or(&image);
+        let remedy = format!(
+            "image: {repository}:${{{key}:-latest}} in the Compose file, or PROCESSGIT_UPDATER_VERSION_KEY={key} is the wrong key"
+        );
+        return refusals.into_iter().map(|text| Finding::bad("version key", text, remedy.clone())).collect();
+    }
+    if !has_env {
+        return vec![Finding::skipped("version key", ".env was not read")];
+    }
+    let value = match &deployment.env_value {
+        Some(value) => format!("{key}={value}"),
+        None => format!("{key} is absent"),
+    };
+    let image = &deployment.container.image_ref;
+    vec![match &deployment.running_version {
+        None => Finding::warning(
+            "version key",
+            format!(
+                "which version runs is not known ({value}, image {image}): an older release cannot be told from a newer one"
+            ),
+            format!("processgit-updater env set {key} VERSION, with the version that runs"),
+        ),
+        Some(version) if deployment.env_value.is_none() => {
+            Finding::ok("version key", format!("{value}, {image} is version {version}; an update sets it"))
+        }
+        Some(version) => Finding::ok("version key", format!("{value} selects {image}, version {version}")),
+    }]
+}
+
+fn followers(deployment: &Deployment, resolved: &Resolved) -> Finding {
+    let followers = plan::followers(&resolved.old, &resolved.new, &deployment.project);
+    if followers.is_empty() {
+        return Finding::ok("followers", "no other service follows the version key");
+    }
+    let list = followers.join(",");
+    Finding::warning(
+        "followers",
+        format!(
+            "{list} follow the version key too, and are made anew by your next `docker compose up`, not by an update"
+        ),
+        format!("PROCESSGIT_UPDATER_MOVE_SERVICES={list}"),
+    )
+}

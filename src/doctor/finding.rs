@@ -1,0 +1,93 @@
+//! What a check says. Pure.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Ok,
+    /// An update would work, but not as it should.
+    Warning,
+    /// An update would fail, or go wrong.
+    Bad,
+    /// Nothing was looked at; [`Finding::seen`] says why.
+    Skipped,
+}
+
+impl Verdict {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Bad => "bad",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// One line of the report. A check may have several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The check's name: `engine`, `.env`.
+    pub check: String,
+    pub verdict: Verdict,
+    /// What was seen; names the thing and its value, never a secret.
+    pub seen: String,
+    /// What to do: a command where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    pub fn ok(check: &str, seen: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Ok, seen.into(), None)
+    }
+
+    pub fn warning(check: &str, seen: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Warning, seen.into(), Some(remedy.into()))
+    }
+
+    pub fn bad(check: &str, seen: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Bad, seen.into(), Some(remedy.into()))
+    }
+
+    pub fn skipped(check: &str, because: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Skipped, because.into(), None)
+    }
+
+    fn new(check: &str, verdict: Verdict, seen: String, remedy: Option<String>) -> Self {
+        let remedy = remedy.filter(|remedy| !remedy.is_empty());
+        Self { check: check.to_owned(), verdict, seen, remedy }
+    }
+}
+
+/// All of them, in an order that does not change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Nothing is bad.
+    pub ok: bool,
+    /// Of the program that looked.
+    pub version: String,
+    pub at: Timestamp,
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    pub fn new(at: Timestamp, findings: Vec<Finding>) -> Self {
+        let ok = findings.iter().all(|finding| finding.verdict != Verdict::Bad);
+        Self { ok, version: env!("CARGO_PKG_VERSION").to_owned(), at, findings }
+    }
+
+    /// With one more in front.
+    #[must_use]
+    pub fn after(self, first: Finding) -> Self {
+        let findings = std::iter::once(first).chain(self.findings).collect();
+        Self { version: self.version, ..Self::new(self.at, findings) }
+    }
+
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.findings.iter().filter(|finding| finding.verdict == verdict).count()
+    }
+}

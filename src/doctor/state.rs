@@ -1,0 +1,138 @@
+//! What the updater remembers, what it has not ended, and what it left behind.
+
+use super::around::{Holder, StateFolder};
+use super::{Doctor, Finding, LOOK, asked};
+use crate::engine::{Container, label};
+use crate::update::effects::taken_by_another;
+use crate::update::job::Job;
+use crate::update::survey;
+
+/// The journal's reserve, its logs and a job's record need some; bytes.
+const LITTLE: u64 = 64 << 20;
+
+pub async fn check(
+    doctor: &Doctor,
+    state: &StateFolder,
+    unfinished: &Result<Vec<Job>, String>,
+    containers: Option<&[Container]>,
+) -> Vec<Finding> {
+    let mut findings = vec![folder(doctor, state)];
+    findings.extend(journal(doctor, state));
+    findings.push(jobs(state, unfinished));
+    findings.extend(match containers {
+        Some(containers) => leftovers(doctor, state, unfinished, containers).await,
+        None => vec![Finding::skipped("leftovers", "the engine does not answer, or is simulated")],
+    });
+    findings.push(match asked(LOOK, doctor.ports.deputy.possible()).await {
+        Ok(()) => Finding::ok("self-update", "possible"),
+        Err(why) => Finding::skipped("self-update", why),
+    });
+    findings
+}
+
+fn folder(doctor: &Doctor, state: &StateFolder) -> Finding {
+    let path = doctor.settings.state_dir.display();
+    if let Some(why) = &state.unwritable {
+        return Finding::bad(
+            "state folder",
+            format!("{path} (PROCESSGIT_UPDATER_STATE_DIR) cannot be written: {why}"),
+            format!("install -d -m 0700 {path}, owned by the user that runs the updater"),
+        );
+    }
+    if let Some(free) = state.free.filter(|free| *free < LITTLE) {
+        let seen = format!("{path} has {} MiB free, needed are {}", free >> 20, LITTLE >> 20);
+        return Finding::warning("state folder", seen, format!("df -h {path}"));
+    }
+    let holder = match &state.holder {
+        Holder::Us => "in use by this updater".to_owned(),
+        Holder::Other(who) if who.is_empty() => "in use by an updater".to_owned(),
+        Holder::Other(who) => format!("in use by {who}"),
+        Holder::Nobody if state.exists => "no updater works on it right now".to_owned(),
+        Holder::Nobody => "`serve` will make it".to_owned(),
+    };
+    Finding::ok("state folder", format!("{path}, {holder}"))
+}
+
+fn journal(doctor: &Doctor, state: &StateFolder) -> Vec<Finding> {
+    if let Some(why) = &state.unreadable {
+        let path = doctor.settings.state_dir.join("journal.db");
+        let remedy = match () {
+            () if why.contains("newer updater") => "install the version of the updater that ran last".to_owned(),
+            () if why.contains("cannot be opened") => format!("df -h {0}; ls -l {0}", path.display()),
+            () => format!("start the updater: it keeps {} aside and ends what was lost", path.display()),
+        };
+        return vec![Finding::bad("journal", why.clone(), remedy)];
+    }
+    let troubles = doctor.ports.journal.troubles();
+    if troubles.is_empty() {
+        return vec![Finding::ok("journal", "whole")];
+    }
+    let remedy = format!("ls -l {}/journal.db.damaged-*", doctor.settings.state_dir.display());
+    troubles.into_iter().map(|text| Finding::warning("journal", text, remedy.clone())).collect()
+}
+
+fn jobs(state: &StateFolder, unfinished: &Result<Vec<Job>, String>) -> Finding {
+    match (unfinished, &state.holder) {
+        (Err(why), _) => Finding::bad("jobs", why.clone(), "processgit-updater history"),
+        (Ok(jobs), holder) => match (jobs.first(), holder) {
+            (None, _) => Finding::ok("jobs", "none is unfinished"),
+            (Some(job), Holder::Nobody) => Finding::bad(
+                "jobs",
+                format!("{} has not ended ({}), and no updater works on it", job.id, job.state),
+                "docker compose up -d processgit-updater, or processgit-updater serve: it takes the job up",
+            ),
+            (Some(job), _) => Finding::ok("jobs", format!("{} is at work: {}", job.id, job.state)),
+        },
+    }
+}
+
+/// Containers that carry our labels although their job has ended, or nobody works who could need them. Of
+/// another updater on this engine only its claim to this application matters.
+async fn leftovers(
+    doctor: &Doctor,
+    state: &StateFolder,
+    unfinished: &Result<Vec<Job>, String>,
+    containers: &[Container],
+) -> Vec<Finding> {
+    let options = &doctor.options;
+    let application = containers.iter().find(|c| c.name == options.app_container);
+    let project = application.and_then(|c| survey::project_of(c, options).ok());
+    let works = |id: &str| unfinished.as_ref().is_ok_and(|jobs| jobs.iter().any(|job| job.id.0 == id));
+    let mut findings = Vec::new();
+    for c in containers {
+        let Some(role) = c.label(label::ROLE) else { continue };
+        let name = &c.name;
+        let claimed = project.as_ref().and_then(|project| taken_by_another(c, project, &options.owner.id));
+        if let Some(text) = claimed {
+            findings.push(Finding::bad("leftovers", text, format!("docker inspect {name}")));
+            continue;
+        }
+        let remove = format!("docker rm -f {name}");
+        match c.label(label::JOB).or(c.label(label::DEPUTY_OF)) {
+            Some(id) if works(id) => {}
+            Some(id) => {
+                if let Ok(Some(_)) = asked(LOOK, doctor.ports.journal.job(id)).await {
+                    let text = format!("container {name} ({role}) is left of {id}, which has ended");
+                    findings.push(Finding::warning("leftovers", text, remove));
+                }
+            }
+            None if state.holder == Holder::Nobody && is_of_this_folder(doctor, c) => {
+                let running = if c.is_alive() { "still runs" } else { "is left" };
+                let text = format!("container {name} ({role}) {running}, although no updater works here");
+                let remedy = format!("docker logs {name}: it ends what it began; then {remove}");
+                findings.push(Finding::warning("leftovers", text, remedy));
+            }
+            None => {}
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("leftovers", "no container of an ended job"));
+    }
+    findings
+}
+
+/// A helper says whose it is by its state folder.
+fn is_of_this_folder(doctor: &Doctor, helper: &Container) -> bool {
+    let folder = doctor.settings.state_dir.display().to_string();
+    helper.label(label::OWNER).is_some_and(|owner| owner.ends_with(&folder))
+}

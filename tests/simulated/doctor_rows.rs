@@ -1,0 +1,456 @@
+//! What the doctor finds, one broken thing a row.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use processgit_updater::doctor::Verdict::{Bad, Warning};
+use processgit_updater::doctor::around::Holder;
+use processgit_updater::engine::simulated::{Behaviour, Fate, Mate, World};
+use processgit_updater::engine::{EngineError, Healthcheck, RunState, label};
+use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, SourceError};
+use processgit_updater::store::StoreError;
+use processgit_updater::update::ports::{HookSetting, Place, PlaceError};
+
+use crate::bench::{At, Scene, add_service};
+use crate::doctor::{Case, around, fails, one, ports, troubles, world};
+
+struct Elsewhere(Result<Vec<String>, PlaceError>);
+
+#[async_trait]
+impl Place for Elsewhere {
+    async fn check(&self) -> Result<Vec<String>, PlaceError> {
+        self.0.clone()
+    }
+    async fn settle(&self) -> Result<(), PlaceError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_engine_and_the_place() {
+    for (what, case, verdict, says) in [
+        (
+            "no engine",
+            Case { faults: At::nth("engine.info", 1, Fate::Away), ..Case::default() },
+            Bad,
+            &["engine: the Docker engine does not answer", "systemctl start docker"][..],
+        ),
+        (
+            "an address that is none",
+            around(|a| a.facts = Err(EngineError::Unreachable("DOCKER_HOST is \"x\"".into()))),
+            Bad,
+            &["engine: ", "DOCKER_HOST is \"x\""],
+        ),
+        (
+            "a proxy that allows too little",
+            around(|a| a.refused = vec!["POST containers/*/update".into()]),
+            Bad,
+            &["engine calls: ", "POST containers/*/update", "deploy/socket-proxy.yml"],
+        ),
+        (
+            "containers cannot be listed",
+            fails("engine.containers", "listing containers: refused"),
+            Bad,
+            &["engine calls: listing containers"],
+        ),
+        (
+            "a state folder in the container's layer",
+            ports(|p| p.place = Arc::new(Elsewhere(Err(PlaceError("the state folder /s is no mount".into()))))),
+            Bad,
+            &["place: the state folder /s is no mount", "volumes: "],
+        ),
+        (
+            "nobody starts the updater again",
+            ports(|p| p.place = Arc::new(Elsewhere(Ok(vec!["restart policy `no`".into()])))),
+            Warning,
+            &["place: restart policy `no`", "docker update --restart unless-stopped"],
+        ),
+    ] {
+        one(what, case, verdict, says).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_application() {
+    for (what, case, verdict, says) in [
+        (
+            "another name",
+            world(|w| w.containers[0].name = "other".into()),
+            Bad,
+            &["application: there is no container \"processgit\"", "docker compose up -d"][..],
+        ),
+        (
+            "stopped",
+            world(|w| w.containers[0].state = RunState::Exited),
+            Bad,
+            &["application: container processgit is exited (exit code 0)", "docker start processgit"],
+        ),
+        (
+            "unhealthy",
+            world(|w| w.containers[0].healthcheck = Healthcheck::Unhealthy),
+            Bad,
+            &["application: ", "unhealthy", "docker logs --tail 50 processgit"],
+        ),
+        (
+            "nobody starts it again",
+            world(|w| w.containers[0].restart_policy.name = "no".into()),
+            Warning,
+            &["application: ", "restart policy `no`", "restart: unless-stopped"],
+        ),
+        (
+            "500",
+            world(|w| w.images.values_mut().for_each(|i| i.behaviour = Behaviour::Answers500)),
+            Bad,
+            &["health: ", "answers 500, expected 200", "PROCESSGIT_UPDATER_HEALTH_URL"],
+        ),
+        ("silence", fails("probe.ask", "refused"), Bad, &["health: ", "does not answer: refused"]),
+        (
+            "an answer without its version",
+            Case {
+                scene: Scene { options: |o| o.health.version = Some("/v".into()), ..Scene::default() },
+                ..Case::default()
+            },
+            Bad,
+            &["health: ", "nothing at /v"],
+        ),
+        (
+            "a slow HEALTHCHECK",
+            world(|w| {
+                w.containers[0].healthcheck = Healthcheck::Healthy;
+                w.containers[0].healthcheck_seconds = 30;
+            }),
+            Warning,
+            &["healthcheck: ", "30 s", "PROCESSGIT_UPDATER_HEALTH_TIMEOUT=60s"],
+        ),
+        (
+            "made by hand",
+            world(|w| w.containers[0].labels.clear()),
+            Bad,
+            &["project: ", "com.docker.compose.project", "docker compose up -d"],
+        ),
+        (
+            "its image was pruned",
+            world(|w| w.images.clear()),
+            Bad,
+            &["services: ", "was removed from the engine", "docker compose up -d processgit"],
+        ),
+    ] {
+        if what == "its image was pruned" {
+            // Then it cannot answer either, in this world.
+            let found = troubles(case).await;
+            assert!(found.iter().any(|(_, text)| says.iter().all(|part| text.contains(part))), "{found:?}");
+            continue;
+        }
+        one(what, case, verdict, says).await;
+    }
+}
+
+fn scene(scene: Scene) -> Case {
+    Case { scene, ..Case::default() }
+}
+
+fn runs_latest(world: &mut World) {
+    let id = world.containers[0].image_id.clone();
+    world.containers[0].image_ref = "ghcr.io/algomation-ai/processgit:latest".into();
+    world.tags.insert(world.containers[0].image_ref.clone(), id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deployment() {
+    for (what, case, verdict, says) in [
+        (
+            "a service without a container",
+            scene(Scene { options: |o| o.move_services = vec!["worker".into()], ..Scene::default() }),
+            Bad,
+            &["services: service worker", "docker compose up -d worker"][..],
+        ),
+        (
+            "no Compose",
+            fails("compose.config", "no Docker Compose v2"),
+            Bad,
+            &["compose: ", "no Docker Compose v2", "docker compose config"],
+        ),
+        (
+            "a folder that is read-only",
+            fails("env.preflight", "its folder /deploy cannot be written: Read-only file system"),
+            Bad,
+            &[".env: its folder /deploy cannot be written", "mount -o remount,rw"],
+        ),
+        (
+            "no .env",
+            world(|w| {
+                w.env = None;
+                runs_latest(w);
+            }),
+            Warning,
+            &[".env: there is no", "env set PROCESSGIT_VERSION"],
+        ),
+        (
+            "a key that selects nothing",
+            scene(Scene { options: |o| o.version_key = "OTHER".into(), ..Scene::default() }),
+            Bad,
+            &["version key: with OTHER=", "image: ghcr.io/algomation-ai/processgit:${OTHER:-latest}"],
+        ),
+        (
+            "a version that is none",
+            scene(Scene {
+                env: "PROCESSGIT_VERSION=latest\n",
+                world: |w| {
+                    w.images.values_mut().for_each(|i| i.version = "main".into());
+                    runs_latest(w);
+                },
+                ..Scene::default()
+            }),
+            Warning,
+            &["version key: which version runs is not known", "latest", "env set PROCESSGIT_VERSION"],
+        ),
+        (
+            "another version in .env",
+            scene(Scene { env: "PROCESSGIT_VERSION=1.0.9\n", ..Scene::default() }),
+            Bad,
+            &["drift: ", "image", "docker compose up -d processgit"],
+        ),
+        (
+            "another service of the same image",
+            world(|w| {
+                let now = w.containers[0].started_at.unwrap();
+                w.add_mate("init", Mate::Init, now);
+            }),
+            Warning,
+            &["followers: init", "PROCESSGIT_UPDATER_MOVE_SERVICES=init"],
+        ),
+        (
+            "half a swap",
+            world(|w| {
+                let mut half = w.containers[0].clone();
+                (half.id, half.name) = ("b".repeat(64), "aaaaaaaaaaaa_processgit".into());
+                half.state = RunState::Created;
+                w.containers.push(half);
+            }),
+            Bad,
+            &["services: service processgit has 2 containers", "--scale processgit=1"],
+        ),
+        (
+            "a lodger",
+            world(|w| {
+                add_service(w, "tail", false);
+                w.containers[1].state = RunState::Exited;
+                w.containers[1].network_mode = format!("container:{}", w.containers[0].id);
+            }),
+            Bad,
+            &["services: container test-tail-1 lives in the namespaces of processgit", "MOVE_SERVICES"],
+        ),
+    ] {
+        one(what, case, verdict, says).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_data() {
+    for (what, case, verdict, says) in [
+        (
+            "snapshots are off",
+            scene(Scene { snapshots: false, ..Scene::default() }),
+            Warning,
+            &["data: NO data is copied", "/data", "PROCESSGIT_UPDATER_SNAPSHOT=on"][..],
+        ),
+        (
+            "left out",
+            scene(Scene { options: |o| o.snapshot_exclude = vec!["/data".into()], ..Scene::default() }),
+            Warning,
+            &["data: not copied: /data", "SNAPSHOT_EXCLUDE"],
+        ),
+        (
+            "somebody else writes",
+            world(|w| add_service(w, "db", true)),
+            Bad,
+            &["writers: ", "test-db-1", "PROCESSGIT_UPDATER_STOP_SERVICES="],
+        ),
+        (
+            "a hook without its service",
+            scene(Scene {
+                options: |o| {
+                    o.hook_before_copy = Some(HookSetting { service: "db".into(), command: vec!["dump".into()] });
+                },
+                ..Scene::default()
+            }),
+            Bad,
+            &["hooks: ", "\"db: dump\"", "docker compose up -d"],
+        ),
+        (
+            "no room",
+            fails("data.preflight", "no room for the snapshot: 9 MiB needed, 1 MiB free"),
+            Bad,
+            &["room: no room", "9 MiB needed, 1 MiB free", "snapshot prune"],
+        ),
+    ] {
+        one(what, case, verdict, says).await;
+    }
+}
+
+struct Silent(SourceError);
+
+#[async_trait]
+impl ReleaseSource for Silent {
+    async fn latest(&self, _: Channel) -> Result<Release, SourceError> {
+        Err(self.0.clone())
+    }
+    async fn by_tag(&self, _: &str) -> Result<Release, SourceError> {
+        Err(self.0.clone())
+    }
+    async fn fetch(&self, _: &Asset, _: usize) -> Result<Bytes, SourceError> {
+        Err(self.0.clone())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_world_outside() {
+    for (what, case, verdict, says) in [
+        (
+            "no policy",
+            around(|a| a.trust = Err("PROCESSGIT_UPDATER_SIGNING_KEY=/k: cannot be read".into())),
+            Bad,
+            &["trust: PROCESSGIT_UPDATER_SIGNING_KEY=/k"][..],
+        ),
+        (
+            "an old root",
+            around(|a| a.trust.as_mut().unwrap().since = Some("2026-01-03T00:00:00Z".parse().unwrap())),
+            Warning,
+            &["trusted root: ", "334 days old", "PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH=true"],
+        ),
+        (
+            "another time",
+            around(|a| a.reach.as_mut().unwrap().date = Some("2026-12-03T00:05:00Z".parse().unwrap())),
+            Warning,
+            &["clock: ", "the release source is 300 s ahead", "timedatectl"],
+        ),
+        (
+            "no way out",
+            ports(|p| p.releases = Arc::new(Silent(SourceError::Unavailable("unreachable".into())))),
+            Bad,
+            &["releases: unreachable", "curl -sI https://api.example"],
+        ),
+        (
+            "no release",
+            ports(|p| p.releases = Arc::new(Silent(SourceError::NotFound("there is no stable release".into())))),
+            Warning,
+            &["releases: there is no stable release", "--channel prerelease"],
+        ),
+        (
+            "few questions left",
+            around(|a| a.reach.as_mut().unwrap().remaining = Some(2)),
+            Warning,
+            &["releases: ", "2 of 60 questions left", "PROCESSGIT_UPDATER_GITHUB_TOKEN"],
+        ),
+        (
+            "a release of something else",
+            scene(Scene { manifest: |m| m["image"]["repository"] = "algomation-ai/other".into(), ..Scene::default() }),
+            Bad,
+            &["newest release: ", "algomation-ai/other:1.1.0", "PROCESSGIT_UPDATER_REPO"],
+        ),
+        (
+            "a release that policy refuses",
+            scene(Scene { manifest: |m| m["name"] = "other".into(), ..Scene::default() }),
+            Warning,
+            &["newest release: v1.1.0 would be refused", "other", "processgit-updater check v1.1.0"],
+        ),
+        (
+            "a manifest that is none",
+            scene(Scene { manifest: |m| m["surprise"] = true.into(), ..Scene::default() }),
+            Bad,
+            &["newest release: ", "surprise"],
+        ),
+        (
+            "no credentials",
+            around(|a| a.has_image = Err("ghcr.io wants credentials".into())),
+            Bad,
+            &["registry: ghcr.io wants credentials", "docker login ghcr.io"],
+        ),
+        ("no such image", around(|a| a.has_image = Ok(false)), Bad, &["registry: ghcr.io has no", "@sha256:1111"]),
+        (
+            "signatures on images do not count",
+            scene(Scene { options: |o| o.verify_image = false, ..Scene::default() }),
+            Warning,
+            &["image signature: ", "PROCESSGIT_UPDATER_VERIFY_IMAGE=true"],
+        ),
+    ] {
+        let mut case = case;
+        if what == "a release of something else" {
+            // The simulated world would follow the manifest.
+            case.ports = |p| p.trust = Arc::new(crate::bench::Trusting);
+        }
+        one(what, case, verdict, says).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_and_what_is_left() {
+    let left = |job: Option<&'static str>, role: &'static str| {
+        let world: fn(&mut World) = match (job.is_some(), role) {
+            (true, _) => |w| label_one(w, label::JOB, "job_0000000000000001", "guard-old"),
+            (false, _) => |w| label_one(w, label::OWNER, "volume /var/lib/processgit-updater", "helper-data"),
+        };
+        scene(Scene { world, ..Scene::default() })
+    };
+    for (what, case, verdict, says) in [
+        (
+            "a folder that cannot be written",
+            around(|a| a.state.unwritable = Some("Permission denied".into())),
+            Bad,
+            &["state folder: ", "PROCESSGIT_UPDATER_STATE_DIR", "Permission denied", "install -d"][..],
+        ),
+        ("a full disk", around(|a| a.state.free = Some(1 << 20)), Warning, &["state folder: ", "1 MiB free", "df -h"]),
+        (
+            "a damaged journal",
+            around(|a| a.state.unreadable = Some("the journal /s/journal.db cannot be read".into())),
+            Bad,
+            &["journal: ", "cannot be read", "start the updater"],
+        ),
+        (
+            "a newer journal",
+            around(|a| {
+                let newer = StoreError::Newer { file: "/s/journal.db".into(), found: 9, known: 1 };
+                a.state.unreadable = Some(newer.to_string());
+            }),
+            Bad,
+            &["journal: ", "format 9", "install the version of the updater that ran last"],
+        ),
+        (
+            "a job that nobody ends",
+            Case { unfinished: true, ..around(|a| a.state.holder = Holder::Nobody) },
+            Bad,
+            &["jobs: job_00000000000000a1 has not ended", "processgit-updater serve"],
+        ),
+        (
+            "a guard of a job that has ended",
+            left(Some("job"), "guard-old"),
+            Warning,
+            &["leftovers: container left (guard-old) is left of job_0000000000000001", "docker rm -f left"],
+        ),
+        (
+            "another updater's claim",
+            world(|w| {
+                label_one(w, label::OWNER, "other", "claim");
+                w.containers.last_mut().unwrap().name = "processgit-updater-claim-test.processgit".into();
+            }),
+            Bad,
+            &["leftovers: another updater works on service processgit", "docker rm processgit-updater-claim-test"],
+        ),
+        (
+            "a helper, and no updater",
+            Case { around: |a| a.state.holder = Holder::Nobody, ..left(None, "helper-data") },
+            Warning,
+            &["leftovers: container left (helper-data)", "docker logs left"],
+        ),
+    ] {
+        one(what, case, verdict, says).await;
+    }
+}
+
+pub fn label_one(world: &mut World, name: &str, value: &str, role: &str) {
+    add_service(world, "left", false);
+    let c = world.containers.last_mut().unwrap();
+    c.name = "left".into();
+    c.labels = [(name.to_owned(), value.to_owned()), (label::ROLE.to_owned(), role.to_owned())].into();
+}
