@@ -23,6 +23,9 @@ use crate::update::ports::{
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
+/// How long somebody who is only tidying up is waited for.
+const SOON: Duration = Duration::from_secs(5);
+
 /// What stays when old snapshots are pruned.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
@@ -51,12 +54,12 @@ impl HostData {
         report: CopyReport,
         work: impl FnOnce(&Repository, &mut Teller) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, DataError> {
-        Self::at(self.root.clone(), Repository::open, report, work).await
+        Self::at(self.root.clone(), open_soon, report, work).await
     }
 
     async fn at<T: Send + 'static>(
         root: PathBuf,
-        open: fn(&Path) -> Result<Repository, Error>,
+        open: impl FnOnce(&Path) -> Result<Repository, Error> + Send + 'static,
         report: CopyReport,
         work: impl FnOnce(&Repository, &mut Teller) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, DataError> {
@@ -68,6 +71,21 @@ impl HostData {
         });
         done.await.map_err(|e| DataError(e.to_string()))?.map_err(|e| DataError(e.to_string()))
     }
+}
+
+/// Somebody may just be tidying up, see [`HostData::preflight`].
+fn open_soon(root: &Path) -> Result<Repository, Error> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        match Repository::open(root) {
+            Err(Error::Busy { .. }) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            other => return other,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct AbandonOnDrop(Arc<AtomicBool>);
@@ -214,14 +232,25 @@ impl DataStore for HostData {
 
     async fn preflight(&self, mounts: &[Mount]) -> Result<(), DataError> {
         let sources = sources(mounts)?;
-        self.with(silent(), move |repository, teller| {
-            // Passes that an earlier process left: their room is needed, and nobody will end them.
-            for left in repository.unfinished()? {
-                repository.discard(&left)?;
+        let root = self.root.clone();
+        let passes: Vec<String> = lock(&self.passes).values().cloned().collect();
+        let tidy_and_look = move |root: &Path| {
+            // Whoever works here keeps the lock, and a mere look must not keep it from a job.
+            match Repository::open(root) {
+                Ok(repository) => {
+                    // Passes that an earlier process left: their room is needed, and nobody will end them.
+                    for left in repository.unfinished()?.iter().filter(|left| !passes.contains(left)) {
+                        repository.discard(left)?;
+                    }
+                }
+                Err(Error::Busy { .. }) => {}
+                Err(e) => return Err(e),
             }
-            repository.preflight(&sources, teller)?.verdict()
-        })
-        .await
+            Repository::look(root)
+        };
+        let preflight =
+            move |repository: &Repository, teller: &mut Teller| repository.preflight(&sources, teller)?.verdict();
+        Self::at(root, tidy_and_look, silent(), preflight).await
     }
 
     async fn room(&self, mounts: &[Mount]) -> Result<Room, DataError> {
@@ -248,7 +277,7 @@ impl DataStore for HostData {
         self.with(report, move |repository, teller| {
             let mut pass = repository.begin(sources, label)?;
             pass.hot(teller)?;
-            passes.lock().unwrap_or_else(PoisonError::into_inner).insert(job, pass.id().to_owned());
+            lock(&passes).insert(job, pass.id().to_owned());
             Ok(())
         })
         .await
@@ -256,7 +285,7 @@ impl DataStore for HostData {
 
     async fn cold(&self, of: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError> {
         let (sources, label) = (sources(mounts)?, label(of, why(of)));
-        let begun = self.passes.lock().unwrap_or_else(PoisonError::into_inner).remove(&of.job);
+        let begun = lock(&self.passes).remove(&of.job);
         self.with(report, move |repository, teller| {
             let pass = match begun {
                 Some(id) => repository.resume(&id)?,
@@ -304,6 +333,8 @@ impl DataStore for HostData {
 
     async fn tidy(&self, _job: &JobId, pinned: &[String]) -> Result<(), DataError> {
         let (retention, pinned) = (self.retention, pinned.to_vec());
+        // Whatever a job had begun goes below.
+        lock(&self.passes).clear();
         if !self.root.exists() {
             return Ok(());
         }

@@ -3,11 +3,13 @@
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use processgit_updater::engine::{self, MountKind};
 use processgit_updater::snapshot::host::{HostData, Retention};
 use processgit_updater::snapshot::{Error, Label, Quiet, Source};
-use processgit_updater::update::ports::DataStore;
+use processgit_updater::update::job::JobId;
+use processgit_updater::update::ports::{CopyLabel, DataStore};
 
 use crate::disk::Mount;
 use crate::tree::*;
@@ -205,19 +207,46 @@ fn deeper_than_a_path_may_be_long() {
     assert_eq!(look(&source, "one").unwrap().st_ino, look(&source, "two").unwrap().st_ino);
 }
 
-/// Looking for room keeps no job out, waits for none, and leaves nothing.
+/// `check` looks beside a job, too: it takes nothing away from it, before, between and during its passes. What
+/// a dead process left goes.
 #[tokio::test]
-async fn a_look_beside_a_job() {
+async fn a_check_beside_a_job() {
     let bench = Bench::new();
-    write(&bench.source().join("file"), &[7; 100_000]);
-    let mount = engine::Mount {
+    write(&bench.source().join("file"), b"content");
+    let mounts = [mount(&bench)];
+    let root = bench.folder.path().join("repository");
+    let data = HostData::new(root.clone(), Retention { keep: 5, max_age: None });
+    let of = CopyLabel { job: JobId("job_1".into()), ..CopyLabel::default() };
+
+    let left = bench.repository().begin(bench.sources(), Label::default()).unwrap().id().to_owned();
+    data.preflight(&mounts).await.unwrap();
+    assert!(!bench.repository().unfinished().unwrap().contains(&left), "of a process that is no more");
+    data.hot(&of, &mounts, Arc::new(|_| ())).await.unwrap();
+    data.preflight(&mounts).await.unwrap();
+    assert_eq!(bench.repository().unfinished().unwrap().len(), 1, "the job still needs it");
+    let at_work = bench.repository();
+    data.preflight(&mounts).await.unwrap();
+    drop(at_work);
+    data.cold(&of, &mounts, Arc::new(|_| ())).await.unwrap();
+}
+
+fn mount(bench: &Bench) -> engine::Mount {
+    engine::Mount {
         kind: MountKind::Bind,
         name: String::new(),
         source: bench.source().display().to_string(),
         destination: "/data".into(),
         writable: true,
         subpath: String::new(),
-    };
+    }
+}
+
+/// Looking for room keeps no job out, waits for none, and leaves nothing.
+#[tokio::test]
+async fn a_look_beside_a_job() {
+    let bench = Bench::new();
+    write(&bench.source().join("file"), &[7; 100_000]);
+    let mount = mount(&bench);
     let root = bench.folder.path().join("repository");
     let data = HostData::new(root.clone(), Retention { keep: 5, max_age: None });
     let look = async || {
