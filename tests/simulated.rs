@@ -33,6 +33,8 @@ mod lost;
 mod meddling;
 #[path = "simulated/others.rs"]
 mod others;
+#[path = "simulated/outages.rs"]
+mod outages;
 #[path = "simulated/stories.rs"]
 mod stories;
 #[path = "simulated/two_updaters.rs"]

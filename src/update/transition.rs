@@ -348,7 +348,7 @@ fn too_late_to_restore(record: &Record, plan: &Plan, seen: &Seen) -> Option<Stri
     }
     if seen.since_swap > UNATTENDED_RESTORE_SECONDS {
         return Some(format!(
-            "the updater was away for {} minutes after the swap; restoring data that old is not done unattended",
+            "the updater was away for {} minutes in which the application may have been writing; restoring data that old is not done unattended",
             seen.since_swap / 60
         ));
     }

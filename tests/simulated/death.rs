@@ -16,7 +16,7 @@ use crate::faults::{jobs_by_hand, updates};
 use crate::invariants::{assert_invariants, assert_verdict};
 
 /// Runs until the process dies; false when the job ended before it came to that.
-async fn live_until_death(installation: &Installation, faults: Arc<At>) -> bool {
+pub async fn live_until_death(installation: &Installation, faults: Arc<At>) -> bool {
     let (updater, world) = installation.process(faults).await;
     let life = async {
         let id = installation.submit(&updater, installation.order()).await.expect("accepted").id.0;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use processgit_updater::clock::Clock;
@@ -12,8 +13,8 @@ use processgit_updater::engine::{Container, RunState, label};
 use processgit_updater::update::effects::is_half_swapped;
 use processgit_updater::update::job::{Job, State};
 
-use crate::bench::{DIGEST, Installation, Scene, wait};
-use crate::death::ended;
+use crate::bench::{At, DIGEST, Installation, Scene, wait};
+use crate::death::{ended, live_until_death};
 use crate::explorer::Remains;
 use crate::faults::{calls_of, jobs_by_hand, only_looks, updates};
 use crate::invariants::assert_verdict;
@@ -198,4 +199,20 @@ async fn while_the_updater_is_dead() {
         }
     }
     count.report("deeds of others while an updater is dead");
+}
+
+/// The old version was started by somebody on data that a migration had begun to change, and people worked with it.
+#[tokio::test(start_paused = true)]
+async fn data_that_was_revived_long_ago_is_not_taken_back() {
+    let installation = Installation::ready(Scene { migration: Some("migrate"), ..Scene::default() }).await;
+    assert!(live_until_death(&installation, At::nth("engine.wait", 1, Fate::DieAfter)).await);
+    let now = installation.now();
+    installation.world.world().compose_up(false, usize::MAX, now);
+    let data = installation.world.world().data.clone();
+    tokio::time::advance(Duration::from_secs(2 * 3600 + 1)).await;
+    let job = ended(&installation, Arc::new(NoFaults)).await;
+    let error = job.error.unwrap_or_default();
+    assert_eq!(job.state, State::Failed, "{error}");
+    assert!(error.contains("the updater was away for 120 minutes"), "{error}");
+    assert_eq!(installation.world.world().data, data);
 }

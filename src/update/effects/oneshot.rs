@@ -60,13 +60,14 @@ async fn finish(cx: &Context, role: &str, what: &OneShot, id: &str, verdict: fn(
 
     let (lines, said) = cx.lines("");
     let (stream, container) = (cx.ports.engine.clone(), id.to_owned());
-    let follow = tokio::spawn(async move { stream.logs(&container, lines).await });
+    let mut follow = tokio::spawn(async move { stream.logs(&container, lines).await });
     let limit = cx.options.migration_timeout;
     let ended = timeout(limit, engine.wait(id)).await;
     if ended.is_err() {
         engine.remove(id).await?;
     }
-    let _ = timeout(LAST_WORDS, async { (follow.await, said.await) }).await;
+    let _ = timeout(LAST_WORDS, async { ((&mut follow).await, said.await) }).await;
+    follow.abort();
     match ended {
         Err(_) => {
             return Err(verdict(format!(

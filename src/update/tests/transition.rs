@@ -229,12 +229,12 @@ fn old_data_is_not_restored_unattended_after_an_hour() {
     let late = Seen { since_swap: 3601, ..seen(NEW, Env::After) };
     let Action::End(verdict) = next(&record, &late) else { panic!("an end") };
     assert_eq!(verdict.state, State::Failed);
-    assert!(verdict.error.unwrap().contains("the updater was away for 60 minutes after the swap"));
+    assert!(verdict.error.unwrap().contains("the updater was away for 60 minutes in which"));
     // Nor on the way back, as long as it was not stopped there.
     let mut back = Record { heading: Heading::Back { why: "it broke".into() }, ..record.clone() };
     let Action::End(verdict) = next(&back, &late) else { panic!("an end") };
     assert_eq!(verdict.state, State::Failed);
-    assert!(verdict.error.unwrap().starts_with("it broke; the updater was away for 60 minutes after the swap"));
+    assert!(verdict.error.unwrap().starts_with("it broke; the updater was away for 60 minutes in which"));
     back.done.push(Effect::HaltNew);
     assert!(matches!(next(&back, &late), Action::End(_)), "somebody has started it again");
     let stopped = Seen { app: App::New { running: false, ours: true }, ..late };
