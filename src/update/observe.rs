@@ -3,15 +3,35 @@
 use jiff::Timestamp;
 
 use super::context::Context;
-use super::effects::{containers, is_half_swapped};
+use super::effects::{EffectError, containers, is_half_swapped};
 use super::plan::{EnvChange, Plan};
 use super::record::{Learned, Record};
 use super::transition::{App, Env, Seen};
-use crate::engine::{Container, label};
+use crate::engine::{Container, EngineError, label};
 use crate::envfile;
 
+/// Nothing could be seen.
+pub struct Blind {
+    pub why: String,
+    /// The engine does not answer. It may come back with everything as it should be.
+    pub is_engine_away: bool,
+}
+
+impl From<EffectError> for Blind {
+    fn from(error: EffectError) -> Self {
+        let is_engine_away = matches!(&error, EffectError::Engine(e) if e.is_unreachable());
+        Self { why: error.to_string(), is_engine_away }
+    }
+}
+
+impl From<EngineError> for Blind {
+    fn from(error: EngineError) -> Self {
+        Self { why: error.to_string(), is_engine_away: error.is_unreachable() }
+    }
+}
+
 /// Looks at engine and `.env`. An error means that nothing could be seen, never that nothing is there.
-pub async fn observe(cx: &Context, record: &Record, plan: &Plan) -> Result<Seen, String> {
+pub async fn observe(cx: &Context, record: &Record, plan: &Plan) -> Result<Seen, Blind> {
     let engine = &cx.ports.engine;
     let pinned = plan.target.handle();
     let (containers, old, new, env) = tokio::join!(
@@ -20,14 +40,15 @@ pub async fn observe(cx: &Context, record: &Record, plan: &Plan) -> Result<Seen,
         engine.image(&pinned),
         cx.ports.env.read()
     );
-    let containers = containers.map_err(|e| e.to_string())?;
+    let containers = containers?;
+    let env = env.map_err(|e| Blind { why: e.to_string(), is_engine_away: false })?;
     let writing_since = record.learned.swap_began.or_else(|| revived(&containers, plan, &record.learned));
     let since_swap = writing_since.map_or(0, |at| cx.ports.clock.now().duration_since(at).as_secs());
     Ok(Seen {
         app: app(&containers, plan, &record.learned),
-        env: env_seen(&env.map_err(|e| e.to_string())?, &plan.env),
-        old_image: old.map_err(|e| e.to_string())?.is_some(),
-        new_image: new.map_err(|e| e.to_string())?.is_some(),
+        env: env_seen(&env, &plan.env),
+        old_image: old?.is_some(),
+        new_image: new?.is_some(),
         since_swap,
     })
 }

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::door::AbortError;
 use super::effects::{self, EffectError};
 use super::job::State;
-use super::observe::observe;
+use super::observe::{Blind, observe};
 use super::plan::{Plan, Purpose};
 use super::ports::{Entry, JournalError};
 use super::record::{Heading, Record};
@@ -22,8 +22,11 @@ use super::transition::{self, Action, Effect, Seen, Verdict};
 use super::{Order, Request};
 use crate::failpoint;
 
-/// How long an engine that does not answer is waited for, before a person is called.
+/// How long anything that may pass is waited for, before a person is called.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// The same for an engine that is away: without it a person can do nothing either, and once it is back the
+/// job goes on by itself. Long enough for an upgrade that goes wrong.
+const PATIENCE_WITH_ENGINE: Duration = Duration::from_secs(2 * 3600);
 /// An undo is tried so often before a person is called.
 const UNDO_TRIES: u32 = 3;
 /// The first pause before trying again; it doubles, up to thirty seconds.
@@ -166,16 +169,19 @@ async fn plan_by_hand(cx: &Context, order: &Order) -> Result<Plan, Refused> {
 /// may come back with everything as it should be.
 async fn look(cx: &Context, record: &Record, stop: &CancellationToken) -> Result<Option<Seen>, String> {
     let Some(plan) = &record.plan else { return Ok(Some(Seen::NOTHING)) };
-    let deadline = Instant::now() + PATIENCE;
+    let began = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
-        let why = match observe(cx, record, plan).await {
+        let Blind { why, is_engine_away } = match observe(cx, record, plan).await {
             Ok(seen) => return Ok(Some(seen)),
-            Err(why) => why,
+            Err(blind) => blind,
         };
         tracing::warn!(job = %cx.job, "nothing can be seen, trying again in {pause:?}: {why}");
-        if Instant::now() + pause > deadline {
-            return Err(format!("for {} minutes nothing could be seen: {why}", PATIENCE.as_secs() / 60));
+        if pause == FIRST_PAUSE {
+            cx.say(&format!("{why}; trying again until it can be seen what is true"));
+        }
+        if is_over(began, pause, is_engine_away) {
+            return Err(format!("for {} minutes nothing could be seen: {why}", began.elapsed().as_secs() / 60));
         }
         tokio::select! {
             () = sleep(pause) => {}
@@ -184,6 +190,12 @@ async fn look(cx: &Context, record: &Record, stop: &CancellationToken) -> Result
         }
         pause = (pause * 2).min(Duration::from_secs(30));
     }
+}
+
+/// Whoever waits since `began` and would go on for `pause` has waited for long enough.
+fn is_over(began: Instant, pause: Duration, is_engine_away: bool) -> bool {
+    let patience = if is_engine_away { PATIENCE_WITH_ENGINE } else { PATIENCE };
+    began.elapsed() + pause > patience
 }
 
 fn blind_end(record: &Record, why: &str) -> Action {
@@ -263,7 +275,7 @@ async fn attempt_undo(
     record: &Record,
     plan: &Plan,
 ) -> Result<super::record::Learned, (EffectError, super::record::Learned)> {
-    let deadline = Instant::now() + PATIENCE;
+    let began = Instant::now();
     let mut pause = FIRST_PAUSE;
     let mut tries = 0;
     loop {
@@ -273,13 +285,12 @@ async fn attempt_undo(
             Err(failure) => failure,
         };
         let away = matches!(&failure.0, EffectError::Engine(e) if e.is_unreachable());
-        if matches!(failure.0, EffectError::Bad(_))
-            || (tries >= UNDO_TRIES && !away)
-            || Instant::now() + pause > deadline
-        {
+        if matches!(failure.0, EffectError::Bad(_)) || (tries >= UNDO_TRIES && !away) || is_over(began, pause, away) {
             return Err(failure);
         }
-        cx.say(&format!("{}; trying again", failure.0));
+        if tries <= UNDO_TRIES {
+            cx.say(&format!("{}; trying again", failure.0));
+        }
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(30));
     }

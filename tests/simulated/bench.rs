@@ -495,7 +495,8 @@ pub fn crewed() -> Scene {
 
 /// Waits for the end; the paused clock makes it quick.
 pub async fn wait(updater: &Updater, id: &str) -> Job {
-    for _ in 0..10_000 {
+    // The longest patience is two hours, for an engine that is away.
+    for _ in 0..100_000 {
         let job = updater.job(id).await.expect("known");
         if job.state.is_end() {
             return (*job).clone();

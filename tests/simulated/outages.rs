@@ -42,7 +42,7 @@ impl Faults for Outage {
     }
 }
 
-const A_WHILE: Duration = Duration::from_secs(10 * 60);
+const A_WHILE: Duration = Duration::from_secs(3600);
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 async fn outages(what: &str, scenes: Vec<(&str, Scene)>) {
