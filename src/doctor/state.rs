@@ -116,7 +116,7 @@ async fn leftovers(
                     findings.push(Finding::warning("leftovers", text, remove));
                 }
             }
-            None if state.holder == Holder::Nobody && is_of_this_folder(doctor, c) => {
+            None if state.holder == Holder::Nobody && is_of_this_folder(doctor, c) && !is_young(doctor, c) => {
                 let running = if c.is_alive() { "still runs" } else { "is left" };
                 let text = format!("container {name} ({role}) {running}, although no updater works here");
                 let remedy = format!("docker logs {name}: it ends what it began; then {remove}");
@@ -129,6 +129,12 @@ async fn leftovers(
         findings.push(Finding::ok("leftovers", "no container of an ended job"));
     }
     findings
+}
+
+/// A helper outlives its updater for a moment, and then ends by itself.
+fn is_young(doctor: &Doctor, helper: &Container) -> bool {
+    let age = helper.started_at.map(|at| doctor.ports.clock.now().duration_since(at).as_secs());
+    helper.is_alive() && age.is_some_and(|age| age < 120)
 }
 
 /// A helper says whose it is by its state folder.
