@@ -65,7 +65,11 @@ impl Engine {
 
     fn list(&self, path: &str, label: &str) -> Vec<Value> {
         let filters = json!({ "label": [label] }).to_string();
-        let answer = self.call(Method::GET, path, &[("all", "true"), ("filters", &filters)]);
+        // With containerd's store an engine answers 404 while somebody removes an image from the list.
+        let answer = eventually(path, Duration::from_secs(20), || {
+            let answer = self.call(Method::GET, path, &[("all", "true"), ("filters", &filters)]);
+            (answer.status != 404).then_some(answer)
+        });
         let answer = answer.expect_status(&[200], path).json();
         let list = if path == "/volumes" { answer["Volumes"].clone() } else { answer };
         list.as_array().cloned().unwrap_or_default()
