@@ -233,13 +233,15 @@ impl DataStore for HostData {
     async fn preflight(&self, mounts: &[Mount]) -> Result<(), DataError> {
         let sources = sources(mounts)?;
         let root = self.root.clone();
-        let passes: Vec<String> = lock(&self.passes).values().cloned().collect();
+        let passes = self.passes.clone();
         let tidy_and_look = move |root: &Path| {
             // Whoever works here keeps the lock, and a mere look must not keep it from a job.
             match Repository::open(root) {
                 Ok(repository) => {
                     // Passes that an earlier process left: their room is needed, and nobody will end them.
-                    for left in repository.unfinished()?.iter().filter(|left| !passes.contains(left)) {
+                    // Asked under the repository's lock: a job may have ended its hot copy just now.
+                    let needed: Vec<String> = lock(&passes).values().cloned().collect();
+                    for left in repository.unfinished()?.iter().filter(|left| !needed.contains(left)) {
                         repository.discard(left)?;
                     }
                 }
@@ -285,8 +287,9 @@ impl DataStore for HostData {
 
     async fn cold(&self, of: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError> {
         let (sources, label) = (sources(mounts)?, label(of, why(of)));
-        let begun = lock(&self.passes).remove(&of.job);
+        let (passes, job) = (self.passes.clone(), of.job.clone());
         self.with(report, move |repository, teller| {
+            let begun = lock(&passes).remove(&job);
             let pass = match begun {
                 Some(id) => repository.resume(&id)?,
                 None => repository.begin(sources, label)?,

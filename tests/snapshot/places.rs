@@ -230,6 +230,30 @@ async fn a_check_beside_a_job() {
     data.cold(&of, &mounts, Arc::new(|_| ())).await.unwrap();
 }
 
+/// The same without a moment of rest: a check that begins during one pass and ends after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks_beside_jobs_without_end() {
+    let bench = Bench::new();
+    write(&bench.source().join("file"), b"content");
+    let mounts = [mount(&bench)];
+    let data = Arc::new(HostData::new(bench.folder.path().join("repository"), Retention { keep: 5, max_age: None }));
+    let checks = tokio::spawn({
+        let (data, mounts) = (data.clone(), mounts.clone());
+        async move {
+            loop {
+                data.preflight(&mounts).await.unwrap();
+            }
+        }
+    });
+    for job in 0..60 {
+        let of = CopyLabel { job: JobId(format!("job_{job}")), ..CopyLabel::default() };
+        data.hot(&of, &mounts, Arc::new(|_| ())).await.unwrap();
+        data.cold(&of, &mounts, Arc::new(|_| ())).await.unwrap();
+    }
+    assert!(!checks.is_finished(), "{:?}", checks.await);
+    checks.abort();
+}
+
 fn mount(bench: &Bench) -> engine::Mount {
     engine::Mount {
         kind: MountKind::Bind,
