@@ -18,6 +18,14 @@ begin() {
     export LAB_DEMO_APP
 }
 
+# The tests' runner, built from source where it is missing: some minutes, once.
+nextest() {
+    command -v cargo-nextest >/dev/null && return
+    echo "installing cargo-nextest" >&2
+    cargo install --quiet --locked cargo-nextest
+    PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+}
+
 finish() {
     trap '' INT TERM
     local sweep

@@ -57,7 +57,7 @@ const OPERATORS: [(&str, &str); 4] = [
 #[test]
 fn processgit() {
     let services = &resolved(".", &["docker-compose.yml"], &OPERATORS)["services"];
-    for service in ["processgit", "processgit-init-perms", "processgit-bootstrap"] {
+    for service in ["processgit", "processgit-init-perms"] {
         assert_eq!(services[service]["image"], "ghcr.io/algomation-ai/processgit:1.2.3", "{service}");
     }
     let (application, updater) = (&services["processgit"], &services["processgit-updater"]);
@@ -71,6 +71,64 @@ fn processgit() {
     assert_eq!(application["container_name"], "processgit", "the updater's default");
     let of_the_updater = application["environment"].to_string().contains("4.5.6");
     assert!(!of_the_updater, "an update of the updater would change the application");
+}
+
+/// What ProcessGit's own `deploy/docker-compose.yml` says of its two services, as of its commit 73ed69a. A path that
+/// differs here on purpose has its reason beside it in our file.
+const PROCESSGITS_OWN: &[(&str, &str, &str)] = &[
+    ("processgit", "/container_name", r#""processgit""#),
+    ("processgit", "/restart", r#""unless-stopped""#),
+    ("processgit", "/environment/USER_UID", r#""1000""#),
+    ("processgit", "/environment/USER_GID", r#""1000""#),
+    ("processgit", "/environment/APP_NAME", r#""ProcessGit: Git for Processes""#),
+    ("processgit", "/environment/PROCESSGIT_SEED_STRICT", r#""false""#),
+    ("processgit", "/ports/0/published", r#""18080""#),
+    ("processgit", "/ports/0/target", "3000"),
+    ("processgit", "/ports/1/published", r#""12222""#),
+    ("processgit", "/ports/1/target", "22"),
+    ("processgit", "/volumes/0/source", r#""processgit-data""#),
+    ("processgit", "/volumes/0/target", r#""/data""#),
+    (
+        "processgit",
+        "/healthcheck/test",
+        r#"["CMD-SHELL","wget -qO- http://localhost:3000/api/v1/version >/dev/null 2>&1 || exit 1"]"#,
+    ),
+    ("processgit", "/healthcheck/interval", r#""5s""#),
+    ("processgit", "/healthcheck/timeout", r#""3s""#),
+    ("processgit", "/healthcheck/retries", "30"),
+    ("processgit-init-perms", "/user", r#""0:0""#),
+    ("processgit-init-perms", "/entrypoint", r#"["/bin/sh","-lc"]"#),
+    (
+        "processgit-init-perms",
+        "/command",
+        r#"["mkdir -p /data /data/.processgit /data/gitea && chown -R 1000:1000 /data"]"#,
+    ),
+    ("processgit-init-perms", "/restart", r#""no""#),
+    ("processgit-init-perms", "/volumes/0/source", r#""processgit-data""#),
+];
+
+#[test]
+fn processgit_runs_as_its_own_file_says() {
+    let services = &resolved(".", &["docker-compose.yml"], &OPERATORS)["services"];
+    for (service, path, own) in PROCESSGITS_OWN {
+        let own: Value = serde_json::from_str(own).expect("JSON");
+        assert_eq!(services[service].pointer(path), Some(&own), "{service}{path}");
+    }
+    let names: Vec<_> = services.as_object().expect("services").keys().collect();
+    assert_eq!(names, ["processgit", "processgit-init-perms", "processgit-updater"]);
+}
+
+#[test]
+fn an_existing_installation_keeps_its_data_in_any_folder() {
+    let volume = |env: &[(&str, &str)]| {
+        let resolved = resolved(".", &["docker-compose.yml"], &[&OPERATORS[..], env].concat());
+        resolved["volumes"]["processgit-data"]["name"].as_str().expect("a name").to_owned()
+    };
+    // ProcessGit's own file stands in a folder `deploy`; ours is copied to /srv/processgit, say.
+    assert_eq!(volume(&[("COMPOSE_PROJECT_NAME", "deploy")]), "deploy_processgit-data");
+    assert_eq!(volume(&[("COMPOSE_PROJECT_NAME", "processgit")]), "processgit_processgit-data");
+    let example = fs::read_to_string(example(".env.example")).expect(".env.example");
+    assert!(example.lines().any(|line| line == "# COMPOSE_PROJECT_NAME=deploy"), "it is not told how");
 }
 
 #[test]
@@ -96,8 +154,8 @@ fn any_application() {
     assert_eq!(updater["secrets"][0]["source"], "updater-token");
 }
 
-/// The steps of the workflow. Compose has a reader of YAML, and lets extensions be what they like.
-fn workflow() -> Vec<Value> {
+/// The workflow. Compose has a reader of YAML, and lets extensions be what they like.
+fn workflow() -> Value {
     let text = fs::read_to_string(example("release-workflow.yml")).expect("the workflow");
     let indented: String = text.lines().map(|line| format!("  {line}\n")).collect();
     let mut compose = Command::new("docker")
@@ -110,7 +168,11 @@ fn workflow() -> Vec<Value> {
     compose.stdin.take().expect("its input").write_all(wrapped.as_bytes()).expect("writing");
     let output = compose.wait_with_output().expect("docker compose");
     let parsed: Value = serde_json::from_slice(&output.stdout).expect("YAML");
-    parsed["x-workflow"]["jobs"]["release"]["steps"].as_array().expect("steps").clone()
+    parsed["x-workflow"].clone()
+}
+
+fn steps(workflow: &Value) -> Vec<Value> {
+    workflow["jobs"]["release"]["steps"].as_array().expect("steps").clone()
 }
 
 fn script<'a>(steps: &'a [Value], name: &str) -> &'a str {
@@ -120,7 +182,7 @@ fn script<'a>(steps: &'a [Value], name: &str) -> &'a str {
 
 #[test]
 fn the_release_workflow_writes_a_manifest_that_is_understood() {
-    let steps = workflow();
+    let steps = steps(&workflow());
     let folder = tempfile::tempdir().expect("a folder");
     let digest = format!("sha256:{}", "a".repeat(64));
     let names = folder.path().join("names");
@@ -144,11 +206,29 @@ fn the_release_workflow_writes_a_manifest_that_is_understood() {
     assert!(manifest.prerelease && manifest.image.platforms.len() == 2);
 }
 
+/// ProcessGit's image is `deploy/Dockerfile.processgit`, built in the root of its repository, and its base image has a
+/// version label of its own.
+#[test]
+fn the_release_workflow_builds_processgit_as_it_is() {
+    let workflow = workflow();
+    let env = &workflow["env"];
+    assert_eq!((env["APP"].as_str(), env["CONTEXT"].as_str()), (Some("processgit"), Some(".")));
+    assert_eq!(env["DOCKERFILE"], "deploy/Dockerfile.processgit");
+    let steps = steps(&workflow);
+    let build = &steps.iter().find(|step| step["id"] == "build").expect("a build")["with"];
+    assert_eq!(
+        (build["file"].as_str(), build["context"].as_str()),
+        (Some("${{ env.DOCKERFILE }}"), Some("${{ env.CONTEXT }}"))
+    );
+    let labels = build["labels"].as_str().expect("labels");
+    assert!(labels.lines().any(|line| line == "org.opencontainers.image.version=${{ env.VERSION }}"), "{labels}");
+}
+
 #[test]
 fn the_release_workflow_signs_as_the_documentation_says() {
     let readme =
         include_str!("../../README.md").replace("ghcr.io/algomation-ai/processgit@sha256:…", "\"$IMAGE@$DIGEST\"");
-    let steps = workflow();
+    let steps = steps(&workflow());
     let commands = steps.iter().filter_map(|step| step["run"].as_str()).flat_map(str::lines);
     let signing: Vec<&str> = commands.filter(|line| line.starts_with("cosign ")).collect();
     assert_eq!(signing.len(), 2, "the image and release.json: {signing:?}");

@@ -14,7 +14,7 @@
 //! | `APP_VERSION` | `0.0.0` | what it says it is |
 //! | `BEHAVIOUR` | `good` | see [`Behaviour`] |
 //! | `PORT` | `3000` | |
-//! | `VERSION_PATH` | `/api/v1/version` | where it says so; `/data` shows its data |
+//! | `VERSION_PATH` | `/api/v1/version` | where it says so; `/data` shows its data, `/notes` its notes (POST adds one) |
 //! | `DATA_DIR` | none | keeps a counter of starts and a schema version there |
 //! | `DATABASE` | none | the host of another of its kind, which keeps the same for it, as a database would |
 //! | `CHURN` | none | so many files below DATA_DIR it writes to every second, one after the other |
@@ -52,6 +52,8 @@ enum Behaviour {
     WrongVersion,
     /// `migrate-fails`: answers at once; its `migrate` exits with 1.
     MigrateFails,
+    /// `damages:SECONDS`: overwrites its notes at the start, answers well, then exits with 1.
+    Damages(Duration),
 }
 
 impl Behaviour {
@@ -69,6 +71,7 @@ impl Behaviour {
             "silent" => Self::Silent,
             "wrong-version" => Self::WrongVersion,
             "migrate-fails" => Self::MigrateFails,
+            "damages" => Self::Damages(seconds()?),
             _ => return None,
         })
     }
@@ -130,11 +133,10 @@ fn serve() {
         Behaviour::Never => loop {
             sleep(Duration::from_secs(3600));
         },
-        Behaviour::CrashLate(pause) => {
-            spawn(move || {
-                sleep(pause);
-                die("crashing late, as its image says")
-            });
+        Behaviour::CrashLate(pause) => crash_after(pause),
+        Behaviour::Damages(pause) => {
+            damage_notes();
+            crash_after(pause);
         }
         _ => {}
     }
@@ -161,6 +163,13 @@ fn serve() {
     }
 }
 
+fn crash_after(pause: Duration) {
+    spawn(move || {
+        sleep(pause);
+        die("crashing late, as its image says")
+    });
+}
+
 struct App {
     version: String,
     behaviour: Behaviour,
@@ -173,16 +182,21 @@ impl App {
         if matches!(self.behaviour, Behaviour::Silent) {
             sleep(Duration::from_secs(3600));
         }
-        let Some((path, body)) = read_request(&stream) else { return };
-        let (status, body) = self.page(&path, &body);
+        let Some(request) = read_request(&stream) else { return };
+        let (status, body) = self.page(&request.method, &request.path, &request.body);
         let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n");
         let _ = write!(&stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
     }
 
-    fn page(&self, path: &str, body: &str) -> (&'static str, String) {
+    fn page(&self, method: &str, path: &str, body: &str) -> (&'static str, String) {
         static ANSWERS: AtomicU64 = AtomicU64::new(1);
-        if path == "/data" {
-            return ("200 OK", describe_data());
+        match (method, path) {
+            (_, "/data") => return ("200 OK", describe_data()),
+            ("POST", "/notes") => add_note(body),
+            _ => {}
+        }
+        if path == "/notes" {
+            return ("200 OK", notes().unwrap_or_default());
         }
         if let Some(answer) = data_dir().and_then(|dir| as_database(&dir, path, body)) {
             return ("200 OK", answer);
@@ -203,14 +217,21 @@ impl App {
     }
 }
 
-/// Reads a request; its path and its body.
-fn read_request(stream: &TcpStream) -> Option<(String, String)> {
+struct Request {
+    method: String,
+    path: String,
+    body: String,
+}
+
+fn read_request(stream: &TcpStream) -> Option<Request> {
     let mut reader = BufReader::new(stream);
     let mut line = || {
         let mut text = String::new();
         reader.read_line(&mut text).ok().map(|_| text.trim_end().to_owned())
     };
-    let path = line()?.split_whitespace().nth(1)?.to_owned();
+    let first = line()?;
+    let mut words = first.split_whitespace().map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
     let mut length = 0;
     loop {
         match line()? {
@@ -224,7 +245,7 @@ fn read_request(stream: &TcpStream) -> Option<(String, String)> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some((path, String::from_utf8(body).ok()?))
+    Some(Request { method, path, body: String::from_utf8(body).ok()? })
 }
 
 /// What it does for another of its kind: `/open/SCHEMA` counts a start, `/dump` and `/load` are all it has.
@@ -292,6 +313,29 @@ fn open_data(dir: &Path, known: u64) {
     write_number(&dir.join("schema"), known);
     let counter = dir.join("counter");
     write_number(&counter, read_number(&counter) + 1);
+}
+
+fn notes_file() -> PathBuf {
+    data_dir().unwrap_or_else(|| die("DATA_DIR is not set")).join("notes")
+}
+
+/// One a line; `None` without any.
+fn notes() -> Option<String> {
+    fs::read_to_string(data_dir()?.join("notes")).ok()
+}
+
+fn add_note(note: &str) {
+    let file = notes_file();
+    let written = fs::OpenOptions::new().create(true).append(true).open(&file).and_then(|mut f| writeln!(f, "{note}"));
+    written.unwrap_or_else(|e| die(&format!("cannot write {}: {e}", file.display())));
+}
+
+/// What a faulty migration does: every note is as long as before and says nothing.
+fn damage_notes() {
+    let damaged: String =
+        notes().unwrap_or_default().lines().map(|note| "?".repeat(note.chars().count()) + "\n").collect();
+    let file = notes_file();
+    fs::write(&file, damaged).unwrap_or_else(|e| die(&format!("cannot write {}: {e}", file.display())));
 }
 
 fn describe_data() -> String {

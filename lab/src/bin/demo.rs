@@ -11,12 +11,15 @@ use std::fs;
 use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 use std::process::exit;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{scope, sleep};
+use std::time::Duration;
 
-use lab::Lab;
 use lab::deployment::{AppSpec, Deployment};
 use lab::publish::ReleaseSpec;
 use lab::sidecar::{Network, Sees, Sidecar};
 use lab::updater::Updater;
+use lab::{Lab, http};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,15 +30,23 @@ fn main() {
     let asked = |name: &str| arguments.iter().any(|argument| argument == name);
     let in_a_container = asked("--container");
 
-    title("A small shop under Docker Compose: the application at 1.0.0, a database, a worker");
+    title("An application under Docker Compose at 1.0.0 that keeps notes in a volume, a database, a worker");
     let lab = if in_a_container { Lab::for_containers() } else { Lab::new() };
     let mut spec = AppSpec::new("1.0.0");
+    spec.environment = vec!["DATA_DIR: /data".into()];
+    spec.service_lines = vec!["volumes: [notes:/data]".into()];
+    spec.file_lines = vec!["volumes: { notes: {} }".into()];
     spec.sidecar = in_a_container.then(sidecar);
     let app = lab.deploy(spec);
     show(&app);
+    let notes = format!("http://{}/notes", host_of(&app.health_url));
+    for note in ["Order 42: 12 chairs", "Call Anna on Monday"] {
+        http::send(http::client().post(&notes).body(note)).expect("the application takes a note");
+    }
+    show_notes(&notes);
 
-    title("Its maker publishes two signed releases: v1.1.0 is good, v1.2.0 crashes at its start");
-    for (version, behaviour) in [("1.1.0", "good"), ("1.2.0", "crash")] {
+    title("Its vendor publishes two signed releases: v1.1.0 is good, v1.2.0 overwrites the notes and crashes");
+    for (version, behaviour) in [("1.1.0", "good"), ("1.2.0", "damages:1")] {
         let release = lab.publish(ReleaseSpec::new(version).behaviour(behaviour));
         say(&format!("{}: image {}", release.tag, release.image.reference()));
     }
@@ -45,13 +56,18 @@ fn main() {
     }
     let updater = Updater::start(&lab::updater_program(), &lab, &app, &settings);
 
-    title("The good release: pulled, verified, swapped, proven healthy, committed");
+    title("The good release: pulled, verified, data copied, swapped, proven healthy, committed");
     run(&updater, &["update", "v1.1.0"], 0);
     show(&app);
+    show_notes(&notes);
 
-    title("The bad release: it crashes, so everything becomes again what it was");
-    run(&updater, &["update", "v1.2.0"], 3);
+    title("The bad release: it damages the notes and crashes; image, .env and data are put back");
+    let before = read(&notes);
+    let damaged = seen_meanwhile(&notes, &before, || run(&updater, &["update", "v1.2.0"], 3));
+    say(&format!("while 1.2.0 ran, the notes were: {}", quoted(&damaged)));
+    assert_eq!(read(&notes), before, "the notes were not put back");
     show(&app);
+    show_notes(&notes);
     say("the siblings were never touched, and .env names what runs");
 
     title("The updater remembers");
@@ -62,6 +78,46 @@ fn main() {
     }
     drop((updater, app, lab));
     title("Everything is removed again. That was it.");
+}
+
+/// `127.0.0.1:3000` of an address.
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split_once('/').map_or(rest, |(host, _)| host)
+}
+
+/// What the application answers; empty while it does not.
+fn read(notes: &str) -> String {
+    http::get(notes).ok().filter(|answer| answer.status == 200).map(|answer| answer.text()).unwrap_or_default()
+}
+
+fn quoted(notes: &str) -> String {
+    notes.lines().map(|line| format!("{line:?}")).collect::<Vec<_>>().join(", ")
+}
+
+fn show_notes(notes: &str) {
+    say(&format!("  its notes: {}", quoted(&read(notes))));
+}
+
+/// What the notes were while `work` was done, other than `before`.
+fn seen_meanwhile(notes: &str, before: &str, work: impl FnOnce()) -> String {
+    let done = AtomicBool::new(false);
+    scope(|threads| {
+        let watcher = threads.spawn(|| {
+            let mut damaged = String::new();
+            while !done.load(Ordering::Relaxed) {
+                let now = read(notes);
+                if !now.is_empty() && now != before {
+                    damaged = now;
+                }
+                sleep(Duration::from_millis(50));
+            }
+            damaged
+        });
+        work();
+        done.store(true, Ordering::Relaxed);
+        watcher.join().expect("the watcher")
+    })
 }
 
 /// As in `deploy/`.
