@@ -45,7 +45,8 @@ fn dependencies_point_one_way() {
     ];
     let real = [
         "engine::docker",
-        "engine::compose",
+        "engine::compose::",
+        "engine::compose;",
         "engine::simulated",
         "engine::spawner",
         "health::http",

@@ -1,15 +1,20 @@
 //! The application's data: who writes to it, whether a copy finds room, and where copies are kept.
 
-use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{Doctor, Finding, LOOK, WORK, asked};
-use crate::engine::{Mount, MountKind};
+use crate::engine::compose_config::Volume;
+use crate::engine::{ComposeConfig, Mount, MountKind};
 use crate::update::plan::DataPlan;
 use crate::update::survey::{self, Deployment};
 
 /// Everything but the room.
-pub async fn check(doctor: &Doctor, deployment: &Deployment, plan: &DataPlan, config: Option<&Value>) -> Vec<Finding> {
+pub async fn check(
+    doctor: &Doctor,
+    deployment: &Deployment,
+    plan: &DataPlan,
+    config: Option<&ComposeConfig>,
+) -> Vec<Finding> {
     let mut findings = vec![mounts(doctor, plan)];
     let Some(config) = config else {
         findings.extend(["writers", "hooks"].map(|check| Finding::skipped(check, "Compose cannot be asked")));
@@ -41,7 +46,7 @@ fn mounts(doctor: &Doctor, plan: &DataPlan) -> Finding {
     }
 }
 
-fn writers(doctor: &Doctor, deployment: &Deployment, plan: &DataPlan, config: &Value) -> Finding {
+fn writers(doctor: &Doctor, deployment: &Deployment, plan: &DataPlan, config: &ComposeConfig) -> Finding {
     match survey::data::companions(&doctor.options, deployment, plan, config) {
         Err(refused) => Finding::bad("writers", refused.to_string(), "PROCESSGIT_UPDATER_STOP_SERVICES=NAME,NAME"),
         Ok(companions) if companions.is_empty() => Finding::ok("writers", "nobody else writes to the data"),
@@ -52,7 +57,7 @@ fn writers(doctor: &Doctor, deployment: &Deployment, plan: &DataPlan, config: &V
     }
 }
 
-fn hooks(doctor: &Doctor, deployment: &Deployment, config: &Value) -> Finding {
+fn hooks(doctor: &Doctor, deployment: &Deployment, config: &ComposeConfig) -> Finding {
     let options = &doctor.options;
     let set: Vec<String> = [&options.hook_before_copy, &options.hook_after_restore]
         .into_iter()
@@ -67,7 +72,7 @@ fn hooks(doctor: &Doctor, deployment: &Deployment, config: &Value) -> Finding {
 }
 
 /// `docker compose down -v` deletes the project's own volumes, and snapshots in one of them.
-async fn place(doctor: &Doctor, plan: &DataPlan, config: &Value) -> Finding {
+async fn place(doctor: &Doctor, plan: &DataPlan, config: &ComposeConfig) -> Finding {
     let folder = doctor.settings.snapshot.dir.display();
     if plan.copied.is_empty() {
         return Finding::skipped("snapshots", "nothing is copied");
@@ -87,10 +92,10 @@ async fn place(doctor: &Doctor, plan: &DataPlan, config: &Value) -> Finding {
 }
 
 /// It is one of the project's own volumes.
-fn is_of(config: &Value, mount: &Mount) -> bool {
-    let mut volumes = config["volumes"].as_object().into_iter().flatten();
-    let is_it = |volume: &Value| volume["name"] == mount.name.as_str() && volume["external"] != true;
-    mount.kind == MountKind::Volume && !mount.name.is_empty() && volumes.any(|(_, volume)| is_it(volume))
+fn is_of(config: &ComposeConfig, mount: &Mount) -> bool {
+    let mut volumes = config.volumes.values();
+    let is_it = |volume: &Volume| volume.name.as_ref() == Some(&mount.name) && !volume.external;
+    mount.kind == MountKind::Volume && !mount.name.is_empty() && volumes.any(is_it)
 }
 
 /// Whether a copy can be made: the longest look of all.
@@ -133,6 +138,7 @@ mod tests {
     #[test]
     fn volumes_of_the_project() {
         let config = serde_json::json!({"volumes": {"a": {"name": "shop_a"}, "b": {"name": "b", "external": true}}});
+        let config = serde_json::from_value(config).unwrap();
         for (kind, name, own) in [
             (MountKind::Volume, "shop_a", true),
             (MountKind::Volume, "b", false),

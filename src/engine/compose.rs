@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, mpsc};
 
 use super::spawner::{self, Finished, Program};
-use super::{Compose, DEFAULT_HOST, DryRun, EngineError, Project, Result};
+use super::{Compose, ComposeConfig, DEFAULT_HOST, DryRun, EngineError, Project, Result};
 
 /// Deadline of a call that only looks.
 const LOOK: Duration = Duration::from_secs(60);
@@ -126,7 +126,7 @@ impl ComposeCli {
         Err(EngineError::Failed(format!("{doing} ended with {}: {}", finished.status, last_words(&finished.tail))))
     }
 
-    async fn resolve(&self, project: &Project, version: Option<&str>, options: &[&str]) -> Result<serde_json::Value> {
+    async fn resolve(&self, project: &Project, version: Option<&str>, options: &[&str]) -> Result<ComposeConfig> {
         let command = Command {
             name: "config",
             global: options,
@@ -139,8 +139,8 @@ impl ComposeCli {
             held: None,
         };
         let finished = self.run(project, command).await?;
-        serde_json::from_slice(&finished.stdout).map_err(|error| {
-            EngineError::Failed(format!("compose config for {}: the answer is no JSON: {error}", project.service))
+        ComposeConfig::from_compose(&finished.stdout).map_err(|error| {
+            EngineError::Failed(format!("compose config for {}: the answer cannot be read: {error}", project.service))
         })
     }
 }
@@ -168,9 +168,9 @@ impl Compose for ComposeCli {
         Ok(self.binary().await?.version.clone())
     }
 
-    async fn config(&self, project: &Project, version: Option<&str>) -> Result<serde_json::Value> {
+    async fn config(&self, project: &Project, version: Option<&str>) -> Result<ComposeConfig> {
         let config = self.resolve(project, version, &[]).await?;
-        if project.moved().all(|service| config["services"].get(service).is_some()) {
+        if project.moved().all(|service| config.service(service).is_some()) {
             return Ok(config);
         }
         // `up SERVICE` enables the service's profile by itself, `config` does not.

@@ -13,6 +13,7 @@
 //! request.
 
 pub mod compose;
+pub mod compose_config;
 pub mod credentials;
 pub mod docker;
 pub mod lines;
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+pub use self::compose_config::ComposeConfig;
 use crate::update::job::Layer;
 
 /// Where the engine listens when `DOCKER_HOST` is not set: the Docker CLI's own default.
@@ -420,7 +422,7 @@ pub trait Compose: Send + Sync {
     async fn version(&self) -> Result<String>;
     /// The project as Compose resolves it (`config --format json`), with the version key set to
     /// `version`, or as `.env` has it now when `None`.
-    async fn config(&self, project: &Project, version: Option<&str>) -> Result<serde_json::Value>;
+    async fn config(&self, project: &Project, version: Option<&str>) -> Result<ComposeConfig>;
     /// What `up -d --no-deps SERVICE` would do now, for one of the project's services.
     async fn dry_run(&self, project: &Project, service: &str) -> Result<DryRun>;
     /// `up -d --no-deps --no-build --pull never SERVICE CREW…`, one at a time. Compose honours

@@ -13,7 +13,7 @@ use super::paths;
 use super::session::{Ear, Helpers, Kind};
 use super::wire::Call;
 use crate::engine::compose::ComposeCli;
-use crate::engine::{Compose, DryRun, EngineError, Mount, Project, Result};
+use crate::engine::{Compose, ComposeConfig, DryRun, EngineError, Mount, Project, Result};
 
 /// So many files outside of the project's folders are looked for before Compose's complaint is believed.
 const MOST_FILES: usize = 64;
@@ -62,7 +62,7 @@ impl PlacedCompose {
         let mounts = self.mounts(own, project, oldest).await?;
         let ear = lines.as_ref().map_or(Ear::Nobody, Ear::Lines);
         let answer = self.helpers.call(own, Kind::Deployment, &mounts, &call, ear).await?;
-        serde_json::from_value(answer).map_err(|e| EngineError::Failed(format!("a helper's answer: {e}")))
+        read(answer)
     }
 
     /// Everything that the Compose files name must be seen, wherever the host has it. What Compose demands
@@ -118,13 +118,16 @@ impl PlacedCompose {
         }
         let call = Call::ComposeConfig { project: project.clone(), version: None };
         let config = self.helpers.call(own, Kind::Deployment, mounts, &call, Ear::Nobody).await?;
-        for kind in ["secrets", "configs"] {
-            let files = config[kind].as_object().into_iter().flatten().filter_map(|(_, v)| v["file"].as_str());
-            named.extend(files.map(PathBuf::from));
-        }
+        let config: ComposeConfig = read(config)?;
+        let files = config.secrets.values().chain(config.configs.values()).filter_map(|object| object.file.as_ref());
+        named.extend(files.map(PathBuf::from));
         named.retain(|file| paths::can_be_shown(file));
         Ok(named)
     }
+}
+
+fn read<T: serde::de::DeserializeOwned>(answer: serde_json::Value) -> Result<T> {
+    serde_json::from_value(answer).map_err(|e| EngineError::Failed(format!("a helper's answer: {e}")))
 }
 
 #[async_trait]
@@ -132,10 +135,10 @@ impl Compose for PlacedCompose {
     async fn version(&self) -> Result<String> {
         let Some(own) = self.helpers.own().await? else { return self.local.version().await };
         let answer = self.helpers.call(&own, Kind::Deployment, &[], &Call::ComposeVersion, Ear::Nobody).await?;
-        serde_json::from_value(answer).map_err(|e| EngineError::Failed(format!("a helper's answer: {e}")))
+        read(answer)
     }
 
-    async fn config(&self, project: &Project, version: Option<&str>) -> Result<serde_json::Value> {
+    async fn config(&self, project: &Project, version: Option<&str>) -> Result<ComposeConfig> {
         let Some(own) = self.helpers.own().await? else { return self.local.config(project, version).await };
         let call = Call::ComposeConfig { project: project.clone(), version: version.map(str::to_owned) };
         self.ask(&own, project, call, None).await

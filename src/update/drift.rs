@@ -7,13 +7,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::plan::{string_map, strings};
-use crate::engine::{Container, Image};
+use super::plan::strings;
+use crate::engine::compose_config::{FileObject, FileReference, Port, Service, ServiceMount};
+use crate::engine::{ComposeConfig, Container, Image};
 
 /// One line a difference; empty when the container is what the resolved configuration describes.
 /// `image` is the image that the container runs; the variable `ours` has changed because we changed it.
-pub fn differences(config: &Value, service: &str, container: &Container, image: &Image, ours: &str) -> Vec<String> {
-    let wanted = &config["services"][service];
+pub fn differences(
+    config: &ComposeConfig,
+    service: &str,
+    container: &Container,
+    image: &Image,
+    ours: &str,
+) -> Vec<String> {
+    let Some(wanted) = config.service(service) else {
+        return vec![format!("service {service}: in the container, not in the files")];
+    };
     let (raw, image_config) = (&container.raw, &image.raw["Config"]);
     let mut found = Vec::new();
     let mut differs = |what: &str, files: String, runs: String| {
@@ -22,26 +31,25 @@ pub fn differences(config: &Value, service: &str, container: &Container, image: 
         }
     };
 
-    differs("image", wanted["image"].as_str().unwrap_or_default().into(), container.image_ref.clone());
-    differs("user", or_image(&wanted["user"], &image_config["User"]), plain(&raw["Config"]["User"]));
+    differs("image", wanted.image.clone().unwrap_or_default(), container.image_ref.clone());
+    differs("user", or_image(wanted.user.as_ref(), &image_config["User"]), plain(&raw["Config"]["User"]));
     differs(
         "working_dir",
-        or_image(&wanted["working_dir"], &image_config["WorkingDir"]),
+        or_image(wanted.working_dir.as_ref(), &image_config["WorkingDir"]),
         plain(&raw["Config"]["WorkingDir"]),
     );
-    let own_entrypoint = wanted["entrypoint"].is_array();
     differs(
         "entrypoint",
-        words(&wanted["entrypoint"], &image_config["Entrypoint"]),
-        words(&raw["Config"]["Entrypoint"], &Value::Null),
+        words(wanted.entrypoint.as_ref(), &image_config["Entrypoint"]),
+        words(None, &raw["Config"]["Entrypoint"]),
     );
     // Compose drops the image's CMD when the service has an entrypoint of its own.
-    let image_command = if own_entrypoint { &Value::Null } else { &image_config["Cmd"] };
-    differs("command", words(&wanted["command"], image_command), words(&raw["Config"]["Cmd"], &Value::Null));
-    differs("cap_add", capabilities(&wanted["cap_add"]), capabilities(&raw["HostConfig"]["CapAdd"]));
-    differs("cap_drop", capabilities(&wanted["cap_drop"]), capabilities(&raw["HostConfig"]["CapDrop"]));
-    differs("privileged", truth(&wanted["privileged"]), truth(&raw["HostConfig"]["Privileged"]));
-    differs("read_only", truth(&wanted["read_only"]), truth(&raw["HostConfig"]["ReadonlyRootfs"]));
+    let image_command = if wanted.entrypoint.is_some() { &Value::Null } else { &image_config["Cmd"] };
+    differs("command", words(wanted.command.as_ref(), image_command), words(None, &raw["Config"]["Cmd"]));
+    differs("cap_add", capabilities(&wanted.cap_add), capabilities(&strings(&raw["HostConfig"]["CapAdd"])));
+    differs("cap_drop", capabilities(&wanted.cap_drop), capabilities(&strings(&raw["HostConfig"]["CapDrop"])));
+    differs("privileged", wanted.privileged.to_string(), truth(&raw["HostConfig"]["Privileged"]));
+    differs("read_only", wanted.read_only.to_string(), truth(&raw["HostConfig"]["ReadonlyRootfs"]));
     differs("restart", restart(wanted), container.restart_policy.name.clone());
     differs("ports", join(wanted_ports(wanted)), join(actual_ports(raw)));
     let (files, runs) = networks(config, wanted, container);
@@ -66,49 +74,37 @@ fn truth(value: &Value) -> String {
     value.as_bool().unwrap_or(false).to_string()
 }
 
-fn or_image(wanted: &Value, image: &Value) -> String {
-    match wanted.as_str() {
-        Some(text) if !text.is_empty() => text.to_owned(),
-        _ => plain(image),
-    }
+fn or_image(wanted: Option<&String>, image: &Value) -> String {
+    wanted.cloned().unwrap_or_else(|| plain(image))
 }
 
-fn words(value: &Value, otherwise: &Value) -> String {
-    let list = if value.is_null() { strings(otherwise) } else { strings(value) };
-    shell_words::join(list)
+fn words(wanted: Option<&Vec<String>>, otherwise: &Value) -> String {
+    shell_words::join(wanted.cloned().unwrap_or_else(|| strings(otherwise)))
 }
 
 fn join(set: BTreeSet<String>) -> String {
     set.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-fn capabilities(value: &Value) -> String {
-    let name = |c: String| {
+fn capabilities(list: &[String]) -> String {
+    let name = |c: &String| {
         let upper = c.to_uppercase();
         upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()
     };
-    join(strings(value).into_iter().map(name).collect())
+    join(list.iter().map(name).collect())
 }
 
-fn restart(wanted: &Value) -> String {
-    let text = wanted["restart"].as_str().unwrap_or("no");
+fn restart(wanted: &Service) -> String {
+    let text = wanted.restart.as_deref().unwrap_or("no");
     text.split_once(':').map_or(text, |(name, _)| name).to_owned()
 }
 
-fn wanted_ports(wanted: &Value) -> BTreeSet<String> {
-    let ports = wanted["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
-    ports
-        .iter()
-        .map(|p| {
-            let published =
-                p["published"].as_str().map(str::to_owned).or_else(|| p["published"].as_u64().map(|n| n.to_string()));
-            port(
-                p["host_ip"].as_str(),
-                published.as_deref(),
-                &format!("{}/{}", p["target"], p["protocol"].as_str().unwrap_or("tcp")),
-            )
-        })
-        .collect()
+fn wanted_ports(wanted: &Service) -> BTreeSet<String> {
+    let one = |p: &Port| {
+        let target = format!("{}/{}", p.target.unwrap_or_default(), p.protocol.as_deref().unwrap_or("tcp"));
+        port(p.host_ip.as_deref(), p.published.as_deref(), &target)
+    };
+    wanted.ports.iter().map(one).collect()
 }
 
 fn actual_ports(raw: &Value) -> BTreeSet<String> {
@@ -129,18 +125,17 @@ fn port(ip: Option<&str>, published: Option<&str>, target: &str) -> String {
     format!("{ip}{published}->{target}")
 }
 
-fn networks(config: &Value, wanted: &Value, container: &Container) -> (String, String) {
-    if let Some(mode) = wanted["network_mode"].as_str() {
+fn networks(config: &ComposeConfig, wanted: &Service, container: &Container) -> (String, String) {
+    if let Some(mode) = wanted.network_mode.as_deref() {
         // `service:x` becomes `container:<id>`: which one is the engine's business.
         let kind = |m: &str| m.split_once(':').map_or(m, |_| "shared").to_owned();
         return (kind(mode), kind(&container.network_mode));
     }
-    let name = |key: &String| config["networks"][key]["name"].as_str().unwrap_or(key).to_owned();
-    let files = wanted["networks"].as_object().map(|n| n.keys().map(name).collect()).unwrap_or_default();
+    let files = wanted.networks.keys().map(|key| config.network_name(key).to_owned()).collect();
     (join(files), join(container.networks.keys().cloned().collect()))
 }
 
-fn mount_differences(config: &Value, wanted: &Value, container: &Container) -> Vec<String> {
+fn mount_differences(config: &ComposeConfig, wanted: &Service, container: &Container) -> Vec<String> {
     let files = wanted_mounts(config, wanted);
     let mut runs = BTreeMap::new();
     for m in &container.mounts {
@@ -171,39 +166,30 @@ fn mode(writable: bool) -> &'static str {
 }
 
 /// Target → (volume name or host path, writable); `None` where any source will do.
-fn wanted_mounts(config: &Value, wanted: &Value) -> BTreeMap<String, Option<(String, bool)>> {
+fn wanted_mounts(config: &ComposeConfig, wanted: &Service) -> BTreeMap<String, Option<(String, bool)>> {
     let mut mounts = BTreeMap::new();
-    for v in wanted["volumes"].as_array().map(Vec::as_slice).unwrap_or_default() {
-        let target = v["target"].as_str().unwrap_or_default().trim_end_matches('/');
-        let source = match (v["type"].as_str(), v["source"].as_str()) {
-            (Some("volume"), Some(key)) => Some(config["volumes"][key]["name"].as_str().unwrap_or(key).to_owned()),
-            (Some("bind"), Some(path)) => Some(path.to_owned()),
-            // tmpfs mounts are not among the container's recorded mounts.
-            (Some("tmpfs"), _) => continue,
+    let one = |mount: &ServiceMount| {
+        let source = match (mount.kind.as_str(), mount.source.as_deref()) {
+            ("volume", Some(key)) => Some(config.volume_name(key).to_owned()),
+            ("bind", Some(path)) => Some(path.to_owned()),
             _ => None,
         };
-        let writable = !v["read_only"].as_bool().unwrap_or(false);
-        mounts.insert(target.to_owned(), source.map(|s| (s, writable)));
-    }
-    for (section, folder) in [("secrets", "/run/secrets"), ("configs", "")] {
-        for s in wanted[section].as_array().map(Vec::as_slice).unwrap_or_default() {
-            let source = s["source"].as_str().unwrap_or_default();
-            let target = match s["target"].as_str() {
-                Some(absolute) if absolute.starts_with('/') => absolute.to_owned(),
-                Some(name) => format!("{folder}/{name}"),
-                None => format!("{folder}/{source}"),
-            };
-            // Those made from the environment or from text are copied in, not mounted.
-            if config[section][source]["file"].is_string() {
-                mounts.insert(target, None);
-            }
-        }
-    }
+        (mount.target.trim_end_matches('/').to_owned(), source.map(|source| (source, !mount.read_only)))
+    };
+    // tmpfs mounts are not among the container's recorded mounts.
+    mounts.extend(wanted.volumes.iter().filter(|mount| mount.kind != "tmpfs").map(one));
+    let files = |references: &[FileReference], objects: &BTreeMap<String, FileObject>, folder: &str| {
+        // Those made from the environment or from text are copied in, not mounted.
+        let is_mounted = |r: &&FileReference| objects.get(&r.source).is_some_and(|object| object.file.is_some());
+        references.iter().filter(is_mounted).map(|r| (r.path(folder), None)).collect::<Vec<_>>()
+    };
+    mounts.extend(files(&wanted.secrets, &config.secrets, "/run/secrets"));
+    mounts.extend(files(&wanted.configs, &config.configs, ""));
     mounts
 }
 
-fn environment_differences(wanted: &Value, raw: &Value, image_config: &Value, ours: &str) -> Vec<String> {
-    let mut files = string_map(&wanted["environment"]);
+fn environment_differences(wanted: &Service, raw: &Value, image_config: &Value, ours: &str) -> Vec<String> {
+    let mut files = wanted.variables();
     let split = |list: &Value| -> BTreeMap<String, String> {
         strings(list).iter().filter_map(|kv| kv.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
     };
@@ -213,9 +199,8 @@ fn environment_differences(wanted: &Value, raw: &Value, image_config: &Value, ou
     named_differences("environment", &files, &runs, |key, value| image.get(key) == Some(value))
 }
 
-fn label_differences(wanted: &Value, container: &Container, image: &Image) -> Vec<String> {
-    let files = string_map(&wanted["labels"]);
-    named_differences("label", &files, &container.labels, |key, value| {
+fn label_differences(wanted: &Service, container: &Container, image: &Image) -> Vec<String> {
+    named_differences("label", &wanted.labels, &container.labels, |key, value| {
         key.starts_with("com.docker.compose.")
             || key.starts_with("desktop.docker.io/")
             || image.labels.get(key) == Some(value)

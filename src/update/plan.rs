@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::engine::{Container, Healthcheck, Mount, Project, RestartPolicy, RunState};
+use crate::engine::compose_config::Service;
+use crate::engine::{ComposeConfig, Container, Healthcheck, Mount, Project, RestartPolicy, RunState};
 
 /// The version that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -313,13 +314,9 @@ impl Plan {
 
 /// Service names whose resolved configuration differs between two versions, those that are moved left
 /// out: they follow the same version key and are recreated by the operator's next `up`.
-pub fn followers(old: &Value, new: &Value, project: &Project) -> Vec<String> {
-    let Some(services) = old["services"].as_object() else { return Vec::new() };
-    services
-        .iter()
-        .filter(|(name, config)| !project.moves(name) && **config != new["services"][name.as_str()])
-        .map(|(name, _)| name.clone())
-        .collect()
+pub fn followers(old: &ComposeConfig, new: &ComposeConfig, project: &Project) -> Vec<String> {
+    let stays = old.services.iter().filter(|(name, _)| !project.moves(name));
+    stays.filter(|(name, service)| Some(*service) != new.service(name)).map(|(name, _)| name.clone()).collect()
 }
 
 /// An order in which services can be started: each after those it depends on.
@@ -331,12 +328,11 @@ pub struct StartOrder {
 impl StartOrder {
     /// `first` comes before all that it does not need. Compose counts shared namespaces and volumes as
     /// dependencies.
-    pub fn new(config: &Value, first: &str) -> Self {
+    pub fn new(config: &ComposeConfig, first: &str) -> Self {
         let (mut order, mut seen) = (Vec::new(), BTreeSet::new());
         visit(config, first, &mut order, &mut seen);
         let first = order.len() - 1;
-        let services = config["services"].as_object().into_iter().flatten();
-        services.for_each(|(name, _)| visit(config, name, &mut order, &mut seen));
+        config.services.keys().for_each(|name| visit(config, name, &mut order, &mut seen));
         Self { order, first }
     }
 
@@ -351,19 +347,20 @@ impl StartOrder {
     }
 }
 
-fn visit(config: &Value, service: &str, order: &mut Vec<String>, seen: &mut BTreeSet<String>) {
+fn visit(config: &ComposeConfig, service: &str, order: &mut Vec<String>, seen: &mut BTreeSet<String>) {
     if seen.insert(service.to_owned()) {
-        let needed = config["services"][service]["depends_on"].as_object().into_iter().flatten();
-        needed.for_each(|(other, _)| visit(config, other, order, seen));
+        let needed = config.service(service).into_iter().flat_map(|service| service.depends_on.keys());
+        needed.for_each(|other| visit(config, other, order, seen));
         order.push(service.to_owned());
     }
 }
 
 /// What the new version changes in the service's resolved configuration beyond its image and the places
 /// where the version itself stands: must be nothing.
-pub fn changes_beyond_version(old: &Value, new: &Value, old_version: &str, new_version: &str) -> Vec<String> {
+pub fn changes_beyond_version(old: &Service, new: &Service, old_version: &str, new_version: &str) -> Vec<String> {
     let mut found = Vec::new();
-    compare("", old, new, &mut |path, a, b| {
+    let value = |service: &Service| serde_json::to_value(service).unwrap_or_default();
+    compare("", &value(old), &value(new), &mut |path, a, b| {
         let follows = match (a.as_str(), b.as_str()) {
             (Some(a), Some(b)) => !old_version.is_empty() && a.replace(old_version, new_version) == b,
             // `${KEY:-default}` with an absent key.
@@ -399,34 +396,26 @@ fn compare(path: &str, old: &Value, new: &Value, differs: &mut impl FnMut(&str, 
 ///
 /// A service that reads `.env` itself (`env_file: .env`) still shows the old version there, because
 /// nothing has been written yet: the version key is set to the new value.
-pub fn surroundings(config: &Value, service: &str, networks: Vec<String>, key: &str, version: &str) -> Surroundings {
-    let s = &config["services"][service];
-    let mut environment = string_map(&s["environment"]);
+pub fn surroundings(service: &Service, networks: Vec<String>, key: &str, version: &str) -> Surroundings {
+    let mut environment = service.variables();
     if let Some(value) = environment.get_mut(key) {
         version.clone_into(value);
     }
-    let tmpfs = strings(&s["tmpfs"]).into_iter().map(|t| match t.split_once(':') {
-        Some((path, options)) => (path.to_owned(), options.to_owned()),
-        None => (t, String::new()),
-    });
+    let tmpfs = service.tmpfs.iter().map(|mount| mount.split_once(':').unwrap_or((mount, "")));
     Surroundings {
-        entrypoint: s["entrypoint"].is_array().then(|| strings(&s["entrypoint"])),
+        entrypoint: service.entrypoint.clone(),
         environment,
-        user: text(&s["user"]),
-        working_dir: text(&s["working_dir"]),
+        user: service.user.clone(),
+        working_dir: service.working_dir.clone(),
         networks,
-        extra_hosts: strings(&s["extra_hosts"]).into_iter().map(|h| h.replacen('=', ":", 1)).collect(),
-        cap_add: strings(&s["cap_add"]),
-        cap_drop: strings(&s["cap_drop"]),
-        security_opt: strings(&s["security_opt"]),
-        privileged: s["privileged"].as_bool().unwrap_or(false),
-        tmpfs: tmpfs.collect(),
-        read_only: s["read_only"].as_bool().unwrap_or(false),
+        extra_hosts: service.extra_hosts.clone(),
+        cap_add: service.cap_add.clone(),
+        cap_drop: service.cap_drop.clone(),
+        security_opt: service.security_opt.clone(),
+        privileged: service.privileged,
+        tmpfs: tmpfs.map(|(path, options)| (path.to_owned(), options.to_owned())).collect(),
+        read_only: service.read_only,
     }
-}
-
-fn text(value: &Value) -> Option<String> {
-    value.as_str().filter(|t| !t.is_empty()).map(str::to_owned)
 }
 
 /// A list of texts, or one text.
@@ -436,19 +425,6 @@ pub(crate) fn strings(value: &Value) -> Vec<String> {
         Value::String(one) => vec![one.clone()],
         _ => Vec::new(),
     }
-}
-
-/// Compose prints `environment` and `labels` as objects; a null value is a variable that is not set.
-pub(crate) fn string_map(value: &Value) -> BTreeMap<String, String> {
-    let Some(object) = value.as_object() else { return BTreeMap::new() };
-    object
-        .iter()
-        .filter_map(|(key, value)| match value {
-            Value::String(text) => Some((key.clone(), text.clone())),
-            Value::Null => None,
-            other => Some((key.clone(), other.to_string())),
-        })
-        .collect()
 }
 
 mod maybe_base64 {

@@ -60,7 +60,7 @@ impl Shop {
 
     async fn image_of(&self, version: Option<&str>) -> String {
         let config = self.cli.config(&self.project, version).await.unwrap();
-        config["services"]["app"]["image"].as_str().unwrap().to_owned()
+        config.services["app"].image.clone().unwrap()
     }
 }
 
@@ -76,8 +76,9 @@ async fn a_version_is_tried_without_touching_the_env_file() {
     let other = write(shop.lab.folder.path().join("other.env"), "SHOP_VERSION=3\n");
     let with_env_file = Project { env_files: vec![other.to_str().unwrap().into()], ..shop.project.clone() };
     let config = shop.cli.config(&with_env_file, None).await.unwrap();
-    assert_eq!(config["services"]["app"]["image"], format!("{name}:3"));
-    assert_eq!(config["services"]["app"]["environment"]["V"], "3");
+    let app = &config.services["app"];
+    assert_eq!(app.image, Some(format!("{name}:3")));
+    assert_eq!(app.environment["V"].as_deref(), Some("3"));
 }
 
 #[tokio::test]
@@ -237,7 +238,7 @@ async fn resolve() {
     let Some(project) = std::env::var_os(HELPER).and_then(|_| std::env::var("PROJECT").ok()) else { return };
     let project: Project = serde_json::from_str(&project).unwrap();
     let config = ComposeCli::from_environment().config(&project, None).await.unwrap();
-    println!("resolved {} {}", config["name"], config["services"]["app"]["image"]);
+    println!("resolved {:?} {:?}", config.name, config.services["app"].image.as_deref().unwrap_or_default());
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 //! The simulated Compose: it resolves the services that there are, and recreates those it is told to in the
 //! steps that the real one takes: all are made anew, each after those it needs, and then all are started.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
-use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use super::{Mate, Simulated, World};
-use crate::engine::{Compose, Container, DryRun, EngineError, Mount, Project, Result, RunState, label};
+use crate::engine::compose_config::{Dependency, Service};
+use crate::engine::{Compose, ComposeConfig, Container, DryRun, EngineError, Mount, Project, Result, RunState, label};
 use crate::envfile;
 
 impl World {
@@ -16,19 +18,21 @@ impl World {
         format!("{}:{}", self.seed.repository, version.map(str::to_owned).or(in_env).unwrap_or_else(|| "latest".into()))
     }
 
-    fn config(&self, version: Option<&str>) -> Value {
+    fn config(&self, version: Option<&str>) -> ComposeConfig {
         let image = self.reference(version);
-        let needs = |names: Vec<&str>| -> Map<String, Value> {
-            names.into_iter().map(|name| (name.to_owned(), json!({"condition": "service_started"}))).collect()
+        let service = |needs: Vec<&str>| Service {
+            image: Some(image.clone()),
+            depends_on: needs.into_iter().map(|name| (name.to_owned(), Dependency::default())).collect(),
+            ..Service::default()
         };
+        let own = self.seed.service.as_str();
         let needed = self.crew.iter().filter(|m| m.is_needed()).map(|m| m.service.as_str()).collect();
-        let mut services = Map::new();
-        services.insert(self.seed.service.clone(), json!({"image": image, "depends_on": needs(needed)}));
+        let mut services = BTreeMap::from([(own.to_owned(), service(needed))]);
         for mate in &self.crew {
-            let needed = if mate.is_needed() { vec![] } else { vec![self.seed.service.as_str()] };
-            services.insert(mate.service.clone(), json!({"image": image, "depends_on": needs(needed)}));
+            let needed = if mate.is_needed() { vec![] } else { vec![own] };
+            services.insert(mate.service.clone(), service(needed));
         }
-        json!({ "services": services })
+        ComposeConfig { name: self.seed.project.clone(), services, ..ComposeConfig::default() }
     }
 
     /// All services, each after those it needs.
@@ -120,7 +124,7 @@ impl Compose for Simulated {
         Ok("simulated".into())
     }
 
-    async fn config(&self, project: &Project, version: Option<&str>) -> Result<Value> {
+    async fn config(&self, project: &Project, version: Option<&str>) -> Result<ComposeConfig> {
         // Another key selects nothing.
         let version = version.filter(|_| project.version_key == self.world().seed.version_key);
         self.call("compose.config", |w| Ok(w.config(version))).await

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::compose::{self, Resolved};
 use super::wish::Wish;
 use super::{Deployment, Mate, Refused, data};
-use crate::engine::{Container, Healthcheck, Image, MountKind};
+use crate::engine::{ComposeConfig, Container, Healthcheck, Image, MountKind};
 use crate::envfile;
 use crate::health::Answer;
 use crate::update::plan::{
@@ -61,7 +59,7 @@ async fn assemble(
     let (container, project, target) = (&deployment.container, &deployment.project, &wish.target);
     let held = |reference: String| async move { ports.engine.image(&reference).await.map_err(Refused::because) };
     let (handle, tagged) = tokio::try_join!(held(target.handle()), held(target.reference()))?;
-    let old_image = resolved.old["services"][project.service.as_str()]["image"].as_str();
+    let old_image = resolved.old.service(&project.service).and_then(|service| service.image.as_deref());
     let previous = previous(ports, deployment, old_image.unwrap_or(&container.image_ref)).await;
     let no_op = !wish.stays
         && wish.purpose == Purpose::Update
@@ -139,7 +137,7 @@ fn runs_already(deployment: &Deployment, target: &Target, image: Option<&Image>)
 }
 
 /// In the order in which they are started.
-fn crew(deployment: &Deployment, config: &Value) -> Vec<Member> {
+fn crew(deployment: &Deployment, config: &ComposeConfig) -> Vec<Member> {
     let order = StartOrder::new(config, &deployment.project.service);
     let mut crew: Vec<&Mate> = deployment.crew.iter().collect();
     crew.sort_by_key(|mate| order.place(Some(&mate.service)));
@@ -170,7 +168,7 @@ fn env_change(deployment: &Deployment, key: &str, wish: &Wish) -> Result<EnvChan
     })
 }
 
-fn migration(wish: &Wish, new: &Value, deployment: &Deployment) -> Result<Option<OneShot>, Refused> {
+fn migration(wish: &Wish, new: &ComposeConfig, deployment: &Deployment) -> Result<Option<OneShot>, Refused> {
     let Some(command) = wish.migration.clone() else { return Ok(None) };
     let container = &deployment.container;
     if let Some(odd) = container.mounts.iter().find(|m| m.kind == MountKind::Other) {
@@ -180,8 +178,10 @@ fn migration(wish: &Wish, new: &Value, deployment: &Deployment) -> Result<Option
         )));
     }
     let (project, networks) = (&deployment.project, container.reachable_networks());
-    let surroundings =
-        plan::surroundings(new, &project.service, networks, &project.version_key, &wish.target.image_tag);
+    let Some(service) = new.service(&project.service) else {
+        return Err(Refused::because(format!("the Compose files have no service {}", project.service)));
+    };
+    let surroundings = plan::surroundings(service, networks, &project.version_key, &wish.target.image_tag);
     let mounts = container.mounts.iter().filter(|m| !data::is_socket(m)).cloned().collect();
     Ok(Some(OneShot { image: None, command, surroundings, mounts }))
 }

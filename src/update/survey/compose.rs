@@ -1,10 +1,9 @@
 //! Asks Compose whether the wish changes what it names, and nothing else.
 
-use serde_json::Value;
-
 use super::wish::Wish;
 use super::{Deployment, Refused, replicas};
-use crate::engine::{Container, DryRun, EngineError};
+use crate::engine::compose_config::Service;
+use crate::engine::{ComposeConfig, Container, DryRun, EngineError};
 use crate::release::reference;
 use crate::update::drift;
 use crate::update::plan;
@@ -13,8 +12,8 @@ use crate::update::ports::Ports;
 /// The project as Compose resolves it now and with the wanted version, and what `up` would do now with each
 /// of the services that are moved.
 pub struct Resolved {
-    pub old: Value,
-    pub new: Value,
+    pub old: ComposeConfig,
+    pub new: ComposeConfig,
     pub dry_runs: Vec<(String, DryRun)>,
 }
 
@@ -86,7 +85,7 @@ pub fn resolution_refusals(resolved: &Resolved, deployment: &Deployment, wish: &
 
 fn resolution_refusals_of(service: &str, resolved: &Resolved, deployment: &Deployment, wish: &Wish) -> Vec<String> {
     let key = &deployment.project.version_key;
-    let image = |config: &Value| config["services"][service]["image"].as_str().unwrap_or_default().to_owned();
+    let image = |config: &ComposeConfig| config.service(service).and_then(|s| s.image.clone()).unwrap_or_default();
     let (old, new, expected) = (image(&resolved.old), image(&resolved.new), wish.target.reference());
     let wanted = wish.env_value.as_deref().unwrap_or_default();
     let mut refusals = Vec::new();
@@ -97,7 +96,9 @@ fn resolution_refusals_of(service: &str, resolved: &Resolved, deployment: &Deplo
         ));
     }
     let old_version = deployment.env_value.clone().or_else(|| reference::version_of(&old).map(str::to_owned));
-    let (a, b) = (&resolved.old["services"][service], &resolved.new["services"][service]);
+    let none = Service::default();
+    let of = |config| ComposeConfig::service(config, service).unwrap_or(&none);
+    let (a, b) = (of(&resolved.old), of(&resolved.new));
     let beyond = plan::changes_beyond_version(a, b, &old_version.unwrap_or_default(), wanted);
     if !beyond.is_empty() {
         refusals.push(format!(

@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::{Deployment, Refused, compose};
-use crate::engine::{Container, Mount, MountKind, label};
+use crate::engine::{ComposeConfig, Container, Mount, MountKind, label};
 use crate::update::plan::{self, Companion, DataPlan, Hooks, OneShot, StartOrder};
 use crate::update::ports::{HookSetting, Options, Ports};
 
@@ -65,7 +63,7 @@ pub fn companions<'a>(
     options: &Options,
     deployment: &'a Deployment,
     data: &DataPlan,
-    config: &Value,
+    config: &ComposeConfig,
 ) -> Result<Vec<Companion>, Refused> {
     // What is left out is nobody's business; but where nothing is copied, a migration still writes.
     let written = if data.is_copied() { &data.copied } else { &data.uncovered };
@@ -118,7 +116,7 @@ fn overlaps(mount: &Mount, copied: &[Mount]) -> bool {
 }
 
 /// The hooks that are set, each in the surroundings of the service it names.
-pub fn hooks(options: &Options, config: &Value, deployment: &Deployment) -> Result<Hooks, Refused> {
+pub fn hooks(options: &Options, config: &ComposeConfig, deployment: &Deployment) -> Result<Hooks, Refused> {
     let one = |setting: &Option<HookSetting>| match setting {
         Some(setting) => hook(setting, config, deployment).map(Some),
         None => Ok(None),
@@ -128,10 +126,17 @@ pub fn hooks(options: &Options, config: &Value, deployment: &Deployment) -> Resu
 
 /// The service's own mounts, and the application's data beside them, so that a dump finds a place that
 /// is copied.
-fn hook(setting: &HookSetting, config: &Value, deployment: &Deployment) -> Result<OneShot, Refused> {
+fn hook(setting: &HookSetting, config: &ComposeConfig, deployment: &Deployment) -> Result<OneShot, Refused> {
     let Some(container) = deployment.of_service(&setting.service).next() else {
         return Err(Refused::because(format!(
             "the hook {:?} is to run in the surroundings of service {}, which has no container: start it, or name another service",
+            setting.text(),
+            setting.service
+        )));
+    };
+    let Some(service) = config.service(&setting.service) else {
+        return Err(Refused::because(format!(
+            "the hook {:?} is to run in the surroundings of service {}, which the Compose files do not have: name another service",
             setting.text(),
             setting.service
         )));
@@ -146,7 +151,7 @@ fn hook(setting: &HookSetting, config: &Value, deployment: &Deployment) -> Resul
     Ok(OneShot {
         image: Some(container.image_id.clone()),
         command: setting.command.clone(),
-        surroundings: plan::surroundings(config, &setting.service, container.reachable_networks(), key, value),
+        surroundings: plan::surroundings(service, container.reachable_networks(), key, value),
         mounts,
     })
 }

@@ -188,6 +188,7 @@ fn what_differs_is_named_and_values_are_not_shown() {
     for (name, change, expected) in rows {
         let (mut files, mut runs) = (config(), container());
         change(&mut files, &mut runs);
+        let files = serde_json::from_value(files).unwrap();
         let found = differences(&files, "app", &runs, &image(), "OTHERS_VERSION");
         assert_eq!(found, *expected, "{name}");
         let text = found.join("\n");

@@ -1,11 +1,16 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::transition;
-use crate::engine::Project;
+use crate::engine::{ComposeConfig, Project};
 use crate::update::plan::{StartOrder, changes_beyond_version, followers, surroundings};
+
+fn config(json: Value) -> ComposeConfig {
+    serde_json::from_value(json).unwrap()
+}
 
 #[test]
 fn only_image_and_version_may_change() {
+    let service = |json| serde_json::from_value(json).unwrap();
     let old =
         json!({"image": "r/a:1.0", "environment": {"APP_VERSION": "1.0", "X": "y"}, "command": ["run", "--as=1.0"]});
     let cases = [
@@ -27,16 +32,18 @@ fn only_image_and_version_may_change() {
         ),
     ];
     for (new, expected) in cases {
-        assert_eq!(changes_beyond_version(&old, &new, "1.0", "1.1"), expected, "{new}");
+        let shown = new.to_string();
+        assert_eq!(changes_beyond_version(&service(old.clone()), &service(new), "1.0", "1.1"), expected, "{shown}");
     }
     // An absent key has no text that could be followed.
-    assert_eq!(changes_beyond_version(&json!({"x": "a"}), &json!({"x": "a1.1"}), "", "1.1"), ["/x"]);
+    assert_eq!(changes_beyond_version(&service(json!({"x": "a"})), &service(json!({"x": "a1.1"})), "", "1.1"), ["/x"]);
 }
 
 #[test]
 fn services_that_follow_the_key_are_named() {
     let old = json!({"services": {"app": {"image": "a:1"}, "init": {"image": "a:1"}, "db": {"image": "pg"}}});
     let new = json!({"services": {"app": {"image": "a:2"}, "init": {"image": "a:2"}, "db": {"image": "pg"}}});
+    let (old, new) = (config(old), config(new));
     let project =
         |crew: &[&str]| Project { crew: crew.iter().map(|s| (*s).to_owned()).collect(), ..transition::plan().project };
     assert_eq!(followers(&old, &new, &project(&[])), ["init"]);
@@ -45,12 +52,12 @@ fn services_that_follow_the_key_are_named() {
 
 #[test]
 fn a_migration_gets_the_new_environment_and_nothing_that_routes() {
-    let config = json!({"services": {"app": {
+    let config = config(json!({"services": {"app": {
         "image": "a:2", "container_name": "app", "ports": [{"target": 80}], "user": "1000:1000", "restart": "always",
         "environment": {"PROCESSGIT_VERSION": "1.0", "DB": "db", "EMPTY": null},
         "entrypoint": ["/init", "--"], "extra_hosts": ["db=10.0.0.1"], "tmpfs": ["/tmp:size=1m", "/run"], "cap_drop": ["ALL"]
-    }}});
-    let service = surroundings(&config, "app", vec!["net".into()], "PROCESSGIT_VERSION", "1.1");
+    }}}));
+    let service = surroundings(&config.services["app"], vec!["net".into()], "PROCESSGIT_VERSION", "1.1");
     assert_eq!(service.environment.get("PROCESSGIT_VERSION").map(String::as_str), Some("1.1"));
     assert_eq!(service.environment.keys().collect::<Vec<_>>(), ["DB", "PROCESSGIT_VERSION"]);
     assert_eq!(service.user.as_deref(), Some("1000:1000"));
@@ -70,17 +77,17 @@ fn services_are_started_after_those_they_need() {
         let one = |name: &&str| ((*name).to_owned(), json!({"condition": "service_started"}));
         json!({"depends_on": names.iter().map(one).collect::<serde_json::Map<_, _>>()})
     };
-    let config = json!({"services": {
+    let project = config(json!({"services": {
         "app": needs(&["init", "db"]), "init": needs(&["db"]), "db": {}, "a-worker": needs(&["app"]),
         "lodger": needs(&["app"]), "watcher": needs(&["a-worker"]), "beside": {}
-    }});
-    let order = StartOrder::new(&config, "app");
+    }}));
+    let order = StartOrder::new(&project, "app");
     let mut services = ["watcher", "stranger", "lodger", "app", "beside", "init", "a-worker", "db"];
     services.sort_by_key(|service| order.place(Some(service)));
     assert_eq!(services, ["db", "init", "app", "a-worker", "beside", "lodger", "watcher", "stranger"]);
     let before: Vec<_> = services.into_iter().filter(|s| order.comes_before_the_first(Some(s))).collect();
     assert_eq!(before, ["db", "init"]);
-    let in_a_circle = json!({"services": {"app": needs(&["b"]), "b": needs(&["app"])}});
+    let in_a_circle = config(json!({"services": {"app": needs(&["b"]), "b": needs(&["app"])}}));
     assert!(
         StartOrder::new(&in_a_circle, "app").comes_before_the_first(Some("b")),
         "Compose refuses it; we do not hang"

@@ -1,0 +1,96 @@
+//! The project as Compose resolves it, as types: what `docker compose config --format json` prints is read
+//! here and nowhere else.
+//!
+//! | file | holds |
+//! |---|---|
+//! | this one      | the whole project, and how Compose's answer becomes one |
+//! | [`service`]   | a service, with everything that decides how its container is made |
+//! | [`resources`] | what services share: networks, volumes, secrets, configs |
+//! | [`shapes`]    | the several ways in which Compose prints one thing |
+//!
+//! The types follow the Compose specification. An attribute that they do not know is kept in `rest`, so that
+//! two configurations can be compared as a whole.
+
+pub mod resources;
+pub mod service;
+mod shapes;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use self::resources::{FileObject, Network, Volume};
+pub use self::service::{Dependency, FileReference, Port, Service, ServiceMount, ServiceNetwork};
+
+/// A resolved project: every variable replaced, every path absolute.
+///
+/// It is serialised as Compose would print it, but without Compose's `$$`: what is read back with
+/// [`serde`] is the same configuration. Compose's own answer is read with [`ComposeConfig::from_compose`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ComposeConfig {
+    pub name: String,
+    #[serde(deserialize_with = "shapes::or_default")]
+    pub services: BTreeMap<String, Service>,
+    #[serde(deserialize_with = "shapes::map_or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<String, Network>,
+    #[serde(deserialize_with = "shapes::map_or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, Volume>,
+    #[serde(deserialize_with = "shapes::map_or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, FileObject>,
+    #[serde(deserialize_with = "shapes::map_or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub configs: BTreeMap<String, FileObject>,
+    /// `x-…`, `models` and whatever later versions add.
+    #[serde(flatten)]
+    pub rest: BTreeMap<String, Value>,
+}
+
+impl ComposeConfig {
+    /// Reads what `docker compose config --format json` has printed.
+    ///
+    /// Compose prints `$` as `$$`, so that its answer can be used as a Compose file again
+    /// (`runConfig` in its `cmd/compose/config.go`: every dollar of the whole document is doubled, unless
+    /// `--no-interpolate` was given). That is undone here.
+    ///
+    /// # Errors
+    /// The bytes are no JSON, or not of the shape that the Compose specification gives.
+    pub fn from_compose(answer: &[u8]) -> serde_json::Result<Self> {
+        if is_escaped(answer) { serde_json::from_slice(&unescaped(answer)) } else { serde_json::from_slice(answer) }
+    }
+
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    /// The engine's name of a network that services know by `key`.
+    pub fn network_name<'a>(&'a self, key: &'a str) -> &'a str {
+        self.networks.get(key).and_then(|network| network.name.as_deref()).unwrap_or(key)
+    }
+
+    /// The engine's name of a volume that services know by `key`.
+    pub fn volume_name<'a>(&'a self, key: &'a str) -> &'a str {
+        self.volumes.get(key).and_then(|volume| volume.name.as_deref()).unwrap_or(key)
+    }
+}
+
+/// Every dollar is doubled. Where one stands alone the answer comes from a version that doubles none.
+fn is_escaped(answer: &[u8]) -> bool {
+    answer.split(|byte| *byte != b'$').all(|dollars| dollars.len() % 2 == 0)
+}
+
+fn unescaped(answer: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(answer.len());
+    let mut bytes = answer.iter();
+    while let Some(byte) = bytes.next() {
+        plain.push(*byte);
+        if *byte == b'$' {
+            bytes.next();
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
