@@ -13,6 +13,7 @@ use crate::doctor::here::Here as Around;
 use crate::engine::Engine;
 use crate::engine::compose::ComposeCli;
 use crate::engine::docker::DockerEngine;
+use crate::engine::seal::Seal;
 use crate::engine::simulated::{NoFaults, Seed, Simulated, SimulatedTrust};
 use crate::envfile;
 use crate::failpoint;
@@ -83,8 +84,9 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let judge = Judge::from_settings(&settings.signing, &authorities).await?;
     tracing::info!(trust = judge.describe(), stub = settings.stub, repo = %settings.repo, "starting");
     let listener = Listener::bind(&settings.listen)?;
-    let options = options(&settings, store.installation());
-    let ports = ports(&settings, Arc::new(store), Arc::new(judge.clone()), &authorities)?;
+    let options = options(&settings, store.installation(), store.seal());
+    let seal = store.seal().clone();
+    let ports = ports(&settings, Arc::new(store), Arc::new(judge.clone()), &authorities, &seal)?;
     let around = Around { serves: true, ..around(&settings, Ok(judge.clone()), &authorities)? };
     let doctor = Doctor {
         settings: settings.clone(),
@@ -130,17 +132,17 @@ pub async fn doctor(args: ServeArgs) -> Result<Doctor, ServeError> {
         Ok(store) => (store, None),
         Err(e) => (Store::in_memory()?, Some(e.to_string())),
     };
-    let options = options(&settings, store.installation());
+    let options = options(&settings, store.installation(), store.seal());
     let trust: Arc<dyn Trust> = match &judge {
         Ok(judge) => Arc::new(judge.clone()),
         Err(why) => Arc::new(Unjudged(why.clone())),
     };
-    let journal = Arc::new(store);
-    let ports = match ports(&settings, journal.clone(), trust.clone(), &authorities) {
+    let (seal, journal) = (store.seal().clone(), Arc::new(store));
+    let ports = match ports(&settings, journal.clone(), trust.clone(), &authorities, &seal) {
         // Without an address of the engine: the simulated one, which nobody is told about.
         Err(e @ ServeError::Engine(_)) => {
             faults = with(faults, "DOCKER_HOST", &e);
-            ports(&Settings { stub: true, ..settings.clone() }, journal, trust, &authorities)?
+            ports(&Settings { stub: true, ..settings.clone() }, journal, trust, &authorities, &seal)?
         }
         other => other?,
     };
@@ -195,13 +197,13 @@ async fn wait_for_signal() -> Result<(), ServeError> {
     Ok(())
 }
 
-pub(crate) fn options(settings: &Settings, installation: &str) -> Options {
+pub(crate) fn options(settings: &Settings, installation: &str, seal: &Seal) -> Options {
     let health = &settings.health;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let place = format!("host {host}, state folder {}", settings.state_dir.display());
     Options {
         command: "update",
-        owner: Owner { id: installation.to_owned(), place },
+        owner: Owner { id: installation.to_owned(), place, seal: seal.clone() },
         data_in: None,
         snapshot_exclude: settings.snapshot.exclude.clone(),
         move_services: settings.move_services.clone(),
@@ -235,6 +237,7 @@ pub(crate) fn ports(
     journal: Arc<dyn Journal>,
     judge: Arc<dyn Trust>,
     authorities: &Authorities,
+    seal: &Seal,
 ) -> Result<Ports, ServeError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (api, repo, token) = (settings.github_api.clone(), settings.repo.clone(), settings.github_token.clone());
@@ -269,6 +272,7 @@ pub(crate) fn ports(
             snapshots: settings.snapshot.dir.clone(),
             retention,
             docker_host: std::env::var("DOCKER_HOST").unwrap_or_default(),
+            seal: seal.clone(),
         },
     );
     let data: Arc<dyn DataStore> = match settings.snapshot.on {

@@ -12,8 +12,9 @@ use crate::health::HealthcheckAlone;
 use crate::helper::deputy::{NoDeputy, state_dir};
 use crate::helper::own;
 use crate::settings::Settings;
-use crate::store::Store;
 use crate::store::own_data::OwnData;
+use crate::store::secret::Secret;
+use crate::store::{Store, StoreError};
 use crate::trust::Trust as _;
 use crate::trust::judge::Judge;
 use crate::update::job::JobId;
@@ -37,14 +38,18 @@ pub struct Mission {
 pub async fn serve(settings: Settings, mission: Mission) -> Result<(), ServeError> {
     let updaters_state = settings.state_dir.clone();
     let settings = as_of_the_updater(settings, &mission.container);
-    let folder = settings.state_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&folder)).await;
-    let store = opened.map_err(|e| ServeError::Io { what: "the journal", source: std::io::Error::other(e) })??;
+    let (folder, of_updater) = (settings.state_dir.clone(), updaters_state.clone());
+    // The updater recognises what its deputy has made: both use the updater's secret.
+    let opened = tokio::task::spawn_blocking(move || Ok((Secret::of(&of_updater), Store::open(&folder)?))).await;
+    let opened: Result<_, StoreError> =
+        opened.map_err(|e| ServeError::Io { what: "the journal", source: std::io::Error::other(e) })?;
+    let (secret, store) = opened?;
+    let seal = secret.map_err(|source| ServeError::Io { what: "the updater's secret", source })?.seal();
     let authorities = daemon::authorities(&settings).await?;
     let judge = Judge::from_settings(&settings.signing, &authorities).await?;
     tracing::info!(job = %mission.job, trust = judge.describe(), "a deputy begins");
     let owner = store.installation().to_owned();
-    let mut ports = daemon::ports(&settings, Arc::new(store), Arc::new(judge), &authorities)?;
+    let mut ports = daemon::ports(&settings, Arc::new(store), Arc::new(judge), &authorities, &seal)?;
     ports.data = Arc::new(OwnData::new(updaters_state.clone(), settings.state_dir.clone()));
     ports.probe = Arc::new(HealthcheckAlone);
     ports.deputy = Arc::new(NoDeputy("a deputy has none of its own"));
@@ -53,7 +58,7 @@ pub async fn serve(settings: Settings, mission: Mission) -> Result<(), ServeErro
         command: "self-update",
         data_in: Some(updaters_state.display().to_string()),
         own_container: own::container_id(),
-        ..daemon::options(&settings, &owner)
+        ..daemon::options(&settings, &owner, &seal)
     };
     let updater = Updater::start(ports, options).await?;
     if updater.job(&mission.job.0).await.is_none() {

@@ -21,6 +21,8 @@ mod doctor_rows;
 mod explorer;
 #[path = "simulated/faults.rs"]
 mod faults;
+#[path = "simulated/forged.rs"]
+mod forged;
 #[path = "simulated/full_disk.rs"]
 mod full_disk;
 #[path = "simulated/invariants.rs"]

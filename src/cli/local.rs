@@ -99,7 +99,7 @@ pub struct VerifyArgs {
 /// What `serve` tells a deputy; its settings are those of `serve`.
 #[derive(Debug, Args)]
 pub struct DeputyArgs {
-    job: String,
+    job: JobId,
     tag: String,
     container: String,
     #[arg(long)]
@@ -116,7 +116,7 @@ pub struct DeputyArgs {
 pub fn deputy(args: DeputyArgs) -> Outcome {
     let DeputyArgs { job, tag, container, allow_downgrade, accept_drift, retry, serve } = args;
     let request = Request { target_tag: tag, allow_downgrade, accept_drift, retry };
-    let mission = Mission { job: JobId(job), request, container };
+    let mission = Mission { job, request, container };
     with_settings(*serve, |settings| deputy::serve(settings, mission))
 }
 

@@ -2,9 +2,11 @@
 
 use super::around::{Holder, StateFolder};
 use super::{Doctor, Finding, LOOK, asked};
-use crate::engine::{Container, label};
+use crate::engine::{Container, label, seal};
+use crate::helper::session;
 use crate::update::effects::taken_by_another;
-use crate::update::job::Job;
+use crate::update::job::{Job, JobId};
+use crate::update::note::Note;
 use crate::update::survey;
 
 /// The journal's reserve, its logs and a job's record need some; bytes.
@@ -86,8 +88,8 @@ fn jobs(state: &StateFolder, unfinished: &Result<Vec<Job>, String>) -> Finding {
     }
 }
 
-/// Containers that carry our labels although their job has ended, or nobody works who could need them. Of
-/// another updater on this engine only its claim to this application matters.
+/// Containers of ours although their job has ended, or nobody works who could need them. Of another updater on
+/// this engine only its claim to this application matters. What says to be ours and is not sealed is named.
 async fn leftovers(
     doctor: &Doctor,
     state: &StateFolder,
@@ -99,16 +101,22 @@ async fn leftovers(
     let project = application.and_then(|c| survey::project_of(c, options).ok());
     let works = |id: &str| unfinished.as_ref().is_ok_and(|jobs| jobs.iter().any(|job| job.id.0 == id));
     let mut findings = Vec::new();
-    for c in containers {
-        let Some(role) = c.label(label::ROLE) else { continue };
+    let (mut forged, mut others) = (Vec::new(), Vec::new());
+    let helpers_owner = helpers_owner(doctor).await;
+    for c in containers.iter().filter(|c| seal::says_to_be_ours(c)) {
         let name = &c.name;
-        let claimed = project.as_ref().and_then(|project| taken_by_another(c, project, &options.owner.id));
+        let claimed = project.as_ref().and_then(|project| taken_by_another(c, project, &options.owner.seal));
         if let Some(text) = claimed {
             findings.push(Finding::bad("leftovers", text, format!("docker inspect {name}")));
             continue;
         }
-        let remove = format!("docker rm -f {name}");
-        match c.label(label::JOB).or(c.label(label::DEPUTY_OF)) {
+        let Some(ours) = options.owner.seal.read(c) else {
+            let is_forged = names_this_updater(doctor, c, helpers_owner.as_deref()).await;
+            if is_forged { &mut forged } else { &mut others }.push(c);
+            continue;
+        };
+        let (role, remove) = (ours.role(), format!("docker rm -f {name}"));
+        match ours.label(label::JOB).or(ours.label(label::DEPUTY_OF)) {
             Some(id) if works(id) => {}
             Some(id) => {
                 if let Ok(Some(_)) = asked(LOOK, doctor.ports.journal.job(id)).await {
@@ -116,7 +124,7 @@ async fn leftovers(
                     findings.push(Finding::warning("leftovers", text, remove));
                 }
             }
-            None if state.holder == Holder::Nobody && is_of_this_folder(doctor, c) && !is_young(doctor, c) => {
+            None if state.holder == Holder::Nobody && !is_young(doctor, c) => {
                 let running = if c.is_alive() { "still runs" } else { "is left" };
                 let text = format!("container {name} ({role}) {running}, although no updater works here");
                 let remedy = format!("docker logs {name}: it ends what it began; then {remove}");
@@ -125,20 +133,46 @@ async fn leftovers(
             None => {}
         }
     }
+    if !forged.is_empty() {
+        let text = format!(
+            "these containers say that they belong to this updater, and do not carry its seal: {}. They are left alone; their labels were copied or inherited from an image, or an earlier version or another secret has made them",
+            seal::few(&forged)
+        );
+        findings.push(Finding::warning("leftovers", text, format!("docker inspect {}", forged[0].name)));
+    }
     if findings.is_empty() {
-        findings.push(Finding::ok("leftovers", "no container of an ended job"));
+        let also = match others.is_empty() {
+            true => String::new(),
+            false => format!("; left alone, as labelled by another updater: {}", seal::few(&others)),
+        };
+        findings.push(Finding::ok("leftovers", format!("no container of an ended job{also}")));
     }
     findings
+}
+
+/// As the helpers of this updater are labelled; `None` on the host, where it has none.
+async fn helpers_owner(doctor: &Doctor) -> Option<String> {
+    let own = asked(LOOK, doctor.around.own()).await.ok().flatten()?;
+    session::owner(&own, &doctor.settings.state_dir)
+}
+
+/// Its labels name this updater or one of its jobs.
+async fn names_this_updater(doctor: &Doctor, c: &Container, helpers_owner: Option<&str>) -> bool {
+    let note = c.label(label::NOTE).and_then(|text| serde_json::from_str::<Note>(text).ok());
+    let id = doctor.options.owner.id.as_str();
+    if note.as_ref().is_some_and(|note| note.installation == id) {
+        return true;
+    }
+    if c.label(label::OWNER).is_some_and(|owner| owner == id || Some(owner) == helpers_owner) {
+        return true;
+    }
+    let job = c.label(label::JOB).or(c.label(label::DEPUTY_OF)).and_then(|id| id.parse::<JobId>().ok());
+    let Some(job) = note.map(|note| note.job).or(job) else { return false };
+    asked(LOOK, doctor.ports.journal.job(&job.0)).await.is_ok_and(|known| known.is_some())
 }
 
 /// A helper outlives its updater for a moment, and then ends by itself.
 fn is_young(doctor: &Doctor, helper: &Container) -> bool {
     let age = helper.started_at.map(|at| doctor.ports.clock.now().duration_since(at).as_secs());
     helper.is_alive() && age.is_some_and(|age| age < 120)
-}
-
-/// A helper says whose it is by its state folder.
-fn is_of_this_folder(doctor: &Doctor, helper: &Container) -> bool {
-    let folder = doctor.settings.state_dir.display().to_string();
-    helper.label(label::OWNER).is_some_and(|owner| owner.ends_with(&folder))
 }

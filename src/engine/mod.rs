@@ -17,6 +17,7 @@ pub mod compose_config;
 pub mod credentials;
 pub mod docker;
 pub mod lines;
+pub mod seal;
 pub mod simulated;
 pub mod spawner;
 
@@ -55,8 +56,12 @@ pub mod label {
     /// Ours, on a deputy: the job it carries out. Not [`JOB`]: whatever belongs to the job is swept by the
     /// deputy itself.
     pub const DEPUTY_OF: &str = "io.processgit.updater.deputy-of";
-    /// Ours, on helpers: the state folder whose updater made it.
+    /// Ours, on helpers and claims: the state folder whose updater made it.
     pub const OWNER: &str = "io.processgit.updater.owner";
+    /// Ours, on every container we make: proves the others, see [`super::seal`].
+    pub const SEAL: &str = "io.processgit.updater.seal";
+    /// With this begin all of ours.
+    pub const OURS: &str = "io.processgit.updater.";
 }
 
 /// Why the engine (or Compose) did not do what was asked. The message is complete: what was asked, what

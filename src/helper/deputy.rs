@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use super::own::OwnContainer;
 use super::session::Helpers;
+use crate::engine::seal::name_of;
 use crate::engine::{Container, ContainerSpec, Engine, EngineError, RestartPolicy, RunState, label};
 use crate::release::{Channel, ReleaseSource};
 use crate::store::Store;
@@ -78,8 +79,13 @@ impl ContainerDeputy {
         Ok(found.filter(|job| job.state.is_end()))
     }
 
+    fn is_ours(&self, deputy: &Container, job: &JobId, sealed: bool) -> bool {
+        self.helpers.options().seal.read_of(deputy, job, sealed).is_some()
+    }
+
     async fn make(&self, own: &OwnContainer, job: &JobId, request: &Request) -> Result<(), EngineError> {
-        let id = self.engine.create(&specification(own, job, request)?).await?;
+        let spec = self.helpers.options().seal.put_on(specification(own, job, request)?);
+        let id = self.engine.create(&spec).await?;
         // Before it is started: what dies in between is found `created` and started.
         self.engine.set_restart_policy(&id, &RestartPolicy::unless_stopped()).await?;
         self.engine.start(&id).await
@@ -91,7 +97,7 @@ fn not_begun(error: EngineError) -> DeputyError {
 }
 
 fn name(job: &JobId) -> String {
-    format!("processgit-updater-{ROLE}-{}", job.0.trim_start_matches("job_"))
+    name_of(ROLE, job)
 }
 
 /// The updater's own container, under another command and name, without its ports and labels.
@@ -153,7 +159,7 @@ impl Deputy for ContainerDeputy {
         self.replaceable().await.map(|_| ())
     }
 
-    async fn carry_out(&self, job: &JobId, request: &Request) -> Result<Job, DeputyError> {
+    async fn carry_out(&self, job: &JobId, request: &Request, sealed: bool) -> Result<Job, DeputyError> {
         let own = self.replaceable().await?;
         let mut made = 0;
         loop {
@@ -166,6 +172,15 @@ impl Deputy for ContainerDeputy {
                 }
             };
             match found {
+                Some(other) if !self.is_ours(&other, job, sealed) => {
+                    return match self.verdict(job).await? {
+                        Some(verdict) => Ok(verdict),
+                        None => Err(DeputyError::Lost(format!(
+                            "a container named {0} exists that this updater has not made, so the deputy of this job is gone or was never made: look at it with `docker inspect {0}`",
+                            other.name
+                        ))),
+                    };
+                }
                 Some(deputy) if is_at_work(&deputy) => {
                     // Over a restart of the engine too.
                     if let Err(error) = self.engine.wait(&deputy.id).await {
@@ -188,7 +203,7 @@ impl Deputy for ContainerDeputy {
                     match begun {
                         Ok(()) => {}
                         Err(error) if made == 1 && other.is_none() && !error.is_unreachable() => {
-                            let _ = self.engine.remove(&name(job)).await;
+                            self.dismiss(job, sealed).await;
                             return Err(not_begun(error));
                         }
                         Err(error) => tracing::warn!(%job, "starting the deputy: {error}"),
@@ -199,8 +214,14 @@ impl Deputy for ContainerDeputy {
         }
     }
 
-    async fn dismiss(&self, job: &JobId) {
-        if let Err(error) = self.engine.remove(&name(job)).await {
+    async fn dismiss(&self, job: &JobId, sealed: bool) {
+        let dismissed = async {
+            match self.engine.container(&name(job)).await? {
+                Some(deputy) if self.is_ours(&deputy, job, sealed) => self.engine.remove(&deputy.id).await,
+                _ => Ok(()),
+            }
+        };
+        if let Err(error) = dismissed.await {
             tracing::warn!(%job, "the deputy's container goes at the next start: {error}");
         }
     }
@@ -233,9 +254,9 @@ impl Deputy for NoDeputy {
         Err(DeputyError::NotBegun(self.0.into()))
     }
 
-    async fn carry_out(&self, _job: &JobId, _request: &Request) -> Result<Job, DeputyError> {
+    async fn carry_out(&self, _job: &JobId, _request: &Request, _sealed: bool) -> Result<Job, DeputyError> {
         Err(DeputyError::NotBegun(self.0.into()))
     }
 
-    async fn dismiss(&self, _job: &JobId) {}
+    async fn dismiss(&self, _job: &JobId, _sealed: bool) {}
 }

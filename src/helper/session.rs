@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::own::{Own, OwnContainer};
 use super::wire::{self, Call, Frame, Said};
+use crate::engine::seal::Seal;
 use crate::engine::{ContainerSpec, DEFAULT_HOST, Engine, EngineError, Mount, Result, label};
 use crate::snapshot::host::Retention;
 use crate::update::job::CopyProgress;
@@ -65,6 +66,8 @@ pub struct HelperOptions {
     pub retention: Retention,
     /// As in `DOCKER_HOST`; empty is the default.
     pub docker_host: String,
+    /// By which this updater recognises its own containers.
+    pub seal: Seal,
 }
 
 /// All helpers of this process: one of each kind at most.
@@ -277,6 +280,9 @@ impl Helpers {
     pub async fn farewell(&self, own: &OwnContainer, kind: Kind) -> Result<()> {
         let owner = self.owner(own)?;
         for left in self.engine.containers(&[(label::ROLE, kind.role()), (label::OWNER, &owner)]).await? {
+            if self.options.seal.read(&left).is_none() {
+                continue;
+            }
             if left.is_running() {
                 tracing::info!(helper = left.name, "waiting for a helper of an earlier life");
                 match tokio::time::timeout(FAREWELL, self.engine.wait(&left.id)).await {
@@ -300,9 +306,7 @@ impl Helpers {
 
     /// Whose helpers they are: the state folder's, whatever the container is called.
     fn owner(&self, own: &OwnContainer) -> Result<String> {
-        let state = own.mount_of(&self.options.state_dir).ok_or_else(|| self.no_mount())?;
-        let place = if state.name.is_empty() { &state.source } else { &state.name };
-        Ok(format!("{place} {}", self.options.state_dir.display()))
+        owner(own, &self.options.state_dir).ok_or_else(|| self.no_mount())
     }
 
     fn no_mount(&self) -> EngineError {
@@ -354,7 +358,7 @@ impl Helpers {
         let text = |path: &Path| path.display().to_string();
         let age = options.retention.max_age.map(|age| format!("--max-age-seconds={}", age.as_secs()));
         let command = ["helper".to_owned(), text(socket), text(&options.snapshots), options.retention.keep.to_string()];
-        Ok(ContainerSpec {
+        Ok(options.seal.put_on(ContainerSpec {
             name: format!("processgit-updater-{}", socket.file_name().unwrap_or_default().to_string_lossy()),
             image: own.container.image_id.clone(),
             entrypoint: Some(vec![text(&program)]),
@@ -373,7 +377,7 @@ impl Helpers {
             tmpfs: [(HOME.to_owned(), "mode=0700".to_owned())].into(),
             auto_remove: true,
             ..ContainerSpec::default()
-        })
+        }))
     }
 
     /// Ends it and waits until it is gone, so that the next one finds nobody.
@@ -400,6 +404,13 @@ impl Helpers {
             }
         });
     }
+}
+
+/// The owner of the helpers that serve this state folder, as their label has it; `None`: it is no mount.
+pub fn owner(own: &OwnContainer, state_dir: &Path) -> Option<String> {
+    let state = own.mount_of(state_dir)?;
+    let place = if state.name.is_empty() { &state.source } else { &state.name };
+    Some(format!("{place} {}", state_dir.display()))
 }
 
 /// Who listens to what a helper says before it answers.

@@ -5,6 +5,7 @@
 //! | `updater.lock`   | one process at a time (`flock`) |
 //! | `journal.db`     | jobs, their private records, the audit trail, known-bad digests |
 //! | `installation`   | sixteen random hexadecimal digits: which updater this is |
+//! | `secret`         | 32 random bytes: which containers are its own ([`secret`]) |
 //! | `ballast`        | room that is given back when the disk is full, see [`ballast`] |
 //! | `self/`          | the same again for the updater's own updates, of its deputy ([`own_data`]) |
 //! | `logs/<job>.log` | everything a job printed, at most [`logs::LOG_CAP`] bytes |
@@ -16,6 +17,7 @@ mod lock;
 pub mod logs;
 pub mod own_data;
 mod schema;
+pub mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -28,11 +30,13 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 use semver::Version;
 
+use crate::engine::seal::Seal;
 use crate::update::job::{Job, JobId, Kind, State};
 use crate::update::ports::{Entry, Journal, JournalError};
 use crate::update::record::{Heading, Record};
 use ballast::Ballast;
 use logs::Logs;
+use secret::Secret;
 
 /// The journal's name in the state folder.
 const JOURNAL: &str = "journal.db";
@@ -66,6 +70,7 @@ pub struct Store {
     logs: Option<Logs>,
     ballast: Option<Arc<Ballast>>,
     installation: String,
+    seal: Seal,
     is_new: bool,
     /// What its operator should know.
     troubles: Vec<String>,
@@ -100,14 +105,18 @@ impl Store {
         let logs = Logs::open(&folder.join("logs")).map_err(io)?;
         make(&ballast);
         let installation = installation(&folder.join("installation")).map_err(io)?;
+        let secret = Secret::of(folder).map_err(io)?;
+        let mut troubles = damaged::notices(folder);
+        troubles.extend(another_secret(&db, &secret, folder).map_err(|e| schema::faulty(&file, e))?);
         let (db, ballast) = (Arc::new(Mutex::new(db)), Some(Arc::new(ballast)));
         Ok(Self {
             db,
             logs: Some(logs),
             ballast,
             installation,
+            seal: secret.seal(),
             is_new,
-            troubles: damaged::notices(folder),
+            troubles,
             _lock: Some(lock),
         })
     }
@@ -121,8 +130,10 @@ impl Store {
         let file = folder.join(JOURNAL);
         let is_new = !file.exists();
         let db = if is_new { schema::in_memory()? } else { schema::peek(&file)? };
+        let secret = Secret::read(folder).ok().flatten();
         Ok(Self {
             installation: fs::read_to_string(folder.join("installation")).unwrap_or_default(),
+            seal: secret.map_or_else(Seal::random, |secret| secret.seal()),
             is_new,
             troubles: damaged::notices(folder),
             ..Self::of(db)
@@ -149,6 +160,7 @@ impl Store {
             logs: None,
             ballast: None,
             installation: String::new(),
+            seal: Seal::random(),
             is_new: false,
             troubles: Vec::new(),
             _lock: None,
@@ -158,6 +170,11 @@ impl Store {
     /// Which updater this is, among those of one engine: it stays when the journal is lost.
     pub fn installation(&self) -> &str {
         &self.installation
+    }
+
+    /// By which it recognises its own containers.
+    pub fn seal(&self) -> &Seal {
+        &self.seal
     }
 
     async fn with<T: Send + 'static>(
@@ -196,6 +213,21 @@ fn installation(file: &Path) -> std::io::Result<String> {
     fs::File::open(file)?.sync_all()?;
     file.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())?;
     Ok(name)
+}
+
+/// What the operator has to know when the secret is not the one that this journal was written with.
+fn another_secret(db: &Connection, secret: &Secret, folder: &Path) -> rusqlite::Result<Option<String>> {
+    let (now, known) = (secret.fingerprint(), schema::meta(db, "secret")?);
+    if known.as_ref() == Some(&now) {
+        return Ok(None);
+    }
+    schema::set_meta(db, "secret", &now)?;
+    Ok(known.map(|_| {
+        format!(
+            "{}/secret was lost or replaced: containers that earlier jobs have left are no longer recognised and stay; `processgit-updater doctor` names them",
+            folder.display()
+        )
+    }))
 }
 
 /// Without it the updater works as well, until the disk is full.

@@ -78,7 +78,7 @@ pub fn peek(file: &Path) -> Result<Connection, StoreError> {
     }
 }
 
-fn faulty(file: &Path, error: rusqlite::Error) -> StoreError {
+pub fn faulty(file: &Path, error: rusqlite::Error) -> StoreError {
     let (file, why) = (file.to_owned(), error.to_string());
     if super::lacks_room(&error) { StoreError::NoRoom { file, why } } else { StoreError::Damaged { file, why } }
 }
@@ -105,9 +105,16 @@ fn wal(file: &Path) -> std::path::PathBuf {
 }
 
 fn format_in_meta(db: &Connection) -> rusqlite::Result<Option<i64>> {
-    let text: Option<String> =
-        db.query_row("SELECT value FROM meta WHERE key = 'format'", [], |row| row.get(0)).optional()?;
-    Ok(text.and_then(|text| text.parse().ok()))
+    Ok(meta(db, "format")?.and_then(|text| text.parse().ok()))
+}
+
+/// A value of the journal as a whole.
+pub fn meta(db: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    db.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()
+}
+
+pub fn set_meta(db: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
+    db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)", [key, value]).map(|_| ())
 }
 
 /// Every job that will be acted on or shown.
@@ -162,6 +169,6 @@ fn make(db: &mut Connection) -> rusqlite::Result<()> {
 }
 
 fn note_format(db: &Connection, format: i64) -> rusqlite::Result<()> {
-    db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('format', ?1)", [format.to_string()])?;
+    set_meta(db, "format", &format.to_string())?;
     db.pragma_update(None, "user_version", format)
 }

@@ -13,7 +13,7 @@ use crate::update::record::Record;
 /// Ends a job about `digest`; gives back why the digest is known to be bad, and the highest version.
 async fn end(store: &Store, digest: &str, bad: bool, committed: Option<&str>) -> (Option<String>, Option<String>) {
     let now = "2026-01-02T03:04:05Z".parse().unwrap();
-    let mut job = Job::new(JobId(format!("job_{digest}")), "v1".into(), now, false);
+    let mut job = Job::new(JobId(format!("job_{digest:0>16}")), "v1".into(), now, false);
     job.target_digest = Some(digest.into());
     job.error = bad.then(|| "it crashed".into());
     job.enter(if bad { State::RolledBack } else { State::Committed }, now);
@@ -28,7 +28,7 @@ async fn end(store: &Store, digest: &str, bad: bool, committed: Option<&str>) ->
 #[tokio::test]
 async fn what_an_end_teaches() {
     let store = Store::in_memory().unwrap();
-    let crashed = "it crashed (job_a, 2026-01-02T03:04:05Z)";
+    let crashed = "it crashed (job_000000000000000a, 2026-01-02T03:04:05Z)";
     // digest, rolled back after its start, committed as, then known to be bad because, then highest
     for (digest, bad, committed, known_bad, highest) in [
         ("a", true, None, Some(crashed), None),
@@ -50,7 +50,8 @@ async fn what_an_end_teaches() {
 async fn killed(folder: &Path) -> Vec<Job> {
     let store = Store::open(folder).unwrap();
     end(&store, "a", false, Some("1.0.0")).await;
-    let mut job = Job::new(JobId("job_b".into()), "v2".into(), "2026-01-02T03:04:05Z".parse().unwrap(), false);
+    let mut job =
+        Job::new(JobId("job_000000000000000b".into()), "v2".into(), "2026-01-02T03:04:05Z".parse().unwrap(), false);
     let mut written = Vec::new();
     for state in [State::Planning, State::Pulling, State::Snapshotting] {
         job.enter(state, job.started_at);

@@ -8,6 +8,8 @@ use super::book::Book;
 use super::door::Door;
 use super::job::{Job, JobId, Layer, Progress};
 use super::ports::{CopyReport, Options, Ports};
+use crate::engine::seal::Ours;
+use crate::engine::{Container, ContainerSpec, EngineError, label};
 
 /// One job's surroundings.
 #[derive(Clone)]
@@ -18,9 +20,39 @@ pub struct Context {
     pub job: JobId,
     /// The way out of it.
     pub door: Arc<Door>,
+    /// [`super::record::Record::sealed`]
+    pub sealed: bool,
 }
 
 impl Context {
+    /// The labels of a container that this job has made; `None` for every other.
+    pub fn owns<'a>(&self, container: &'a Container) -> Option<Ours<'a>> {
+        self.options.owner.seal.read_of(container, &self.job, self.sealed)
+    }
+
+    /// A container that belongs to this job.
+    pub fn sealed(&self, mut spec: ContainerSpec, role: &str) -> ContainerSpec {
+        spec.labels.insert(label::JOB.to_owned(), self.job.0.clone());
+        spec.labels.insert(label::ROLE.to_owned(), role.to_owned());
+        self.options.owner.seal.put_on(spec)
+    }
+
+    /// Containers that carry this job's label: those that it has made. The others are left alone, and told.
+    ///
+    /// # Errors
+    /// The engine cannot be asked.
+    pub async fn own_containers(&self) -> Result<Vec<Container>, EngineError> {
+        let found = self.ports.engine.containers(&[(label::JOB, &self.job.0)]).await?;
+        let (own, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|c| self.owns(c).is_some());
+        for other in others {
+            self.warn(&format!(
+                "container {} carries the label of this job, and was not made by it: it is left alone",
+                other.name
+            ));
+        }
+        Ok(own)
+    }
+
     /// Changes the job as the world sees it.
     pub fn change(&self, change: impl FnOnce(&mut Job)) {
         self.book.change(&self.job.0, change);

@@ -1,6 +1,7 @@
 //! The job as everybody outside sees it: the shape the HTTP contract fixes.
 
 use std::fmt;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -81,15 +82,48 @@ impl fmt::Display for State {
     }
 }
 
-/// `job_` and sixteen hexadecimal digits.
+/// `job_` and sixteen hexadecimal digits; whatever is read from outside is nothing else (`FromStr`,
+/// `Deserialize`), so that it may stand in names, paths and commands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String")]
 pub struct JobId(pub String);
 
 impl JobId {
     /// A fresh identifier from 64 random bits.
     pub fn random() -> Self {
         Self(format!("job_{:016x}", rand::random::<u64>()))
+    }
+
+    /// The sixteen digits.
+    pub fn digits(&self) -> &str {
+        self.0.trim_start_matches(JOB)
+    }
+}
+
+const JOB: &str = "job_";
+
+/// A text that is no job's identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is no job's id (job_ and sixteen hexadecimal digits): {0:?}")]
+pub struct NoJobId(String);
+
+impl TryFrom<String> for JobId {
+    type Error = NoJobId;
+
+    fn try_from(text: String) -> Result<Self, NoJobId> {
+        let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        match text.strip_prefix(JOB).is_some_and(|digits| digits.len() == 16 && digits.bytes().all(is_digit)) {
+            true => Ok(Self(text)),
+            false => Err(NoJobId(text.chars().take(64).collect())),
+        }
+    }
+}
+
+impl FromStr for JobId {
+    type Err = NoJobId;
+
+    fn from_str(text: &str) -> Result<Self, NoJobId> {
+        text.to_owned().try_into()
     }
 }
 

@@ -36,7 +36,7 @@ impl Updater {
 
     /// Carries the job to its end, or until the process is asked to stop. The way out of it is there at once.
     pub(super) fn live(&self, record: Record) -> impl Future<Output = ()> + Send + 'static {
-        let (updater, cx) = (self.clone(), self.context(record.job.clone(), door_of(&record)));
+        let (updater, cx) = (self.clone(), self.context(&record, door_of(&record)));
         async move { updater.lives(cx, record).await }
     }
 
@@ -60,7 +60,7 @@ impl Updater {
             cx.door.shut(AbortError::TooLate("the updater had a fault meanwhile: ask again".into()));
             let Some(recorded) = self.recorded(&cx.job).await else { return };
             record = next_life(recorded, lives);
-            cx = self.context(cx.job.clone(), door_of(&record));
+            cx = self.context(&record, door_of(&record));
         }
     }
 
@@ -95,8 +95,8 @@ impl Updater {
         let engine = &self.inner.ports.engine;
         let Ok(containers) = engine.containers(&[]).await else { return };
         for container in containers {
-            let job = container.label(label::JOB).or(container.label(label::DEPUTY_OF));
-            let Some(job) = job else { continue };
+            let Some(ours) = self.inner.options.owner.seal.read(&container) else { continue };
+            let Some(job) = ours.label(label::JOB).or(ours.label(label::DEPUTY_OF)) else { continue };
             let ended = self.job(job).await.is_some_and(|j| j.state.is_end());
             if ended && let Err(e) = engine.remove(&container.id).await {
                 tracing::warn!("the leftover {} could not be removed: {e}", container.name);

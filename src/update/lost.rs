@@ -13,6 +13,7 @@ use super::note::Note;
 use super::plan::Plan;
 use super::ports::Entry;
 use super::record::Record;
+use crate::engine::seal::{Seal, few, says_to_be_ours};
 use crate::engine::{Container, label};
 
 /// So long is looked for an engine that does not answer; nothing is begun meanwhile.
@@ -49,11 +50,13 @@ impl Updater {
         let ports = &self.inner.ports;
         ports.place.settle().await.map_err(|e| e.to_string())?;
         let containers = ports.engine.containers(&[]).await.map_err(|e| e.to_string())?;
+        let owner = &self.inner.options.owner;
+        self.tell_of_strangers(&containers);
         let mut lost = Vec::new();
-        for trace in traces(&containers) {
+        for trace in traces(&owner.seal, &containers) {
             let note = &trace.note;
-            if note.installation != self.inner.options.owner.id {
-                self.tell_of_stranger(&trace);
+            // A deputy has a journal of its own for the updater's update.
+            if note.installation != owner.id {
                 continue;
             }
             let env = ports.env.read().await.map_err(|e| e.to_string())?;
@@ -108,18 +111,32 @@ impl Updater {
         job
     }
 
-    /// Another updater's job is its own business, unless that updater is gone for good.
-    fn tell_of_stranger(&self, trace: &Trace) {
-        let (plan, options) = (&trace.note.plan, &self.inner.options);
-        if plan.previous.container_name != options.app_container {
-            return;
+    /// Another updater's job is its own business, unless that updater is gone for good. What such a note says
+    /// is only told: nothing proves it.
+    fn tell_of_strangers(&self, containers: &[Container]) {
+        let options = &self.inner.options;
+        let is_strange = |c: &&Container| says_to_be_ours(c) && options.owner.seal.read(c).is_none();
+        let strangers: Vec<_> = containers.iter().filter(is_strange).collect();
+        if !strangers.is_empty() {
+            tracing::warn!(
+                containers = few(&strangers),
+                "left alone: an updater's labels without the seal of this one"
+            );
         }
-        let job = &trace.note.job;
-        self.notice(format!(
-            "{job} of another updater (another state folder) is in the middle of changing {}. If that updater is gone for good, look whether the application runs as it should, then remove what it left: docker ps -aq --filter label={}={job} | xargs docker rm -f",
-            options.app_container,
-            label::JOB
-        ));
+        for container in strangers {
+            let note = container.label(label::NOTE).and_then(|text| serde_json::from_str::<Note>(text).ok());
+            let Some(note) = note.filter(|note| note.plan.previous.container_name == options.app_container) else {
+                continue;
+            };
+            let whose = match note.installation == options.owner.id {
+                true => "this updater, but without its seal: it was forged, or the state folder has lost its secret",
+                false => "another updater (another state folder)",
+            };
+            self.notice(format!(
+                "container {0} says that {1} of {whose} is in the middle of changing {2}. Nothing is done about it. If no updater works on {2}, look whether the application runs as it should, then remove the container: docker rm {0}",
+                container.name, note.job, options.app_container
+            ));
+        }
     }
 }
 
@@ -135,11 +152,11 @@ struct Trace {
     new_image: Option<String>,
 }
 
-/// One for every job, by its latest note. Pure.
-fn traces(containers: &[Container]) -> Vec<Trace> {
+/// One for every job of this updater, by its latest note. Pure.
+fn traces(seal: &Seal, containers: &[Container]) -> Vec<Trace> {
     let mut notes = BTreeMap::<String, Note>::new();
     for container in containers {
-        let Some(text) = container.label(label::NOTE) else { continue };
+        let Some(text) = seal.read(container).and_then(|ours| ours.label(label::NOTE)) else { continue };
         match serde_json::from_str::<Note>(text) {
             Ok(note) if notes.get(&note.job.0).is_none_or(|known| !known.data_may_differ) => {
                 notes.insert(note.job.0.clone(), note);
@@ -149,8 +166,9 @@ fn traces(containers: &[Container]) -> Vec<Trace> {
         }
     }
     let of = |note: Note| {
-        let is_new =
-            |c: &&Container| c.label(label::JOB) == Some(&note.job.0) && c.label(label::ROLE) == Some("guard-new");
+        let is_new = |c: &&Container| {
+            seal.read(c).is_some_and(|ours| ours.job().as_ref() == Some(&note.job) && ours.role() == "guard-new")
+        };
         Trace { new_image: containers.iter().find(is_new).map(|c| c.image_id.clone()), note }
     };
     notes.into_values().map(of).collect()

@@ -232,8 +232,11 @@ impl Updater {
     }
 
     fn notice(&self, text: String) {
-        tracing::error!("{text}");
-        self.inner.notices.write().unwrap_or_else(PoisonError::into_inner).push(text);
+        let mut notices = self.inner.notices.write().unwrap_or_else(PoisonError::into_inner);
+        if !notices.contains(&text) {
+            tracing::error!("{text}");
+            notices.push(text);
+        }
     }
 
     /// What its operator should know of this updater itself.
@@ -241,11 +244,11 @@ impl Updater {
         self.inner.notices.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn context(&self, job: JobId, door: Door) -> Context {
+    fn context(&self, record: &Record, door: Door) -> Context {
         let Inner { ports, options, book, exit, .. } = &*self.inner;
-        let door = Arc::new(door);
+        let (job, door) = (record.job.clone(), Arc::new(door));
         *exit.write().unwrap_or_else(PoisonError::into_inner) = Some((job.clone(), door.clone()));
-        Context { ports: ports.clone(), options: options.clone(), book: book.clone(), job, door }
+        Context { ports: ports.clone(), options: options.clone(), book: book.clone(), job, door, sealed: record.sealed }
     }
 
     /// Accepts a job and starts it, or says why not. Exactly one of many at once is accepted.

@@ -14,6 +14,7 @@ use super::job::{CopyProgress, Job, JobId};
 use super::record::Record;
 use super::transition::Effect;
 use crate::clock::Clock;
+use crate::engine::seal::Seal;
 use crate::engine::{Compose, Engine, Mount};
 use crate::health::Probe;
 use crate::release::ReleaseSource;
@@ -62,10 +63,10 @@ pub trait Deputy: Send + Sync {
         Ok(())
     }
     /// Begins the job, unless a deputy has it already, and waits for its end: the job as the deputy's
-    /// journal has it. Dropping the future leaves the deputy at work.
-    async fn carry_out(&self, job: &JobId, request: &Request) -> Result<Job, DeputyError>;
+    /// journal has it. Dropping the future leaves the deputy at work. `sealed`: see [`Record::sealed`].
+    async fn carry_out(&self, job: &JobId, request: &Request, sealed: bool) -> Result<Job, DeputyError>;
     /// The job has its verdict: what is left of the deputy goes.
-    async fn dismiss(&self, job: &JobId);
+    async fn dismiss(&self, job: &JobId, sealed: bool);
 }
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -287,6 +288,8 @@ pub struct Owner {
     pub id: String,
     /// For people: the host's name and the state folder.
     pub place: String,
+    /// By which it recognises its own containers.
+    pub seal: Seal,
 }
 
 /// Settings of the update that are plain values.

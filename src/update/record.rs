@@ -66,6 +66,10 @@ pub struct Record {
     /// Left on request, before anything was changed.
     #[serde(default)]
     pub aborted: bool,
+    /// The containers of this job are sealed ([`crate::engine::seal`]). A job that a version without seals has
+    /// begun has some that are not.
+    #[serde(default)]
+    pub sealed: bool,
 }
 
 impl Record {
@@ -87,6 +91,7 @@ impl Record {
             lives: 1,
             interrupted: false,
             aborted: false,
+            sealed: true,
         }
     }
 

@@ -28,7 +28,7 @@ pub async fn run(cx: &Context, record: Record, request: &Request, stop: &Cancell
         let noted = save(cx, &record, Entry::Note("handed to a deputy".into())).await;
         noted.map_err(|e| DeputyError::NotBegun(e.to_string()))?;
         cx.say("handed to a deputy: a container that outlives this one");
-        cx.ports.deputy.carry_out(&cx.job, &request).await
+        cx.ports.deputy.carry_out(&cx.job, &request, cx.sealed).await
     };
     let ended = tokio::select! {
         ended = carried_out => ended,
@@ -40,7 +40,7 @@ pub async fn run(cx: &Context, record: Record, request: &Request, stop: &Cancell
         Err(DeputyError::Lost(why)) => Verdict { state: State::Failed, error: Some(why) },
     };
     end(cx, &record, verdict).await;
-    cx.ports.deputy.dismiss(&cx.job).await;
+    cx.ports.deputy.dismiss(&cx.job, cx.sealed).await;
 }
 
 /// What the deputy did becomes part of the job.

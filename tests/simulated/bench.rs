@@ -1,13 +1,14 @@
 //! The test bench: a world, a release, an updater.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use processgit_updater::clock::{Clock, TokioClock};
 use processgit_updater::engine::label;
+use processgit_updater::engine::seal::Seal;
 use processgit_updater::engine::simulated::{
     Behaviour, Fate, Faults, Mate, NoFaults, Seed, Simulated, SimulatedTrust, World,
 };
@@ -28,6 +29,9 @@ use crate::journal::Memory;
 pub const KEY: &str = "PROCESSGIT_VERSION";
 pub const ENV: &str = "# a comment\nPROCESSGIT_VERSION=1.0.0\nOTHER='x y'\n";
 pub const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+
+/// Of the first updater.
+pub static SEAL: LazyLock<Seal> = LazyLock::new(|| Seal::new([1; 32]));
 
 /// What a test starts with; the fields that differ are what the test is about.
 #[derive(Clone)]
@@ -252,7 +256,7 @@ impl Installation {
         let memory = Arc::new(Memory::default());
         let journal: Arc<dyn Journal> =
             if scene.sqlite { Arc::new(Store::in_memory().unwrap()) } else { memory.clone() };
-        let owner = Owner { id: "first".into(), place: "host one, state folder /state".into() };
+        let owner = Owner { id: "first".into(), place: "host one, state folder /state".into(), seal: SEAL.clone() };
         Self { scene, world, journal, memory, clock, releases, owner, before: Mutex::default() }
     }
 
@@ -319,7 +323,11 @@ impl Installation {
             memory,
             clock: self.clock.clone(),
             releases: self.releases.clone(),
-            owner: Owner { id: "second".into(), place: "host two, state folder /state".into() },
+            owner: Owner {
+                id: "second".into(),
+                place: "host two, state folder /state".into(),
+                seal: Seal::new([2; 32]),
+            },
             before: Mutex::default(),
         }
     }
@@ -421,6 +429,10 @@ impl Installation {
 
     pub fn now(&self) -> jiff::Timestamp {
         self.clock.now()
+    }
+
+    pub fn disk(&self) -> std::sync::MutexGuard<'_, crate::journal::Disk> {
+        self.memory.disk()
     }
 
     pub async fn known_bad(&self, digest: &str) -> Option<String> {

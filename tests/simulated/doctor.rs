@@ -208,6 +208,11 @@ async fn a_good_deployment_has_nothing_to_tell() {
     // Nor is it of interest here what another updater does on the same engine.
     let theirs = world(|w| label_one(w, label::JOB, "job_00000000000000ff", "guard-old"));
     assert_eq!(troubles(theirs).await, []);
+    let theirs = world(|w| {
+        label_one(w, label::OWNER, "somebody", "helper-data");
+        w.containers.last_mut().unwrap().labels.remove(label::SEAL);
+    });
+    assert_eq!(troubles(theirs).await, []);
 }
 
 /// One fault, one finding, with all of `says` in it.

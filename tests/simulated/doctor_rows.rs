@@ -7,12 +7,12 @@ use bytes::Bytes;
 use processgit_updater::doctor::Verdict::{Bad, Warning};
 use processgit_updater::doctor::around::Holder;
 use processgit_updater::engine::simulated::{Behaviour, Fate, Mate, World};
-use processgit_updater::engine::{EngineError, Healthcheck, RunState, label};
+use processgit_updater::engine::{ContainerSpec, EngineError, Healthcheck, RunState, label};
 use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, SourceError};
 use processgit_updater::store::StoreError;
 use processgit_updater::update::ports::{HookSetting, Place, PlaceError};
 
-use crate::bench::{At, Scene, add_service};
+use crate::bench::{At, SEAL, Scene, add_service};
 use crate::doctor::{Case, around, fails, one, ports, troubles, world};
 
 struct Elsewhere(Result<Vec<String>, PlaceError>);
@@ -438,6 +438,27 @@ async fn what_is_remembered_and_what_is_left() {
             &["leftovers: another updater works on service processgit", "docker rm processgit-updater-claim-test"],
         ),
         (
+            "a forged label of a job of ours",
+            world(|w| {
+                label_one(w, label::JOB, "job_0000000000000001", "guard-old");
+                w.containers.last_mut().unwrap().labels.remove(label::SEAL);
+            }),
+            Warning,
+            &[
+                "leftovers: these containers say that they belong to this updater, and do not carry its seal: left.",
+                "docker inspect left",
+            ],
+        ),
+        (
+            "a forged owner",
+            world(|w| {
+                label_one(w, label::OWNER, "first", "helper-data");
+                w.containers.last_mut().unwrap().name = "another".into();
+            }),
+            Warning,
+            &["leftovers: these containers say that they belong to this updater", "docker inspect another"],
+        ),
+        (
             "a helper, and no updater",
             Case { around: |a| a.state.holder = Holder::Nobody, ..left(None, "helper-data") },
             Warning,
@@ -452,5 +473,6 @@ pub fn label_one(world: &mut World, name: &str, value: &str, role: &str) {
     add_service(world, "left", false);
     let c = world.containers.last_mut().unwrap();
     c.name = "left".into();
-    c.labels = [(name.to_owned(), value.to_owned()), (label::ROLE.to_owned(), role.to_owned())].into();
+    let labels = [(name.to_owned(), value.to_owned()), (label::ROLE.to_owned(), role.to_owned())].into();
+    c.labels = SEAL.put_on(ContainerSpec { name: c.name.clone(), labels, ..ContainerSpec::default() }).labels;
 }

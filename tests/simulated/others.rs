@@ -12,10 +12,10 @@ use crate::by_hand::hooked;
 use crate::invariants::assert_invariants;
 
 /// Somebody who does this in the middle of a call.
-struct Meddler {
-    world: Simulated,
-    call: &'static str,
-    deed: Mutex<Option<fn(&mut World)>>,
+pub struct Meddler {
+    pub world: Simulated,
+    pub call: &'static str,
+    pub deed: Mutex<Option<fn(&mut World)>>,
 }
 
 impl Faults for Meddler {

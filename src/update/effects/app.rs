@@ -2,11 +2,14 @@
 
 use jiff::Timestamp;
 
+use super::oneshot::ONE_SHOTS;
 use super::{EffectError, Result};
+use crate::engine::seal::{CLAIM, name_of};
 use crate::engine::{Container, RestartPolicy, RunState, label};
 use crate::update::context::Context;
 use crate::update::plan::Plan;
 use crate::update::record::{Learned, Record};
+use crate::update::survey::data::overlaps;
 
 /// With `restart: always` an engine or machine restart would start the old version on half-migrated
 /// data. Compose does not notice the change.
@@ -107,9 +110,12 @@ async fn require_not_run(cx: &Context, id: &str, name: &str, before: Option<Time
 /// its container.
 pub async fn halt_new(cx: &Context, plan: &Plan) -> Result {
     let engine = &cx.ports.engine;
-    for ours in engine.containers(&[(label::JOB, &cx.job.0)]).await? {
-        if ours.label(label::ROLE).is_some_and(|role| role != "claim" && !role.starts_with("guard")) {
-            engine.remove(&ours.id).await?;
+    for container in engine.containers(&[(label::JOB, &cx.job.0)]).await? {
+        match cx.owns(&container) {
+            Some(ours) if ours.role() == CLAIM || ours.role().starts_with("guard") => {}
+            Some(_) => engine.remove(&container.id).await?,
+            None if is_at_work_on_data(cx, plan, &container) => return Err(EffectError::in_the_way(&container)),
+            None => {}
         }
     }
     for container in containers(cx, plan).await?.iter().rev() {
@@ -119,6 +125,14 @@ pub async fn halt_new(cx: &Context, plan: &Plan) -> Result {
         }
     }
     Ok(())
+}
+
+/// It runs under the name of one of this job's own, which it may be if the state folder has lost its secret.
+fn is_at_work_on_data(cx: &Context, plan: &Plan, container: &Container) -> bool {
+    let data = [plan.data.copied.as_slice(), &plan.data.uncovered].concat();
+    container.is_alive()
+        && ONE_SHOTS.iter().any(|role| container.name == name_of(role, &cx.job))
+        && container.mounts.iter().any(|mount| overlaps(mount, &data))
 }
 
 /// Before data is put back nobody may write to it: neither version, no companion. Their restart policies

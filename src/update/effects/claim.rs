@@ -3,20 +3,20 @@
 //! tells the way back if the journal is lost, see [`crate::update::note`].
 
 use super::{EffectError, Result};
+use crate::engine::seal::{CLAIM, CLAIM_NAME, Seal};
 use crate::engine::{Container, ContainerSpec, EngineError, Project, label};
 use crate::update::context::Context;
 use crate::update::note::Note;
 use crate::update::plan::Plan;
 use crate::update::record::Record;
 
-const OWNER: &str = "io.processgit.updater.owner";
 const PLACE: &str = "io.processgit.updater.place";
 /// Stale claims of our own may lie in the way; nobody makes more of them meanwhile.
 const TRIES: u32 = 4;
 
 /// The name that every updater of this application wants. A project's name holds no dot.
 pub fn name(project: &Project) -> String {
-    format!("processgit-updater-claim-{}.{}", project.name, project.service)
+    format!("{CLAIM_NAME}{}.{}", project.name, project.service)
 }
 
 /// Who holds it, for people.
@@ -32,10 +32,10 @@ pub async fn claim(cx: &Context, record: &Record, plan: &Plan) -> Result {
     let (engine, name) = (&cx.ports.engine, name(&plan.project));
     for _ in 0..TRIES {
         match engine.container(&name).await? {
-            Some(c) if c.label(OWNER) != Some(&cx.options.owner.id) => {
+            Some(c) if cx.owns(&c).is_some() => return Ok(()),
+            Some(c) if cx.options.owner.seal.read(&c).is_none() => {
                 return Err(EffectError::Refused(taken(&c, &plan.project)));
             }
-            Some(c) if c.label(label::JOB) == Some(&cx.job.0) => return Ok(()),
             Some(leftover) => engine.remove(&leftover.id).await?,
             None => match engine.create(&specification(cx, record, plan, &name)?).await {
                 Ok(_) => return Ok(()),
@@ -58,21 +58,15 @@ fn taken(claim: &Container, project: &Project) -> String {
 }
 
 /// Why a job of `owner` would be refused: this container is another updater's claim on the project.
-pub fn taken_by_another(claim: &Container, project: &Project, owner: &str) -> Option<String> {
-    (claim.name == name(project) && claim.label(OWNER) != Some(owner)).then(|| taken(claim, project))
+pub fn taken_by_another(claim: &Container, project: &Project, seal: &Seal) -> Option<String> {
+    (claim.name == name(project) && seal.read(claim).is_none()).then(|| taken(claim, project))
 }
 
 fn specification(cx: &Context, record: &Record, plan: &Plan, name: &str) -> Result<ContainerSpec> {
     let owner = &cx.options.owner;
     let note = serde_json::to_string(&Note::of(&owner.id, record, plan)).map_err(EffectError::other)?;
-    let labels = [
-        (label::JOB, cx.job.0.as_str()),
-        (label::ROLE, "claim"),
-        (label::NOTE, &note),
-        (OWNER, &owner.id),
-        (PLACE, &owner.place),
-    ];
-    Ok(ContainerSpec {
+    let labels = [(label::NOTE, note.as_str()), (label::OWNER, &owner.id), (PLACE, &owner.place)];
+    let spec = ContainerSpec {
         name: name.to_owned(),
         image: plan.previous.image_id.clone(),
         // Never started; an image without any command could not be created otherwise.
@@ -81,5 +75,6 @@ fn specification(cx: &Context, record: &Record, plan: &Plan, name: &str) -> Resu
         labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         networks: vec!["none".into()],
         ..ContainerSpec::default()
-    })
+    };
+    Ok(cx.sealed(spec, CLAIM))
 }

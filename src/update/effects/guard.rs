@@ -2,6 +2,7 @@
 //! then on the data may have changed.
 
 use super::{EffectError, Result};
+use crate::engine::seal::name_of;
 use crate::engine::{ContainerSpec, label};
 use crate::update::context::Context;
 use crate::update::note::{Note, may_lose_data};
@@ -29,23 +30,22 @@ pub async fn before_data_changes(cx: &Context, effect: Effect, record: &Record, 
 }
 
 async fn leave(cx: &Context, which: &str, image: &str, note: Option<&Note>) -> Result {
-    let name = format!("processgit-updater-guard-{which}-{}", cx.job.0.trim_start_matches("job_"));
-    if cx.ports.engine.container(&name).await?.is_some() {
-        return Ok(());
+    let role = format!("guard-{which}");
+    let name = name_of(&role, &cx.job);
+    if let Some(there) = cx.ports.engine.container(&name).await? {
+        return if cx.owns(&there).is_some() { Ok(()) } else { Err(EffectError::in_the_way(&there)) };
     }
     let note = note.map(serde_json::to_string).transpose().map_err(EffectError::other)?;
-    let labels =
-        [(label::JOB, Some(cx.job.0.clone())), (label::ROLE, Some(format!("guard-{which}"))), (label::NOTE, note)];
     let spec = ContainerSpec {
         name,
         image: image.to_owned(),
         // Never started; an image without any command could not be created otherwise.
         entrypoint: Some(vec!["/guard".into()]),
         command: Some(Vec::new()),
-        labels: labels.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect(),
+        labels: note.map(|note| (label::NOTE.to_owned(), note)).into_iter().collect(),
         networks: vec!["none".into()],
         ..ContainerSpec::default()
     };
-    cx.ports.engine.create(&spec).await?;
+    cx.ports.engine.create(&cx.sealed(spec, &role)).await?;
     Ok(())
 }

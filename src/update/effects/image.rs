@@ -1,7 +1,7 @@
 //! The image: pulled by digest, proven; and tags put back.
 
 use super::{EffectError, Result, data};
-use crate::engine::{EngineError, Image, label};
+use crate::engine::{EngineError, Image};
 use crate::trust::TrustError;
 use crate::update::context::Context;
 use crate::update::job::{Kind, State};
@@ -180,9 +180,9 @@ pub async fn tidy(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     Ok(())
 }
 
-/// Every container that carries this job's label.
+/// Every container that this job has made.
 async fn remove_ours(cx: &Context) -> Result {
-    for container in cx.ports.engine.containers(&[(label::JOB, &cx.job.0)]).await? {
+    for container in cx.own_containers().await? {
         cx.ports.engine.remove(&container.id).await?;
     }
     Ok(())

@@ -18,7 +18,7 @@ use super::context::Context;
 use super::plan::Plan;
 use super::record::{Learned, Record};
 use super::transition::Effect;
-use crate::engine::EngineError;
+use crate::engine::{Container, EngineError};
 
 /// Why an effect failed, for the operator. Engine trouble is told apart, because waiting may help.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -38,6 +38,14 @@ pub enum EffectError {
 impl EffectError {
     pub fn other(error: impl std::fmt::Display) -> Self {
         Self::Other(error.to_string())
+    }
+
+    /// Somebody else's container has the name that one of ours is to have.
+    fn in_the_way(container: &Container) -> Self {
+        Self::other(format!(
+            "a container named {0} exists that this updater has not made: look at it with `docker inspect {0}`, and remove it if nobody needs it",
+            container.name
+        ))
     }
 }
 

@@ -7,19 +7,25 @@ use tokio::time::timeout;
 
 use super::app::require_stopped;
 use super::{EffectError, Result};
-use crate::engine::{ContainerSpec, label};
+use crate::engine::ContainerSpec;
+use crate::engine::seal::name_of;
 use crate::update::context::Context;
 use crate::update::plan::{OneShot, Plan};
 use crate::update::record::Learned;
 
+const MIGRATION: &str = "migration";
+const HOOK: &str = "hook";
+/// The roles of containers that work on the data.
+pub const ONE_SHOTS: [&str; 2] = [MIGRATION, HOOK];
+
 /// The migration, in a container of the new image.
 pub async fn migrate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(migration) = &plan.migration else { return Ok(()) };
-    let id = create(cx, "migration", migration, learned).await?;
+    let id = create(cx, MIGRATION, migration, learned).await?;
     // The last moment at which it can be seen that nobody else has the data.
     require_stopped(cx, plan, learned, "the preparation of the migration").await?;
     // Its exit code is a verdict about the version; that of a hook is not.
-    finish(cx, "migration", migration, &id, EffectError::Bad).await?;
+    finish(cx, MIGRATION, migration, &id, EffectError::Bad).await?;
     require_stopped(cx, plan, learned, "the migration").await
 }
 
@@ -37,8 +43,8 @@ pub async fn after_restore(cx: &Context, plan: &Plan, learned: &Learned) -> Resu
 }
 
 async fn run_hook(cx: &Context, hook: &OneShot, learned: &Learned) -> Result {
-    let id = create(cx, "hook", hook, learned).await?;
-    finish(cx, "hook", hook, &id, EffectError::Other).await
+    let id = create(cx, HOOK, hook, learned).await?;
+    finish(cx, HOOK, hook, &id, EffectError::Other).await
 }
 
 /// After the end of a container its last lines come within this, or not at all.
@@ -48,8 +54,11 @@ async fn create(cx: &Context, role: &str, what: &OneShot, learned: &Learned) -> 
     cx.say(&format!("{role}: {}", what.text()));
     let engine = &cx.ports.engine;
     let spec = specification(cx, role, what, learned);
-    // A half-made one of the same name can only be a leftover of this job.
-    engine.remove(&spec.name).await?;
+    match engine.container(&spec.name).await? {
+        Some(leftover) if cx.owns(&leftover).is_some() => engine.remove(&leftover.id).await?,
+        Some(other) => return Err(EffectError::in_the_way(&other)),
+        None => {}
+    }
     Ok(engine.create(&spec).await?)
 }
 
@@ -85,16 +94,14 @@ async fn finish(cx: &Context, role: &str, what: &OneShot, id: &str, verdict: fn(
 /// traffic to it or take it for the service.
 fn specification(cx: &Context, role: &str, what: &OneShot, learned: &Learned) -> ContainerSpec {
     let around = &what.surroundings;
-    let labels = [(label::JOB, cx.job.0.as_str()), (label::ROLE, role)];
-    ContainerSpec {
-        name: format!("processgit-updater-{role}-{}", cx.job.0.trim_start_matches("job_")),
+    let spec = ContainerSpec {
+        name: name_of(role, &cx.job),
         image: what.image.clone().or_else(|| learned.new_image_id.clone()).unwrap_or_default(),
         entrypoint: around.entrypoint.clone(),
         command: Some(what.command.clone()),
         env: around.environment.iter().map(|(key, value)| format!("{key}={value}")).collect(),
         user: around.user.clone(),
         working_dir: around.working_dir.clone(),
-        labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         mounts: what.mounts.clone(),
         networks: around.networks.clone(),
         extra_hosts: around.extra_hosts.clone(),
@@ -105,5 +112,6 @@ fn specification(cx: &Context, role: &str, what: &OneShot, learned: &Learned) ->
         tmpfs: around.tmpfs.clone(),
         read_only: around.read_only,
         ..ContainerSpec::default()
-    }
+    };
+    cx.sealed(spec, role)
 }

@@ -70,7 +70,7 @@ pub fn companions<'a>(
     let stops = |c: &&Container| {
         let is_own = options.own_container.as_ref().is_some_and(|own| c.id.starts_with(own));
         // A helper of ours writes only when it is told to.
-        let is_ours = is_own || c.label(label::OWNER).is_some();
+        let is_ours = is_own || options.owner.seal.read(c).is_some();
         let concerned = c.mounts.iter().any(|m| overlaps(m, written)) || compose::host_of(c, deployment).is_some();
         c.id != deployment.container.id && c.is_alive() && !is_ours && concerned
     };
@@ -103,7 +103,7 @@ pub fn companions<'a>(
 }
 
 /// A writable mount of the same volume, or of a folder in, at or above one of them.
-fn overlaps(mount: &Mount, copied: &[Mount]) -> bool {
+pub fn overlaps(mount: &Mount, copied: &[Mount]) -> bool {
     let path = Path::new(&mount.source);
     mount.writable
         && !is_socket(mount)
