@@ -75,6 +75,12 @@ pub fn get(bytes: &[u8], key: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&decode(&bytes[value])).into_owned())
 }
 
+/// The keys that are given a value, in the order of the file. Bytes that are no UTF-8 come back as `U+FFFD`.
+pub fn assigned(bytes: &[u8]) -> Vec<String> {
+    let statements = scan(bytes).statements.into_iter().filter(|s| s.value.is_some());
+    statements.map(|s| String::from_utf8_lossy(&bytes[s.key]).into_owned()).collect()
+}
+
 /// Sets `key`. The first assignment is replaced, later ones are commented out and marked, a missing key
 /// is appended. Comments, other keys, line endings and a missing last newline stay.
 pub fn set(bytes: &[u8], key: &str, value: &str) -> Result<Edited, EnvFileError> {

@@ -13,6 +13,8 @@ mod again;
 mod case;
 #[path = "real/commits.rs"]
 mod commits;
+#[path = "real/compose.rs"]
+mod compose;
 #[path = "real/container.rs"]
 mod container;
 #[path = "real/crew.rs"]

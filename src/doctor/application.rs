@@ -139,7 +139,7 @@ async fn both(doctor: &Doctor, deployment: &Deployment, has_env: bool) -> Vec<Fi
 /// Whether an update could write it, and what is in it.
 async fn read_env(doctor: &Doctor, deployment: &mut Deployment) -> Result<(), String> {
     let (env, options) = (&doctor.ports.env, &doctor.options);
-    let project_env = survey::project_env(&deployment.project);
+    let project_env = deployment.project.environment_files();
     let read = async {
         env.preflight(&project_env).await?;
         env.read().await
@@ -166,7 +166,7 @@ fn env_finding(doctor: &Doctor, deployment: &Deployment, read: &Result<(), Strin
 
 fn env_remedy(doctor: &Doctor, deployment: &Deployment, why: &str) -> String {
     let folder = doctor.settings.env_file.parent().unwrap_or(std::path::Path::new("/")).display();
-    let theirs = survey::project_env(&deployment.project);
+    let theirs = deployment.project.environment_files();
     match theirs.last() {
         Some(theirs) if why.contains("instead; name that file") => format!("PROCESSGIT_UPDATER_ENV_FILE={theirs}"),
         _ if why.contains("cannot be written") => {

@@ -1,7 +1,10 @@
 //! Compose, as a child process. Its binary is the CLI's plugin, which also runs by itself: that saves the
 //! start of the CLI.
 
-use std::ffi::{OsStr, OsString};
+mod environment;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +15,9 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, mpsc};
 
 use super::spawner::{self, Finished, Program};
-use super::{Compose, ComposeConfig, DEFAULT_HOST, DryRun, EngineError, Project, Result};
+use super::{Compose, ComposeConfig, DryRun, EngineError, Project, Result};
+use crate::envfile;
+use environment::{DOCKER_HOST, environment};
 
 /// Deadline of a call that only looks.
 const LOOK: Duration = Duration::from_secs(60);
@@ -33,32 +38,12 @@ const PLUGIN_FOLDERS: [&str; 4] = [
     "/usr/libexec/docker/cli-plugins",
 ];
 
-/// What Compose needs of our environment: to find itself, the engine and the way out. Anything else would
-/// beat `.env` in the interpolation of the project's files.
-const PASSED_ON: [&str; 15] = [
-    "PATH",
-    "HOME",
-    DOCKER_HOST,
-    "DOCKER_CONFIG",
-    // Even a dry run makes this folder, `~/.docker/buildx` unless told otherwise.
-    "BUILDX_CONFIG",
-    "DOCKER_TLS_VERIFY",
-    "DOCKER_CERT_PATH",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "ALL_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "all_proxy",
-];
-const DOCKER_HOST: &str = "DOCKER_HOST";
-const PASSED_ON_PREFIXES: [&str; 2] = ["XDG_", "SSL_"];
-
 /// What a dry run says of a container that stays as it is, or is only started again: one that was stopped,
 /// or that runs once and had ended.
 const UNTOUCHED: [&str; 7] = ["Running", "Waiting", "Healthy", "Exists", "Starting", "Started", "Exited"];
+
+/// Nothing but the services that are named is made, of images that are at hand.
+const UP: [&str; 7] = ["up", "-d", "--no-deps", "--no-build", "--remove-orphans=false", "--pull", "never"];
 
 /// Compose v2 or later, run where the project's paths are true.
 pub struct ComposeCli {
@@ -108,10 +93,11 @@ impl ComposeCli {
     /// Runs `docker-compose` for the project to its end.
     async fn run(&self, project: &Project, command: Command<'_>) -> Result<Finished> {
         check_paths(project).await?;
+        let in_env = variables_in_env(project).await;
         let program = Program {
             path: self.binary().await?.path.clone(),
-            args: arguments(project, &command),
-            env: environment(env::vars_os(), &project.version_key, command.version),
+            args: arguments(project, environment::host(env::var_os(DOCKER_HOST)), &command),
+            env: environment(env::vars_os(), Some(project), &in_env, command.version),
             folder: Some(project.working_dir.clone().into()),
             deadline: command.deadline,
             most_output: command.most_output,
@@ -180,8 +166,8 @@ impl Compose for ComposeCli {
     async fn dry_run(&self, project: &Project, service: &str) -> Result<DryRun> {
         let command = Command {
             name: "up --dry-run",
-            global: &["--ansi", "never", "--progress", "json", "--dry-run"],
-            args: &["up", "-d", "--no-deps", "--no-build", "--pull", "never", service],
+            global: &["--progress", "json", "--dry-run"],
+            args: &[UP.as_slice(), &[service]].concat(),
             deadline: LOOK,
             most_output: MOST_TALK,
             stdout_is_data: false,
@@ -197,11 +183,10 @@ impl Compose for ComposeCli {
 
     async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()> {
         let one_at_a_time = self.swap.clone().lock_owned().await;
-        let args: Vec<&str> =
-            ["up", "-d", "--no-deps", "--no-build", "--pull", "never"].into_iter().chain(project.moved()).collect();
+        let args: Vec<&str> = UP.into_iter().chain(project.moved()).collect();
         let command = Command {
             name: "up",
-            global: &["--ansi", "never", "--progress", "plain"],
+            global: &["--progress", "plain"],
             args: &args,
             deadline: SWAP,
             most_output: MOST_TALK,
@@ -240,7 +225,7 @@ async fn version_of(path: &Path) -> std::result::Result<Option<String>, String> 
     let program = Program {
         path: path.to_owned(),
         args: ["version", "--short"].map(OsString::from).to_vec(),
-        env: environment(env::vars_os(), "", None),
+        env: environment(env::vars_os(), None, &BTreeSet::new(), None),
         folder: None,
         deadline: LOOK,
         most_output: MOST_TALK,
@@ -287,35 +272,25 @@ async fn check_paths(project: &Project) -> Result<()> {
     Ok(())
 }
 
-fn arguments(project: &Project, command: &Command<'_>) -> Vec<OsString> {
+/// The variables to which the project's environment files give a value. What cannot be read Compose will
+/// complain of itself.
+async fn variables_in_env(project: &Project) -> BTreeSet<String> {
+    let mut variables = BTreeSet::new();
+    for file in project.environment_files() {
+        if let Ok(Some(bytes)) = envfile::aio::read(file.into()).await {
+            variables.extend(envfile::assigned(&bytes));
+        }
+    }
+    variables
+}
+
+fn arguments(project: &Project, host: OsString, command: &Command<'_>) -> Vec<OsString> {
     let mut args: Vec<&str> = command.global.to_vec();
     args.extend(["-p", &project.name, "--project-directory", &project.working_dir]);
     args.extend(project.config_files.iter().flat_map(|file| ["-f", file]));
     args.extend(project.env_files.iter().flat_map(|file| ["--env-file", file]));
     args.extend(command.args);
-    args.into_iter().map(OsString::from).collect()
-}
-
-/// The child's environment. A variable of the process beats `.env`: so the version key is never passed on,
-/// and setting it is how a version is tried without touching `.env`.
-fn environment(
-    ours: impl Iterator<Item = (OsString, OsString)>,
-    version_key: &str,
-    version: Option<&str>,
-) -> Vec<(OsString, OsString)> {
-    let passed_on = |name: &OsStr| {
-        let name = name.to_str().unwrap_or_default();
-        name != version_key
-            && (PASSED_ON.contains(&name) || PASSED_ON_PREFIXES.iter().any(|start| name.starts_with(start)))
-    };
-    let mut env: Vec<_> = ours.filter(|(name, value)| passed_on(name) && !value.is_empty()).collect();
-    // Without it Compose would follow the current context of the Docker CLI, perhaps to another engine than
-    // the one that is watched here.
-    if !env.iter().any(|(name, _)| name == DOCKER_HOST) {
-        env.push((DOCKER_HOST.into(), DEFAULT_HOST.into()));
-    }
-    env.extend(version.map(|version| (version_key.into(), version.into())));
-    env
+    ["--host".into(), host].into_iter().chain(args.into_iter().map(OsString::from)).collect()
 }
 
 /// A line of `--progress json`. Compose 2 says what it does in `status`; Compose 5 in `text`, with a mere
@@ -371,9 +346,11 @@ fn plain(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
-    fn project() -> Project {
+    pub(super) fn project() -> Project {
         Project {
             name: "shop".into(),
             service: "app".into(),
@@ -382,6 +359,7 @@ mod tests {
             config_files: vec!["/srv/shop/a.yml".into(), "/srv/shop/b.yml".into()],
             env_files: vec![],
             version_key: "VERSION".into(),
+            underscores: None,
         }
     }
 
@@ -401,26 +379,14 @@ mod tests {
 
     #[test]
     fn everything_is_named_explicitly() {
-        let said = |project| arguments(&project, &command(&["config"])).join(OsStr::new(" ")).into_string().unwrap();
-        let plain = "--dry-run -p shop --project-directory /srv/shop -f /srv/shop/a.yml -f /srv/shop/b.yml config";
+        let said = |project| {
+            let args = arguments(&project, "unix:///x".into(), &command(&["config"]));
+            args.join(OsStr::new(" ")).into_string().unwrap()
+        };
+        let plain = "--host unix:///x --dry-run -p shop --project-directory /srv/shop -f /srv/shop/a.yml -f /srv/shop/b.yml config";
         assert_eq!(said(project()), plain);
         let with_env = Project { env_files: vec!["/srv/e".into()], ..project() };
         assert_eq!(said(with_env), plain.replace(" config", " --env-file /srv/e config"));
-    }
-
-    #[test]
-    fn only_what_compose_needs_is_passed_on() {
-        let env = |ours: &[&str], version| -> Vec<String> {
-            let ours = ours.iter().map(|name| (OsString::from(name), OsString::from("x")));
-            let env = environment(ours, "VERSION", version);
-            env.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect()
-        };
-        let ours =
-            ["PATH", "VERSION", "COMPOSE_FILE", "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR", "LANG", "no_proxy"];
-        assert_eq!(env(&ours, None), ["PATH=x", "DOCKER_HOST=x", "XDG_RUNTIME_DIR=x", "no_proxy=x"]);
-        let default = format!("DOCKER_HOST={DEFAULT_HOST}");
-        assert_eq!(env(&["VERSION"], Some("2")), [&default, "VERSION=2"], "the same engine that is watched");
-        assert_eq!(environment([("HOME".into(), "x".into())].into_iter(), "HOME", None).len(), 1);
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub mod label {
     /// Comma list; present only when `--env-file` was used.
     pub const ENVIRONMENT_FILE: &str = "com.docker.compose.project.environment_file";
     pub const ONEOFF: &str = "com.docker.compose.oneoff";
+    pub const NUMBER: &str = "com.docker.compose.container-number";
     pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
     /// Ours: the job it belongs to. Helpers belong to none.
     pub const JOB: &str = "io.processgit.updater.job";
@@ -388,9 +389,22 @@ pub struct Project {
     /// The variable that selects the version. It is never passed on from our own environment, because a
     /// variable of the process beats `.env`.
     pub version_key: String,
+    /// Compose names containers `shop_app_1` (as its first version did), or `shop-app-1`. `None`: what runs does
+    /// not show it, and the project's `.env` decides.
+    #[serde(default)]
+    pub underscores: Option<bool>,
 }
 
 impl Project {
+    /// The environment files that Compose reads for this project; of several that set a variable the last one
+    /// wins.
+    pub fn environment_files(&self) -> Vec<String> {
+        match self.env_files.is_empty() {
+            true => vec![format!("{}/.env", self.working_dir)],
+            false => self.env_files.clone(),
+        }
+    }
+
     /// The service, and those that are moved together with it.
     pub fn moved(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.service.as_str()).chain(self.crew.iter().map(String::as_str))

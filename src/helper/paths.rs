@@ -185,6 +185,7 @@ mod tests {
             config_files: list(files),
             env_files: list(env_files),
             version_key: "V".into(),
+            underscores: None,
         }
     }
 

@@ -7,14 +7,14 @@ use tokio::sync::mpsc;
 use crate::lab::{HELPER, Lab, again, docker, write};
 
 /// A project with one service that sleeps, in a folder with a space in its name.
-struct Shop {
-    lab: Lab,
-    cli: ComposeCli,
-    project: Project,
+pub struct Shop {
+    pub lab: Lab,
+    pub cli: ComposeCli,
+    pub project: Project,
 }
 
 impl Shop {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let lab = Lab::new();
         let folder = lab.folder.path().join("the shop");
         std::fs::create_dir(&folder).unwrap();
@@ -26,6 +26,7 @@ impl Shop {
             config_files: vec![folder.join("compose.yml").to_str().unwrap().into()],
             env_files: vec![],
             version_key: "SHOP_VERSION".into(),
+            underscores: None,
         };
         let shop = Self { lab, cli: ComposeCli::from_environment(), project };
         shop.write("compose.yml", &shop.compose_file(""));
@@ -33,18 +34,18 @@ impl Shop {
         shop
     }
 
-    fn compose_file(&self, more: &str) -> String {
+    pub fn compose_file(&self, more: &str) -> String {
         let image = &self.lab.name;
         format!(
             "services:\n  app:\n    image: {image}:${{SHOP_VERSION:-none}}\n    environment: {{V: \"${{SHOP_VERSION}}\"}}\n    network_mode: none\n{more}"
         )
     }
 
-    fn write(&self, file: &str, text: &str) {
+    pub fn write(&self, file: &str, text: &str) {
         write(std::path::Path::new(&self.project.working_dir).join(file), text);
     }
 
-    async fn up(&self) -> Result<Vec<String>, String> {
+    pub async fn up(&self) -> Result<Vec<String>, String> {
         let (sender, mut receiver) = mpsc::channel(100);
         self.cli.up(&self.project, sender).await.map_err(|error| error.to_string())?;
         let mut lines = Vec::new();
@@ -54,7 +55,7 @@ impl Shop {
         Ok(lines)
     }
 
-    async fn app(&self) -> Container {
+    pub async fn app(&self) -> Container {
         self.lab.engine.container(&self.lab.named("app-1")).await.unwrap().unwrap()
     }
 

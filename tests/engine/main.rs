@@ -3,5 +3,6 @@
 
 mod children;
 mod compose;
+mod compose_variables;
 mod docker;
 mod lab;

@@ -35,5 +35,39 @@ pub fn project(name: &str, labels: &BTreeMap<String, String>, named: Named<'_>) 
         config_files: list(&need(label::CONFIG_FILES)?),
         env_files: labels.get(label::ENVIRONMENT_FILE).map(list).unwrap_or_default(),
         version_key: named.version_key.to_owned(),
+        underscores: underscores(name, labels),
     })
+}
+
+/// Where Compose has chosen the container's name, it shows how it does.
+fn underscores(name: &str, labels: &BTreeMap<String, String>) -> Option<bool> {
+    let of = |label: &str| labels.get(label).map(String::as_str);
+    let parts = [of(label::PROJECT)?, of(label::SERVICE)?, of(label::NUMBER)?];
+    [true, false].into_iter().find(|underscores| parts.join(if *underscores { "_" } else { "-" }) == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_container_shows_how_compose_chooses_names() {
+        for (name, expected) in [
+            ("shop_app_1", Some(true)),
+            ("shop-app-1", Some(false)),
+            // Chosen by the Compose file, or of another number.
+            ("shop", None),
+            ("shop-app-2", None),
+        ] {
+            let labels = [
+                (label::PROJECT, "shop"),
+                (label::SERVICE, "app"),
+                (label::NUMBER, "1"),
+                (label::WORKING_DIR, "/srv/shop"),
+                (label::CONFIG_FILES, "/srv/shop/compose.yml"),
+            ];
+            let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
+            assert_eq!(project(name, &labels, Named::default()).unwrap().underscores, expected, "{name}");
+        }
+    }
 }

@@ -146,7 +146,7 @@ pub async fn deployment(ports: &Ports, options: &Options) -> Result<Deployment, 
     let image = image_of(ports, &container).await?;
     let containers = ports.engine.containers(&[]).await.map_err(Refused::because)?;
     let crew = crew(ports, &project, &containers).await?;
-    ports.env.preflight(&project_env(&project)).await.map_err(Refused::because)?;
+    ports.env.preflight(&project.environment_files()).await.map_err(Refused::because)?;
     let env = ports.env.read().await.map_err(Refused::because)?;
     let env_value = env.as_deref().and_then(|bytes| envfile::get(bytes, &options.version_key));
     let label = image.labels.get("org.opencontainers.image.version").map(String::as_str);
@@ -235,9 +235,4 @@ fn of_service<'a>(
             && c.label(label::SERVICE) == Some(service)
             && c.label(label::ONEOFF) != Some("True")
     })
-}
-
-/// The environment files that Compose reads for this project.
-pub fn project_env(project: &Project) -> Vec<String> {
-    if project.env_files.is_empty() { vec![format!("{}/.env", project.working_dir)] } else { project.env_files.clone() }
 }

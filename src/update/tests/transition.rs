@@ -43,6 +43,7 @@ pub fn plan() -> Plan {
             config_files: vec!["/w/c.yml".into()],
             env_files: vec![],
             version_key: "V".into(),
+            underscores: None,
         },
         previous: Previous {
             container_id: "old".into(),
