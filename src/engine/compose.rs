@@ -51,6 +51,27 @@ pub struct ComposeCli {
     found: OnceCell<Binary>,
     /// Two `up` at once fail with a conflict of names.
     swap: Arc<Mutex<()>>,
+    /// The last project that was asked about, and the profiles it has to be read with.
+    profiles: Mutex<Option<(Project, Profiles)>>,
+}
+
+/// Which profiles are enabled. `up SERVICE` enables that service's own, but not those of what it depends on;
+/// which ones the operator's shell had when the containers were made is recorded nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Profiles {
+    /// Those that the project's environment selects.
+    Selected,
+    /// The project is not whole without others. With `--no-deps` no service is made for that.
+    All,
+}
+
+impl Profiles {
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Profiles::Selected => &[],
+            Profiles::All => &["--profile", "*"],
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -67,7 +88,7 @@ impl ComposeCli {
 
     /// Uses the first of these files that is Compose v2 or later. It is looked for at the first use.
     pub fn new(candidates: Vec<PathBuf>) -> Self {
-        Self { candidates, found: OnceCell::new(), swap: Arc::default() }
+        Self { candidates, found: OnceCell::new(), swap: Arc::default(), profiles: Mutex::default() }
     }
 
     async fn binary(&self) -> Result<&Binary> {
@@ -112,10 +133,64 @@ impl ComposeCli {
         Err(EngineError::Failed(format!("{doing} ended with {}: {}", finished.status, last_words(&finished.tail))))
     }
 
-    async fn resolve(&self, project: &Project, version: Option<&str>, options: &[&str]) -> Result<ComposeConfig> {
+    /// Resolves the project, and finds out with which profiles it can be.
+    async fn resolve(&self, project: &Project, version: Option<&str>) -> Result<(ComposeConfig, Profiles)> {
+        let selected = self.resolve_with(project, version, Profiles::Selected).await;
+        let is_whole = |config: &ComposeConfig| project.moved().all(|service| config.service(service).is_some());
+        let resolved = match selected {
+            Ok(config) if is_whole(&config) => (config, Profiles::Selected),
+            // What it says without other profiles is what the operator knows.
+            Err(error) => match self.resolve_with(project, version, Profiles::All).await {
+                Ok(config) => (config, Profiles::All),
+                Err(_) => return Err(error),
+            },
+            Ok(_) => (self.resolve_with(project, version, Profiles::All).await?, Profiles::All),
+        };
+        *self.profiles.lock().await = Some((project.clone(), resolved.1));
+        Ok(resolved)
+    }
+
+    /// As the last look at this project has found; `None`: there was none.
+    async fn known_profiles(&self, project: &Project) -> Option<Profiles> {
+        self.profiles.lock().await.as_ref().filter(|(of, _)| of == project).map(|(_, profiles)| *profiles)
+    }
+
+    async fn profiles(&self, project: &Project) -> Result<Profiles> {
+        match self.known_profiles(project).await {
+            Some(profiles) => Ok(profiles),
+            None => self.resolve(project, None).await.map(|(_, profiles)| profiles),
+        }
+    }
+
+    async fn dry_run_with(&self, project: &Project, service: &str, profiles: Profiles) -> Result<DryRun> {
+        let command = Command {
+            name: "up --dry-run",
+            profiles,
+            global: &["--progress", "json", "--dry-run"],
+            args: &[UP.as_slice(), &[service]].concat(),
+            deadline: LOOK,
+            most_output: MOST_TALK,
+            stdout_is_data: false,
+            version: None,
+            lines: None,
+            held: None,
+        };
+        let finished = self.run(project, command).await?;
+        // Which stream carries the progress differs between versions.
+        let said = [finished.stdout, b"\n".to_vec(), finished.stderr].concat();
+        Ok(read_dry_run(&String::from_utf8_lossy(&said)))
+    }
+
+    async fn resolve_with(
+        &self,
+        project: &Project,
+        version: Option<&str>,
+        profiles: Profiles,
+    ) -> Result<ComposeConfig> {
         let command = Command {
             name: "config",
-            global: options,
+            profiles,
+            global: &[],
             args: &["config", "--format", "json"],
             deadline: LOOK,
             most_output: LARGEST_CONFIG,
@@ -135,6 +210,7 @@ impl ComposeCli {
 struct Command<'a> {
     /// For errors: `up`.
     name: &'a str,
+    profiles: Profiles,
     /// Options before the command.
     global: &'a [&'a str],
     args: &'a [&'a str],
@@ -155,30 +231,20 @@ impl Compose for ComposeCli {
     }
 
     async fn config(&self, project: &Project, version: Option<&str>) -> Result<ComposeConfig> {
-        let config = self.resolve(project, version, &[]).await?;
-        if project.moved().all(|service| config.service(service).is_some()) {
-            return Ok(config);
-        }
-        // `up SERVICE` enables the service's profile by itself, `config` does not.
-        self.resolve(project, version, &["--profile", "*"]).await
+        self.resolve(project, version).await.map(|(config, _)| config)
     }
 
     async fn dry_run(&self, project: &Project, service: &str) -> Result<DryRun> {
-        let command = Command {
-            name: "up --dry-run",
-            global: &["--progress", "json", "--dry-run"],
-            args: &[UP.as_slice(), &[service]].concat(),
-            deadline: LOOK,
-            most_output: MOST_TALK,
-            stdout_is_data: false,
-            version: None,
-            lines: None,
-            held: None,
-        };
-        let finished = self.run(project, command).await?;
-        // Which stream carries the progress differs between versions.
-        let said = [finished.stdout, b"\n".to_vec(), finished.stderr].concat();
-        Ok(read_dry_run(&String::from_utf8_lossy(&said)))
+        // While planning it runs beside the looks that find the profiles out.
+        let known = self.known_profiles(project).await;
+        let first = self.dry_run_with(project, service, known.unwrap_or(Profiles::Selected)).await;
+        match first {
+            Err(error) if known.is_none() => match self.profiles(project).await {
+                Ok(Profiles::All) => self.dry_run_with(project, service, Profiles::All).await,
+                _ => Err(error),
+            },
+            done => done,
+        }
     }
 
     async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()> {
@@ -186,6 +252,7 @@ impl Compose for ComposeCli {
         let args: Vec<&str> = UP.into_iter().chain(project.moved()).collect();
         let command = Command {
             name: "up",
+            profiles: self.profiles(project).await?,
             global: &["--progress", "plain"],
             args: &args,
             deadline: SWAP,
@@ -286,6 +353,7 @@ async fn variables_in_env(project: &Project) -> BTreeSet<String> {
 
 fn arguments(project: &Project, host: OsString, command: &Command<'_>) -> Vec<OsString> {
     let mut args: Vec<&str> = command.global.to_vec();
+    args.extend(command.profiles.options());
     args.extend(["-p", &project.name, "--project-directory", &project.working_dir]);
     args.extend(project.config_files.iter().flat_map(|file| ["-f", file]));
     args.extend(project.env_files.iter().flat_map(|file| ["--env-file", file]));
@@ -366,6 +434,7 @@ mod tests {
     fn command<'a>(args: &'a [&'a str]) -> Command<'a> {
         Command {
             name: "config",
+            profiles: Profiles::Selected,
             global: &["--dry-run"],
             args,
             deadline: LOOK,

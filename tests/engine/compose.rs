@@ -89,6 +89,22 @@ async fn a_service_in_a_profile_is_resolved_too() {
     assert_eq!(shop.image_of(None).await, format!("{}:1", shop.lab.name));
 }
 
+/// Chosen in the shell of whoever brought the project up, and recorded nowhere.
+#[tokio::test]
+async fn what_a_service_depends_on_may_be_in_a_profile_that_nothing_selects() {
+    let shop = Shop::new();
+    shop.lab.image("1", 0);
+    let database = format!("  database: {{image: \"{}:1\", profiles: [full], network_mode: none}}\n", shop.lab.name);
+    shop.write("compose.yml", &shop.compose_file(&format!("    depends_on: [database]\n{database}")));
+    assert_eq!(shop.image_of(None).await, format!("{}:1", shop.lab.name));
+    shop.up().await.unwrap();
+    assert!(shop.cli.dry_run(&shop.project, "app").await.unwrap().unchanged);
+    // As in a later life, which has not looked yet.
+    let fresh = ComposeCli::from_environment();
+    assert!(fresh.dry_run(&shop.project, "app").await.unwrap().unchanged);
+    assert_eq!(shop.lab.engine.container(&shop.lab.named("database-1")).await.unwrap(), None, "it is not ours to make");
+}
+
 #[tokio::test]
 async fn a_configuration_that_cannot_be_resolved_says_why() {
     let shop = Shop::new();

@@ -75,7 +75,7 @@ async fn our_own_needs_do_not_stand_for_the_projects_variables() {
     shop.write("compose.yml", &shop.compose_file(&format!("    hostname: {variables}\n")));
     let hostname = async || {
         let config = shop.cli.config(&shop.project, None).await.unwrap();
-        config["services"]["app"]["hostname"].as_str().unwrap().to_owned()
+        config.service("app").unwrap().hostname.clone().unwrap()
     };
     assert!(hostname().await.starts_with("none "), "no address of an engine was given");
     shop.write(".env", "DOCKER_HOST=tcp://proxy:2375\nHOME=/home/me\nHTTP_PROXY=http://p\n");
