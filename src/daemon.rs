@@ -36,7 +36,7 @@ use crate::store::Store;
 use crate::trust::Trust;
 use crate::trust::judge::{Judge, JudgeError, Unjudged};
 use crate::update::ports::{DataStore, HookSetting, Journal, Options, Owner, Ports};
-use crate::update::{Updater, policy};
+use crate::update::{Updater, running};
 
 /// On SIGTERM what is in the middle of something gets this long. Docker itself waits ten seconds.
 pub(crate) const GRACE: Duration = Duration::from_secs(8);
@@ -214,6 +214,7 @@ pub(crate) fn options(settings: &Settings, installation: &str, seal: &Seal) -> O
         app_name: settings.app_name.clone(),
         app_container: settings.app_container.clone(),
         app_service: settings.app_service.clone(),
+        runs_as: None,
         version_key: settings.version_key.clone(),
         others_version_key: settings.own.version_key.clone(),
         verify_image: settings.signing.verify_image,
@@ -302,7 +303,7 @@ fn retention(settings: &Settings) -> Retention {
 /// The simulated deployment says the version that the real `.env` says, if there is one.
 fn seed(settings: &Settings) -> Seed {
     let real = envfile::get_file(&settings.env_file, &settings.version_key).ok().flatten();
-    let version = real.filter(|v| policy::running_version(Some(v), None).is_some()).unwrap_or_else(|| "0.0.0".into());
+    let version = real.filter(|v| running::version(v).is_some()).unwrap_or_else(|| "0.0.0".into());
     Seed {
         container: settings.app_container.clone(),
         service: settings.app_service.clone().unwrap_or_else(|| settings.app_container.clone()),

@@ -58,6 +58,8 @@ pub async fn serve(settings: Settings, mission: Mission) -> Result<(), ServeErro
         command: "self-update",
         data_in: Some(updaters_state.display().to_string()),
         own_container: own::container_id(),
+        // The deputy is made from the image of the updater that runs.
+        runs_as: semver::Version::parse(env!("CARGO_PKG_VERSION")).ok(),
         ..daemon::options(&settings, &owner, &seal)
     };
     let updater = Updater::start(ports, options).await?;

@@ -41,3 +41,5 @@ mod outages;
 mod stories;
 #[path = "simulated/two_updaters.rs"]
 mod two_updaters;
+#[path = "simulated/versions.rs"]
+mod versions;

@@ -112,7 +112,14 @@ pub fn job(job: &Job) -> String {
 
 /// What an update would do.
 pub fn check(check: &Check) -> String {
-    let mut rows = vec![row("running", named(check.running_version.as_deref(), check.running_image.as_deref()))];
+    let version = match &check.running_unknown {
+        None => check.running_version.as_deref(),
+        Some(_) => Some("version not known"),
+    };
+    let mut rows = vec![row("running", named(version, check.running_image.as_deref()))];
+    if let Some(setting) = &check.not_applied {
+        rows.push(row(".env", format!("{setting}, which has not been applied (`docker compose up -d` would)")));
+    }
     if let Some(release) = &check.release {
         let published = release.published_at.map(|at| format!(", published {}", moment(at))).unwrap_or_default();
         let kind = if release.prerelease { " (pre-release)" } else { "" };

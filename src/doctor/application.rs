@@ -5,13 +5,11 @@ use crate::engine::{Container, EngineInfo, Healthcheck, RunState};
 use crate::envfile;
 use crate::health::Answer;
 use crate::update::ports::EnvError;
+use crate::update::survey::assemble;
 use crate::update::survey::{self, Deployment};
-use crate::update::{policy, survey::assemble};
 
 /// So long the application may take to answer.
 const ANSWER: std::time::Duration = std::time::Duration::from_secs(5);
-/// Where an image says which version it is.
-const VERSION_LABEL: &str = "org.opencontainers.image.version";
 
 /// All that depends on the container, as far as it can be looked at; and the deployment, if it was
 /// understood. `busy`: why nothing that takes long may be begun now.
@@ -88,8 +86,13 @@ async fn look(
             return Err("not all services that are moved have their container");
         }
     };
-    let by_label = image.labels.get(VERSION_LABEL).map(String::as_str);
-    let running_version = policy::running_version(None, by_label);
+    let running = match asked(LOOK, survey::running(ports, options, &container, &image, None)).await {
+        Ok(running) => running,
+        Err(why) => {
+            findings.push(Finding::bad("version key", why, "processgit-updater doctor"));
+            return Err("which version runs cannot be looked up");
+        }
+    };
     let mut deployment = Deployment {
         engine: engine.clone(),
         container,
@@ -99,7 +102,7 @@ async fn look(
         containers: containers.to_vec(),
         env: None,
         env_value: None,
-        running_version,
+        running,
         place_warnings: Vec::new(),
     };
     if let Some(busy) = busy {
@@ -146,8 +149,9 @@ async fn read_env(doctor: &Doctor, deployment: &mut Deployment) -> Result<(), St
     };
     deployment.env = asked::<_, EnvError>(WORK, read).await?;
     deployment.env_value = deployment.env.as_deref().and_then(|bytes| envfile::get(bytes, &options.version_key));
-    let label = deployment.image.labels.get(VERSION_LABEL).map(String::as_str);
-    deployment.running_version = policy::running_version(deployment.env_value.as_deref(), label);
+    let Deployment { container, image, env_value, .. } = &*deployment;
+    let running = survey::running(&doctor.ports, options, container, image, env_value.as_deref());
+    deployment.running = asked(LOOK, running).await?;
     Ok(())
 }
 

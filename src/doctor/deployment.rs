@@ -3,6 +3,7 @@
 
 use super::{Doctor, Finding, WORK, asked};
 use crate::update::plan;
+use crate::update::running::{self, Running};
 use crate::update::survey::compose::{self, Resolved};
 use crate::update::survey::wish::{self, Wish};
 use crate::update::survey::{Deployment, Refused};
@@ -108,18 +109,26 @@ fn version_key(
         None => format!("{key} is absent"),
     };
     let image = &deployment.container.image_ref;
-    vec![match &deployment.running_version {
-        None => Finding::warning(
+    let not_applied = running::not_applied(image, deployment.env_value.as_deref()).is_some();
+    vec![match &deployment.running {
+        Running::Unknown(why) => Finding::warning(
             "version key",
             format!(
-                "which version runs is not known ({value}, image {image}): an older release cannot be told from a newer one"
+                "which version runs is not known: {why}. The first update needs consent, because a downgrade cannot be excluded"
             ),
-            format!("processgit-updater env set {key} VERSION, with the version that runs"),
+            "processgit-updater update --allow-downgrade, if the newest release is no older than what runs; or set PROCESSGIT_UPDATER_HEALTH_VERSION to where the health answer names the version",
         ),
-        Some(version) if deployment.env_value.is_none() => {
+        Running::Known { version, .. } if deployment.env_value.is_none() => {
             Finding::ok("version key", format!("{value}, {image} is version {version}; an update sets it"))
         }
-        Some(version) => Finding::ok("version key", format!("{value} selects {image}, version {version}")),
+        // It is drift, and that check has the remedy.
+        Running::Known { version, .. } if not_applied => Finding::ok(
+            "version key",
+            format!("{value} has not been applied: the container was made from {image} and runs version {version}"),
+        ),
+        Running::Known { version, .. } => {
+            Finding::ok("version key", format!("{value} selects {image}, version {version}"))
+        }
     }]
 }
 

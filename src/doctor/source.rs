@@ -227,11 +227,14 @@ async fn release(doctor: &Doctor, outside: &Outside, deployment: Option<&Deploym
     let tag = &candidate.release.tag;
     let signed = format!("{tag} is signed by {}", candidate.verified.identity);
     // What runs decides what may replace it; where that is not known, another check says so.
-    let Some(deployment) = deployment.filter(|deployment| deployment.running_version.is_some()) else {
+    let Some(deployment) = deployment.map(|deployment| deployment.clone().knowing(&candidate.manifest)) else {
         return Finding::ok("newest release", signed);
     };
+    if deployment.running.version().is_none() {
+        return Finding::ok("newest release", signed);
+    }
     let request = Request { target_tag: tag.clone(), ..Request::default() };
-    let judged = wish::update(&doctor.ports, &doctor.options, &request, candidate, deployment);
+    let judged = wish::update(&doctor.ports, &doctor.options, &request, candidate, &deployment);
     let (wish, refusals) = match asked::<_, Refused>(LOOK, judged).await {
         Ok(judged) => judged,
         Err(why) => return Finding::bad("newest release", why, format!("processgit-updater check {tag}")),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use super::{Answer, Probe};
+use super::{Answer, Probe, version_at};
 use crate::engine::{Container, Engine, Healthcheck, RunState};
 
 #[derive(Debug, Clone)]
@@ -267,13 +267,7 @@ fn judge(answer: Answer, settings: &GateSettings, candidate: &Candidate) -> Resu
         Answer::Http { status, .. } => return Err(format!("the health URL answers {status}, expected 200")),
     };
     let (Some(pointer), Some(expected)) = (&settings.version, &candidate.version) else { return Ok(()) };
-    let json: serde_json::Value = serde_json::from_slice(&body)
-        .map_err(|e| format!("the health answer is no JSON, but a version was expected at {pointer}: {e}"))?;
-    let found = match json.pointer(pointer) {
-        Some(serde_json::Value::String(text)) => text.strip_prefix('v').unwrap_or(text).to_owned(),
-        Some(other) => other.to_string(),
-        None => return Err(format!("the health answer has nothing at {pointer}, expected {expected}")),
-    };
+    let found = version_at(&body, pointer).map_err(|why| format!("{why}, expected {expected}"))?;
     if found == *expected {
         Ok(())
     } else {

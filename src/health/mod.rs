@@ -18,6 +18,20 @@ pub enum Answer {
     Silent(String),
 }
 
+/// The version that an answer names at a JSON pointer, without a leading `v`.
+///
+/// # Errors
+/// It names none; the text says what was found instead.
+pub fn version_at(body: &[u8], pointer: &str) -> Result<String, String> {
+    let json: serde_json::Value = serde_json::from_slice(body)
+        .map_err(|e| format!("the health answer is no JSON, but a version was expected at {pointer}: {e}"))?;
+    match json.pointer(pointer) {
+        Some(serde_json::Value::String(text)) => Ok(text.strip_prefix('v').unwrap_or(text).to_owned()),
+        Some(other) => Ok(other.to_string()),
+        None => Err(format!("the health answer has nothing at {pointer}")),
+    }
+}
+
 /// Where nothing but the container's own HEALTHCHECK is asked.
 pub struct HealthcheckAlone;
 

@@ -32,7 +32,7 @@ use semver::Version;
 
 use crate::engine::seal::Seal;
 use crate::update::job::{Job, JobId, Kind, State};
-use crate::update::ports::{Entry, Journal, JournalError};
+use crate::update::ports::{Entry, Journal, JournalError, VerifiedDigest};
 use crate::update::record::{Heading, Record};
 use ballast::Ballast;
 use logs::Logs;
@@ -40,6 +40,8 @@ use secret::Secret;
 
 /// The journal's name in the state folder.
 const JOURNAL: &str = "journal.db";
+/// The most versions that are told of one digest.
+const MOST_VERIFIED: usize = 8;
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -339,6 +341,21 @@ impl Journal for Store {
                 }
             }
             Ok(None)
+        })
+        .await
+    }
+
+    async fn verified(&self, digest: &str) -> Result<Vec<VerifiedDigest>, JournalError> {
+        let digest = digest.to_owned();
+        self.with(move |db| {
+            let mut query = db.prepare("SELECT job FROM jobs WHERE instr(job, ?1) > 0 ORDER BY seq DESC")?;
+            let mut rows = query.query([&digest])?;
+            let mut found = Vec::new();
+            while let (true, Some(row)) = (found.len() < MOST_VERIFIED, rows.next()?) {
+                let job: Job = parse(&row.get::<_, String>(0)?)?;
+                found.extend(VerifiedDigest::of(&job, &digest).filter(|one| !found.contains(one)));
+            }
+            Ok(found)
         })
         .await
     }

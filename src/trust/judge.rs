@@ -232,7 +232,8 @@ impl Judge {
         let entry = self.rekor.find(&logs, manifest, &signature, leaf).await.map_err(|error| prefix(carrier, error))?;
         let bundle = carrier::assemble(signature, certificates, entry);
         let manifest = manifest.clone();
-        let judged = blocking(move || rules.bundle("manifest", carrier, &bundle, Subject::Blob(&manifest))).await;
+        let judged =
+            blocking(move || rules.bundle(Verified::MANIFEST, carrier, &bundle, Subject::Blob(&manifest))).await;
         judged.map_err(|error| prefix(carrier, error))
     }
 }
@@ -369,13 +370,13 @@ impl Rules {
                 Ok(Finding::Foreign(format!("{name} was signed with a key")))
             }
             (_, Carrier::Bundle(bundle)) => {
-                let verified = self.bundle("manifest", name, &bundle, Subject::Blob(manifest));
+                let verified = self.bundle(Verified::MANIFEST, name, &bundle, Subject::Blob(manifest));
                 let verified = verified.map_err(|error| prefix(name, error))?;
                 Ok(Finding::Holds(Box::new(verified)))
             }
             (Policy::Key(key), Carrier::Bare { signature, .. }) => {
                 key.check_detached(manifest, &signature).map_err(|error| prefix(name, error))?;
-                Ok(Finding::Holds(Box::new(by_key("manifest", name, key.name()))))
+                Ok(Finding::Holds(Box::new(by_key(Verified::MANIFEST, name, key.name()))))
             }
             (Policy::Keyless { .. }, Carrier::Bare { signature, certificates }) => {
                 Ok(Finding::Unlogged(Unlogged { carrier: name, signature, certificates }))

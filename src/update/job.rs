@@ -240,6 +240,11 @@ pub struct Verified {
     pub integrated_time: Option<Timestamp>,
 }
 
+impl Verified {
+    /// The subject of a verified `release.json`.
+    pub const MANIFEST: &str = "manifest";
+}
+
 impl Job {
     /// A job that has just been accepted.
     pub fn new(id: JobId, target_tag: String, now: Timestamp, stub: bool) -> Self {

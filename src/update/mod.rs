@@ -19,6 +19,7 @@ pub mod policy;
 pub mod ports;
 pub mod record;
 pub mod run;
+pub mod running;
 pub mod self_update;
 pub mod survey;
 pub mod transition;
@@ -41,6 +42,7 @@ use door::{AbortError, Door};
 use job::{Job, JobId, Kind, State};
 use ports::{DataError, Entry, ExportSink, JournalError, Options, Ports, SnapshotInfo};
 use record::Record;
+use running::Running;
 
 /// What a job is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,8 +143,14 @@ pub struct CheckRequest {
 /// environment variable but the version's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// What runs.
+    /// What runs; the tag of its image where the version is not known.
     pub running_version: Option<String>,
+    /// Why the running version is not known.
+    #[serde(default)]
+    pub running_unknown: Option<String>,
+    /// The version key's value in `.env`, where the container was made before it was set to that.
+    #[serde(default)]
+    pub not_applied: Option<String>,
     pub running_image: Option<String>,
     /// The release that was looked at.
     pub release: Option<Release>,
@@ -383,8 +391,7 @@ impl Updater {
         let Inner { ports, options, .. } = &*self.inner;
         let deployment = survey::deployment(ports, options).await;
         if let Ok(deployment) = &deployment {
-            check.running_version = deployment.version_text();
-            check.running_image = Some(deployment.container.image_ref.clone());
+            check.describe_running(deployment, &options.version_key);
         }
         let tag = match request.tag {
             Some(tag) => tag,
@@ -392,7 +399,8 @@ impl Updater {
         };
         let candidate = survey::candidate(ports, &tag).await?;
         check.describe(&candidate);
-        let deployment = deployment?;
+        let deployment = deployment?.knowing(&candidate.manifest);
+        check.describe_running(&deployment, &options.version_key);
         let wanted = Request {
             target_tag: tag,
             allow_downgrade: request.allow_downgrade,
@@ -496,6 +504,18 @@ impl Updater {
 }
 
 impl Check {
+    fn describe_running(&mut self, deployment: &survey::Deployment, key: &str) {
+        let image = &deployment.container.image_ref;
+        self.running_version = deployment.version_text();
+        self.running_image = Some(image.clone());
+        self.running_unknown = match &deployment.running {
+            Running::Known { .. } => None,
+            Running::Unknown(why) => Some(why.to_string()),
+        };
+        let value = running::not_applied(image, deployment.env_value.as_deref());
+        self.not_applied = value.map(|value| format!("{key}={value}"));
+    }
+
     fn describe(&mut self, candidate: &survey::Candidate) {
         let manifest = &candidate.manifest;
         self.release = Some(candidate.release.clone());

@@ -1,7 +1,10 @@
 //! May this release replace what runs? Pure: every refusal says what was found and what was expected.
 
+use std::fmt;
+
 use semver::Version;
 
+use super::running::{Running, Unknown};
 use crate::release::manifest::Manifest;
 
 /// What the judgement depends on, apart from the manifest.
@@ -9,10 +12,9 @@ use crate::release::manifest::Manifest;
 pub struct Facts<'a> {
     pub app_name: &'a str,
     pub asked_tag: &'a str,
-    /// What runs; `None` when neither `.env` nor the image's label says it.
-    pub running: Option<&'a Version>,
-    /// How the running version is written in `.env`, for messages.
-    pub running_as: &'a str,
+    pub running: &'a Running,
+    /// The key that selects the version in `.env`.
+    pub version_key: &'a str,
     /// `os/arch[/variant]` of this engine.
     pub platform: &'a str,
     /// The highest version that was ever committed here.
@@ -32,26 +34,42 @@ pub enum Refusal {
     Name { found: String, expected: String },
     #[error("the manifest is for tag {found:?}, but {expected:?} was asked for")]
     Tag { found: String, expected: String },
+    #[error("version {found} is older than {running}, which runs. {consent} installs it all the same")]
+    Downgrade { found: Version, running: Version, consent: Consent },
     #[error(
-        "version {found} is older than {running}, which runs; a request with \"allow_downgrade\": true installs it all the same"
+        "version {found} is older than {highest}, which was committed here before. {consent} installs it all the same"
     )]
-    Downgrade { found: Version, running: Version },
+    Replay { found: Version, highest: Version, consent: Consent },
     #[error(
-        "version {found} is older than {highest}, which was committed here before; a request with \"allow_downgrade\": true installs it all the same"
+        "which version runs is not known, so it cannot be excluded that {found} is older: {why}. If it is not older, {consent} installs it"
     )]
-    Replay { found: Version, highest: Version },
-    #[error(
-        "the running version is unknown: .env says {running_as:?} and the image has no label org.opencontainers.image.version, so it cannot be told whether {found} is a downgrade; a request with \"allow_downgrade\": true installs it all the same"
-    )]
-    Unknown { found: Version, running_as: String },
+    Unknown { found: Version, why: Unknown, consent: Consent },
     #[error("version {found} can be installed from {min} or later, but {running} runs: update to {min} first")]
-    TooOld { found: Version, min: Version, running: String },
+    TooOld { found: Version, min: Version, running: Version },
+    #[error(
+        "version {found} can be installed from {min} or later, but it is not known whether the version that runs is: {why}. Set PROCESSGIT_UPDATER_HEALTH_VERSION so that the application can be asked, or select the version that runs: `processgit-updater env set {key} VERSION`, then `docker compose up -d`"
+    )]
+    PerhapsTooOld { found: Version, min: Version, why: Unknown, key: String },
     #[error("the image is for {found}, but this engine runs {expected}")]
     Platform { found: String, expected: String },
     #[error(
         "this image was started before and rolled back: {reason}. `processgit-updater {command} {tag} --retry` (or \"retry\": true) tries again"
     )]
     KnownBad { reason: String, tag: String, command: String },
+}
+
+/// How an operator allows a downgrade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consent {
+    pub command: String,
+    pub tag: String,
+}
+
+impl fmt::Display for Consent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { command, tag } = self;
+        write!(f, "`processgit-updater {command} {tag} --allow-downgrade` (or \"allow_downgrade\": true)")
+    }
 }
 
 /// Judges a manifest whose signature has been verified. All refusals at once, none when it may.
@@ -64,12 +82,18 @@ pub fn judge(manifest: &Manifest, facts: &Facts<'_>) -> Vec<Refusal> {
         refusals.push(Refusal::Tag { found: manifest.tag.clone(), expected: facts.asked_tag.to_owned() });
     }
     refusals.extend(version_refusal(manifest, facts));
-    if let Some(min) = &manifest.min_upgrade_from
-        && facts.running.is_none_or(|running| running < min)
-    {
-        let running =
-            facts.running.map_or_else(|| format!("an unknown version ({:?})", facts.running_as), Version::to_string);
-        refusals.push(Refusal::TooOld { found: manifest.version.clone(), min: min.clone(), running });
+    if let Some(min) = &manifest.min_upgrade_from {
+        let (found, min) = (manifest.version.clone(), min.clone());
+        match facts.running {
+            Running::Known { version, .. } if version.cmp_precedence(&min).is_ge() => {}
+            Running::Known { version, .. } => {
+                refusals.push(Refusal::TooOld { found, min, running: version.clone() });
+            }
+            Running::Unknown(why) => {
+                let key = facts.version_key.to_owned();
+                refusals.push(Refusal::PerhapsTooOld { found, min, why: why.clone(), key });
+            }
+        }
     }
     if !manifest.image.platforms.iter().any(|p| platform_matches(p, facts.platform)) {
         refusals.push(Refusal::Platform {
@@ -92,16 +116,17 @@ fn version_refusal(manifest: &Manifest, facts: &Facts<'_>) -> Option<Refusal> {
         return None;
     }
     let found = manifest.version.clone();
+    let consent = Consent { command: facts.command.to_owned(), tag: manifest.tag.clone() };
+    // Build metadata has no precedence in SemVer: compare with `cmp_precedence`.
     match (facts.running, facts.highest_committed) {
-        (None, _) => Some(Refusal::Unknown { found, running_as: facts.running_as.to_owned() }),
-        // Build metadata has no precedence in SemVer: compare with `cmp_precedence`.
-        (Some(running), _) if found.cmp_precedence(running).is_lt() => {
-            Some(Refusal::Downgrade { found, running: running.clone() })
+        (Running::Known { version, .. }, _) if found.cmp_precedence(version).is_lt() => {
+            Some(Refusal::Downgrade { found, running: version.clone(), consent })
         }
         (_, Some(highest)) if found.cmp_precedence(highest).is_lt() => {
-            Some(Refusal::Replay { found, highest: highest.clone() })
+            Some(Refusal::Replay { found, highest: highest.clone(), consent })
         }
-        _ => None,
+        (Running::Unknown(why), _) => Some(Refusal::Unknown { found, why: why.clone(), consent }),
+        (Running::Known { .. }, _) => None,
     }
 }
 
@@ -109,11 +134,4 @@ fn version_refusal(manifest: &Manifest, facts: &Facts<'_>) -> Option<Refusal> {
 fn platform_matches(offered: &str, engine: &str) -> bool {
     let normal = |p: &str| p.strip_suffix("/v8").unwrap_or(p).to_owned();
     normal(offered) == normal(engine)
-}
-
-/// The running version: from the value in `.env`, with or without `v`; where that is no SemVer (`latest`),
-/// from the image's label `org.opencontainers.image.version`.
-pub fn running_version(env_value: Option<&str>, image_label: Option<&str>) -> Option<Version> {
-    let parse = |text: &str| Version::parse(text.strip_prefix('v').unwrap_or(text)).ok();
-    env_value.and_then(parse).or_else(|| image_label.and_then(parse))
 }

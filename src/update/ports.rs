@@ -10,14 +10,14 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::Request;
-use super::job::{CopyProgress, Job, JobId};
+use super::job::{CopyProgress, Job, JobId, Kind, Verified};
 use super::record::Record;
 use super::transition::Effect;
 use crate::clock::Clock;
 use crate::engine::seal::Seal;
 use crate::engine::{Compose, Engine, Mount};
 use crate::health::Probe;
-use crate::release::ReleaseSource;
+use crate::release::{ReleaseSource, reference};
 use crate::trust::Trust;
 
 /// The `.env` file that selects the version.
@@ -105,6 +105,25 @@ pub enum Entry {
     },
 }
 
+/// What a verified manifest said of the image with a digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedDigest {
+    pub version: Version,
+    /// The image tag that it names.
+    pub image_tag: String,
+}
+
+impl VerifiedDigest {
+    /// What the job's manifest said of this digest, if it was verified and did.
+    pub fn of(job: &Job, digest: &str) -> Option<Self> {
+        let is_verified = job.verified.iter().any(|verified| verified.subject == Verified::MANIFEST);
+        let says = is_verified && job.kind == Kind::Update && job.target_digest.as_deref() == Some(digest);
+        let image_tag = job.target_image.as_deref().and_then(reference::version_of).unwrap_or_default().to_owned();
+        let version = job.target_version.as_deref().filter(|_| says)?;
+        Some(Self { version: Version::parse(version).ok()?, image_tag })
+    }
+}
+
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the journal: {0}")]
 pub struct JournalError(pub String);
@@ -124,6 +143,8 @@ pub trait Journal: Send + Sync {
     async fn known_bad(&self, digest: &str) -> Result<Option<String>, JournalError>;
     /// The last update that was committed and not gone back from, with its record.
     async fn last_committed(&self) -> Result<Option<(Job, Record)>, JournalError>;
+    /// What verified manifests have said of the image with this digest, newest first.
+    async fn verified(&self, digest: &str) -> Result<Vec<VerifiedDigest>, JournalError>;
     async fn highest_committed(&self) -> Result<Option<Version>, JournalError>;
     /// It was begun with this process: whatever was before is not in it.
     fn is_new(&self) -> bool {
@@ -314,6 +335,8 @@ pub struct Options {
     pub app_name: String,
     pub app_container: String,
     pub app_service: Option<String>,
+    /// The version of this process, where the application is the updater itself.
+    pub runs_as: Option<Version>,
     pub version_key: String,
     /// The key that selects the version of the other one: of the updater where the application is moved, of
     /// the application where the updater is. Whose environment is `.env` as a whole finds it there.

@@ -139,7 +139,7 @@ async fn plan_update(cx: &Context, request: &Request) -> Result<Plan, Refused> {
         job.target_image = Some(candidate.manifest.image_reference());
         job.verified.push(candidate.verified.clone());
     });
-    let deployment = deployment?;
+    let deployment = deployment?.knowing(&candidate.manifest);
     cx.change(|job| {
         job.previous_image = Some(deployment.container.image_ref.clone());
         job.previous_version = deployment.version_text();

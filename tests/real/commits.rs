@@ -69,7 +69,10 @@ fn what_runs_already_is_left_alone() {
 
 #[test]
 fn the_env_file_says_latest() {
-    case().app(|a| a.image_tag = "latest".into()).ends("committed", &[], Updated);
+    let latest = || case().app(|a| a.image_tag = "latest".into());
+    latest().ends("rolled_back", &["=latest names no version", "update v1.1.0 --allow-downgrade`"], Untouched);
+    latest().request(json!({ "allow_downgrade": true })).ends("committed", &[], Updated);
+    latest().setting("HEALTH_VERSION", "/version").ends("committed", &[], Updated);
 }
 
 #[test]

@@ -98,6 +98,7 @@ fn the_migration_hangs() {
 fn the_env_file_says_latest_and_the_local_tag_moves_meanwhile() {
     bad("error500")
         .app(|a| a.image_tag = "latest".into())
+        .setting("HEALTH_VERSION", "/version")
         .during("healthchecking", |s| {
             let other = s.lab.engine.image(&s.release.image.reference()).expect("the new image")["Id"].clone();
             s.lab.engine.tag(other.as_str().expect("an id"), &s.app.image.name(), "latest");

@@ -17,7 +17,7 @@ use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, Source
 use processgit_updater::store::Store;
 use processgit_updater::trust::{Trust, TrustError};
 use processgit_updater::update::job::{Job, JobId, State, Verified};
-use processgit_updater::update::ports::{Entry, Journal, JournalError, Options, Owner, Ports};
+use processgit_updater::update::ports::{Entry, Journal, JournalError, Options, Owner, Ports, VerifiedDigest};
 use processgit_updater::update::record::Record;
 use processgit_updater::update::transition::{self, Effect};
 use processgit_updater::update::{Order, Request, SubmitError, Updater};
@@ -77,6 +77,13 @@ impl Default for Scene {
             by_hand: ("1.0.0", "written by 1.0.0"),
         }
     }
+}
+
+/// The application's container was made from this tag.
+pub fn runs_as(world: &mut World, tag: &str) {
+    let id = world.containers[0].image_id.clone();
+    world.containers[0].image_ref = format!("ghcr.io/algomation-ai/processgit:{tag}");
+    world.tags.insert(world.containers[0].image_ref.clone(), id);
 }
 
 /// The release that the scene offers: `v1.1.0`.
@@ -208,6 +215,9 @@ impl Journal for Mortal {
     }
     async fn last_committed(&self) -> Result<Option<(Job, Record)>, JournalError> {
         self.journal.last_committed().await
+    }
+    async fn verified(&self, digest: &str) -> Result<Vec<VerifiedDigest>, JournalError> {
+        self.journal.verified(digest).await
     }
     async fn highest_committed(&self) -> Result<Option<semver::Version>, JournalError> {
         self.journal.highest_committed().await
@@ -397,6 +407,7 @@ impl Installation {
             app_name: "processgit".into(),
             app_container: "processgit".into(),
             app_service: None,
+            runs_as: None,
             others_version_key: "PROCESSGIT_UPDATER_VERSION".into(),
             version_key: KEY.into(),
             verify_image: true,

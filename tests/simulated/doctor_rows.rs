@@ -12,7 +12,7 @@ use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, Source
 use processgit_updater::store::StoreError;
 use processgit_updater::update::ports::{HookSetting, Place, PlaceError};
 
-use crate::bench::{At, SEAL, Scene, add_service};
+use crate::bench::{At, SEAL, Scene, add_service, runs_as};
 use crate::doctor::{Case, around, fails, one, ports, troubles, world};
 
 struct Elsewhere(Result<Vec<String>, PlaceError>);
@@ -151,9 +151,7 @@ fn scene(scene: Scene) -> Case {
 }
 
 fn runs_latest(world: &mut World) {
-    let id = world.containers[0].image_id.clone();
-    world.containers[0].image_ref = "ghcr.io/algomation-ai/processgit:latest".into();
-    world.tags.insert(world.containers[0].image_ref.clone(), id);
+    runs_as(world, "latest");
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,7 +201,11 @@ async fn the_deployment() {
                 ..Scene::default()
             }),
             Warning,
-            &["version key: which version runs is not known", "latest", "env set PROCESSGIT_VERSION"],
+            &[
+                "version key: which version runs is not known: PROCESSGIT_VERSION=latest names no version",
+                "the application calls itself \"main\"",
+                "update --allow-downgrade",
+            ],
         ),
         (
             "another version in .env",

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use processgit_updater::update::job::{Job, JobId, Kind, State};
-use processgit_updater::update::ports::{Entry, Journal, JournalError};
+use processgit_updater::update::ports::{Entry, Journal, JournalError, VerifiedDigest};
 use processgit_updater::update::record::Record;
 use semver::Version;
 
@@ -70,6 +70,10 @@ impl Journal for Memory {
             job.state == State::Committed && record.plan.as_ref().is_some_and(|plan| !plan.no_op && !plan.stays)
         };
         Ok(disk.jobs.iter().rev().find(moved).filter(|(job, _)| job.kind == Kind::Update).cloned())
+    }
+    async fn verified(&self, digest: &str) -> Result<Vec<VerifiedDigest>, JournalError> {
+        let disk = self.disk();
+        Ok(disk.jobs.iter().rev().filter_map(|(job, _)| VerifiedDigest::of(job, digest)).collect())
     }
     async fn highest_committed(&self) -> Result<Option<Version>, JournalError> {
         Ok(self.disk().highest.clone())

@@ -10,7 +10,7 @@ use processgit_updater::engine::{Container, RunState, label};
 use processgit_updater::store::Store;
 use processgit_updater::update::Order;
 use processgit_updater::update::job::{Job, JobId, State};
-use processgit_updater::update::ports::{Entry, Journal, JournalError};
+use processgit_updater::update::ports::{Entry, Journal, JournalError, VerifiedDigest};
 use processgit_updater::update::record::Record;
 use semver::Version;
 
@@ -51,6 +51,9 @@ impl Journal for Short {
     }
     async fn last_committed(&self) -> Result<Option<(Job, Record)>, JournalError> {
         self.store.last_committed().await
+    }
+    async fn verified(&self, digest: &str) -> Result<Vec<VerifiedDigest>, JournalError> {
+        self.store.verified(digest).await
     }
     async fn highest_committed(&self) -> Result<Option<Version>, JournalError> {
         self.store.highest_committed().await

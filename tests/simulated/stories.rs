@@ -8,7 +8,7 @@ use processgit_updater::update::job::State;
 use processgit_updater::update::{CheckRequest, Order, Request};
 use serde_json::json;
 
-use crate::bench::{At, Installation, Scene, crewed, request};
+use crate::bench::{At, Installation, Scene, crewed, request, runs_as};
 use crate::invariants::assert_invariants;
 
 struct Story {
@@ -157,7 +157,7 @@ fn stories() -> Vec<Story> {
         ),
         Story {
             name: "a downgrade",
-            scene: Scene { env: "PROCESSGIT_VERSION=1.5.0\n", ..scene() },
+            scene: Scene { env: "PROCESSGIT_VERSION=1.5.0\n", world: |w| runs_as(w, "1.5.0"), ..scene() },
             end: RolledBack,
             reason: "version 1.1.0 is older than 1.5.0, which runs",
             steps: UNTOUCHED,

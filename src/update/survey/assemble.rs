@@ -12,6 +12,7 @@ use crate::update::plan::{
     self, Baseline, DataPlan, EnvChange, Hooks, Member, OneShot, Plan, Previous, Purpose, StartOrder, Target, Was,
 };
 use crate::update::ports::{Options, Ports};
+use crate::update::running::Running;
 
 /// The baseline is asked once; a hanging application must not hold the planning up.
 const BASELINE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -112,7 +113,7 @@ async fn previous(ports: &Ports, deployment: &Deployment, old_image: &str) -> Pr
         image_id: c.image_id.clone(),
         image_ref: old_image.to_owned(),
         repo_digest: deployment.image.repo_digests.first().cloned(),
-        version: deployment.running_version.as_ref().map(ToString::to_string),
+        version: deployment.running.version().map(ToString::to_string),
         restart_policy: c.restart_policy.clone(),
         baseline: Baseline { running: c.is_alive(), answered_ok, healthcheck: c.healthcheck },
     }
@@ -230,6 +231,9 @@ fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &
     for path in options.snapshot_exclude.iter().filter(|path| !is_mount(path)) {
         warnings
             .push(format!("PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE names {path}, but the application has no mount there"));
+    }
+    if let (false, Running::Unknown(why)) = (plan.stays, &deployment.running) {
+        warnings.push(format!("which version runs is not known, so this may be a downgrade: {why}"));
     }
     if plan.hot_only {
         warnings.push("the application is not stopped while it is copied: the snapshot is not consistent".into());

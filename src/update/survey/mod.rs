@@ -17,18 +17,22 @@ pub mod labels;
 pub mod wish;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::job::Verified;
-use super::policy;
-use super::ports::{Options, Ports};
+use super::ports::{Options, Ports, VerifiedDigest};
+use super::running::{self, Evidence, Running, VERSION_LABEL};
 use crate::engine::{Container, EngineInfo, Image, Project, label};
 use crate::envfile;
+use crate::health::{self, Answer};
 use crate::release::manifest::{MANIFEST_CAP, Manifest};
-use crate::release::{Asset, Release};
+use crate::release::{Asset, Release, reference};
 use crate::trust::{CARRIER_CAP, TrustError};
 
+/// The application may take so long to name its version.
+const ASKED: Duration = Duration::from_secs(2);
 /// The asset that is the manifest.
 pub const MANIFEST: &str = "release.json";
 
@@ -64,7 +68,7 @@ pub struct Deployment {
     pub env: Option<Vec<u8>>,
     /// The key's value in `.env`.
     pub env_value: Option<String>,
-    pub running_version: Option<semver::Version>,
+    pub running: Running,
     /// What an operator should know of where the updater itself runs.
     pub place_warnings: Vec<String>,
 }
@@ -94,9 +98,17 @@ impl Deployment {
         of_service(&self.containers, &self.project, service)
     }
 
-    /// For people: the version where it is known, else the words of `.env`.
+    /// With what a manifest says that has just been verified.
+    #[must_use]
+    pub fn knowing(self, manifest: &Manifest) -> Self {
+        let running = self.running.knowing(manifest, &self.container.image_ref, &self.image.repo_digests);
+        Self { running, ..self }
+    }
+
+    /// For people: the version where it is known, else the tag of the image that runs (`latest`).
     pub fn version_text(&self) -> Option<String> {
-        self.running_version.as_ref().map(ToString::to_string).or_else(|| self.env_value.clone())
+        let tag = || reference::version_of(&self.container.image_ref).map(str::to_owned);
+        self.running.version().map(ToString::to_string).or_else(tag)
     }
 }
 
@@ -149,20 +161,58 @@ pub async fn deployment(ports: &Ports, options: &Options) -> Result<Deployment, 
     ports.env.preflight(&project.environment_files()).await.map_err(Refused::because)?;
     let env = ports.env.read().await.map_err(Refused::because)?;
     let env_value = env.as_deref().and_then(|bytes| envfile::get(bytes, &options.version_key));
-    let label = image.labels.get("org.opencontainers.image.version").map(String::as_str);
-    let running_version = policy::running_version(env_value.as_deref(), label);
-    Ok(Deployment {
-        engine,
-        container,
-        image,
-        project,
-        crew,
-        containers,
-        env,
+    let running = running(ports, options, &container, &image, env_value.as_deref()).await?;
+    Ok(Deployment { engine, container, image, project, crew, containers, env, env_value, running, place_warnings })
+}
+
+/// Which version runs. The journal and the application are asked only where the tag does not decide.
+pub async fn running(
+    ports: &Ports,
+    options: &Options,
+    container: &Container,
+    image: &Image,
+    env_value: Option<&str>,
+) -> Result<Running, Refused> {
+    let (verified, application) = match running::tag_decides(&container.image_ref) {
+        true => (Vec::new(), Err(String::new())),
+        false => {
+            tokio::try_join!(verified(ports, image), async { Ok(named_by_itself(ports, options, container).await) })?
+        }
+    };
+    let evidence = Evidence {
+        image_ref: &container.image_ref,
+        repo_digests: &image.repo_digests,
+        version_key: &options.version_key,
         env_value,
-        running_version,
-        place_warnings,
-    })
+        verified: &verified,
+        application: application.as_deref().map_err(String::as_str),
+        process: options.runs_as.as_ref(),
+        label: image.labels.get(VERSION_LABEL).map(String::as_str),
+    };
+    Ok(evidence.weigh())
+}
+
+/// What verified manifests have said of the image that runs, newest first.
+async fn verified(ports: &Ports, image: &Image) -> Result<Vec<VerifiedDigest>, Refused> {
+    let digests = image.repo_digests.iter().filter_map(|name| name.split_once('@')).map(|(_, digest)| digest);
+    let asked = digests.map(|digest| ports.journal.verified(digest));
+    let found = futures_util::future::try_join_all(asked).await.map_err(Refused::because)?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The version that the application names, or why it names none.
+async fn named_by_itself(ports: &Ports, options: &Options, container: &Container) -> Result<String, String> {
+    let Some(pointer) = options.health.version.as_deref() else {
+        return Err("PROCESSGIT_UPDATER_HEALTH_VERSION is not set, so the application cannot be asked".to_owned());
+    };
+    if !container.is_running() {
+        return Err("the application does not run, so it cannot be asked".to_owned());
+    }
+    match ports.probe.ask(container, ASKED).await {
+        Answer::Http { status: 200, body } => health::version_at(&body, pointer),
+        Answer::Http { status, .. } => Err(format!("the health URL answers {status}, expected 200")),
+        Answer::Silent(why) => Err(format!("the health URL does not answer: {why}")),
+    }
 }
 
 /// The application's container.

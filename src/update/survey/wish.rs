@@ -58,8 +58,8 @@ async fn judge(
     let facts = policy::Facts {
         app_name: &options.app_name,
         asked_tag: &request.target_tag,
-        running: deployment.running_version.as_ref(),
-        running_as: deployment.env_value.as_deref().unwrap_or_default(),
+        running: &deployment.running,
+        version_key: &options.version_key,
         platform: &deployment.engine.platform,
         highest_committed: highest.as_ref(),
         known_bad: known_bad.as_deref(),

@@ -7,4 +7,5 @@ mod observe;
 mod plan;
 mod policy;
 mod recovery;
+mod running;
 mod transition;

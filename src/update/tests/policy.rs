@@ -1,9 +1,10 @@
 use serde_json::{Value, json};
 
 use crate::release::manifest::Manifest;
-use crate::update::policy::{Facts, judge, running_version};
+use crate::update::policy::{Facts, judge};
+use crate::update::running::{Running, Unknown, Witness};
 
-fn manifest(change: impl FnOnce(&mut Value)) -> Manifest {
+pub(super) fn manifest(change: impl FnOnce(&mut Value)) -> Manifest {
     let mut value = json!({
         "schema_version": 1, "name": "processgit", "version": "1.2.0", "tag": "v1.2.0",
         "released_at": "2026-01-02T03:04:05Z", "prerelease": false, "min_upgrade_from": null,
@@ -18,12 +19,16 @@ fn manifest(change: impl FnOnce(&mut Value)) -> Manifest {
     Manifest::parse(value.to_string().as_bytes()).unwrap()
 }
 
-fn facts<'a>() -> Facts<'a> {
+fn runs(version: &str) -> Running {
+    Running::Known { version: semver::Version::parse(version).unwrap(), by: Witness::Tag }
+}
+
+fn facts(running: &Running) -> Facts<'_> {
     Facts {
         app_name: "processgit",
         asked_tag: "v1.2.0",
-        running: None,
-        running_as: "1.1.0",
+        running,
+        version_key: "APP_VERSION",
         platform: "linux/amd64",
         highest_committed: None,
         known_bad: None,
@@ -36,31 +41,33 @@ fn facts<'a>() -> Facts<'a> {
 #[test]
 fn every_refusal_says_what_was_found_and_what_was_expected() {
     let v = |text: &str| semver::Version::parse(text).unwrap();
-    let (v110, v120, v130, pre, build) = (v("1.1.0"), v("1.2.0"), v("1.3.0"), v("1.2.0-rc.1"), v("1.2.0+other"));
+    let (v110, v120, v130, build) = (v("1.1.0"), v("1.2.0"), v("1.3.0"), v("1.2.0+other"));
+    let [old, same, newer, pre, rebuilt] = ["1.1.0", "1.2.0", "1.3.0", "1.2.0-rc.1", "1.2.0+other"].map(runs);
+    let unknown = Running::Unknown(Unknown { tag: "APP_VERSION=latest names no version".into(), ..Unknown::default() });
     let plain = || manifest(|_| {});
     let from = |min: &'static str| manifest(move |m| m["min_upgrade_from"] = json!(min));
     let for_platforms = |list: Value| manifest(move |m| m["image"]["platforms"] = list);
-    let base = Facts { running: Some(&v110), ..facts() };
+    let base = facts(&old);
     let rows: Vec<(&str, Manifest, Facts<'_>, &[&str])> = vec![
         ("newer", plain(), base.clone(), &[]),
-        ("the same", plain(), Facts { running: Some(&v120), ..base.clone() }, &[]),
-        ("the same, other build", plain(), Facts { running: Some(&build), ..base.clone() }, &[]),
-        ("from its pre-release", plain(), Facts { running: Some(&pre), ..base.clone() }, &[]),
+        ("the same", plain(), Facts { running: &same, ..base.clone() }, &[]),
+        ("the same, other build", plain(), Facts { running: &rebuilt, ..base.clone() }, &[]),
+        ("from its pre-release", plain(), Facts { running: &pre, ..base.clone() }, &[]),
         (
             "older",
             plain(),
-            Facts { running: Some(&v130), ..base.clone() },
+            Facts { running: &newer, ..base.clone() },
             &[
-                "version 1.2.0 is older than 1.3.0, which runs; a request with \"allow_downgrade\": true installs it all the same",
+                "version 1.2.0 is older than 1.3.0, which runs. `processgit-updater update v1.2.0 --allow-downgrade` (or \"allow_downgrade\": true) installs it all the same",
             ],
         ),
-        ("older, allowed", plain(), Facts { running: Some(&v130), allow_downgrade: true, ..base.clone() }, &[]),
+        ("older, allowed", plain(), Facts { running: &newer, allow_downgrade: true, ..base.clone() }, &[]),
         (
             "older than what was committed once",
             plain(),
             Facts { highest_committed: Some(&v130), ..base.clone() },
             &[
-                "version 1.2.0 is older than 1.3.0, which was committed here before; a request with \"allow_downgrade\": true installs it all the same",
+                "version 1.2.0 is older than 1.3.0, which was committed here before. `processgit-updater update v1.2.0 --allow-downgrade` (or \"allow_downgrade\": true) installs it all the same",
             ],
         ),
         ("what was committed once", plain(), Facts { highest_committed: Some(&v120), ..base.clone() }, &[]),
@@ -81,11 +88,36 @@ fn every_refusal_says_what_was_found_and_what_was_expected() {
         (
             "unknown what runs",
             plain(),
-            Facts { running: None, running_as: "latest", ..base.clone() },
+            Facts { running: &unknown, ..base.clone() },
             &[
-                ".env says \"latest\" and the image has no label org.opencontainers.image.version, so it cannot be told whether 1.2.0 is a downgrade",
+                "which version runs is not known, so it cannot be excluded that 1.2.0 is older: APP_VERSION=latest names no version; ; . If it is not older, `processgit-updater update v1.2.0 --allow-downgrade` (or \"allow_downgrade\": true) installs it",
             ],
         ),
+        (
+            "unknown what runs, allowed",
+            plain(),
+            Facts { running: &unknown, allow_downgrade: true, ..base.clone() },
+            &[],
+        ),
+        (
+            "unknown what runs, a newer one was committed once",
+            plain(),
+            Facts { running: &unknown, highest_committed: Some(&v130), ..base.clone() },
+            &["version 1.2.0 is older than 1.3.0, which was committed here before"],
+        ),
+        (
+            "unknown what runs, an older one was committed once",
+            plain(),
+            Facts { running: &unknown, highest_committed: Some(&v110), ..base.clone() },
+            &["it cannot be excluded that 1.2.0 is older"],
+        ),
+        (
+            "of the updater itself",
+            plain(),
+            Facts { running: &unknown, command: "self-update", ..base.clone() },
+            &["`processgit-updater self-update v1.2.0 --allow-downgrade`"],
+        ),
+        ("the minimum, another build", from("1.2.0"), Facts { running: &rebuilt, ..base.clone() }, &[]),
         ("the minimum", from("1.1.0"), base.clone(), &[]),
         (
             "below the minimum",
@@ -96,8 +128,8 @@ fn every_refusal_says_what_was_found_and_what_was_expected() {
         (
             "below the minimum, as far as is known",
             from("1.1.5"),
-            Facts { running: None, running_as: "latest", allow_downgrade: true, ..base.clone() },
-            &["but an unknown version (\"latest\") runs"],
+            Facts { running: &unknown, allow_downgrade: true, ..base.clone() },
+            &["it is not known whether the version that runs is: APP_VERSION=latest names no version"],
         ),
         ("arm64 on arm64/v8", plain(), Facts { platform: "linux/arm64/v8", ..base.clone() }, &[]),
         (
@@ -128,7 +160,7 @@ fn every_refusal_says_what_was_found_and_what_was_expected() {
         (
             "everything at once",
             plain(),
-            Facts { app_name: "other", asked_tag: "v9", platform: "linux/s390x", running: Some(&v130), ..base },
+            Facts { app_name: "other", asked_tag: "v9", platform: "linux/s390x", running: &newer, ..base },
             &[
                 "updates \"other\" (PROCESSGIT_UPDATER_APP_NAME)",
                 "but \"v9\" was asked for",
@@ -143,20 +175,5 @@ fn every_refusal_says_what_was_found_and_what_was_expected() {
         for (text, part) in found.iter().zip(expected) {
             assert!(text.contains(part), "{name}: {text:?} should say {part:?}");
         }
-    }
-}
-
-#[test]
-fn the_running_version_comes_from_env_and_else_from_the_label() {
-    for (env, label, expected) in [
-        (Some("1.2.3"), None, Some("1.2.3")),
-        (Some("v1.2.3"), Some("9.9.9"), Some("1.2.3")),
-        (Some("latest"), Some("1.0.0"), Some("1.0.0")),
-        (None, Some("v1.0.0"), Some("1.0.0")),
-        (Some("latest"), Some("nightly"), None),
-        (None, None, None),
-    ] {
-        let found = running_version(env, label).map(|v| v.to_string());
-        assert_eq!(found.as_deref(), expected, "{env:?} {label:?}");
     }
 }
