@@ -16,6 +16,8 @@
 //! | [`failpoint`] | where tests make a debug build die |
 //! | [`helper`]   | work where the host's paths are true: in process, or in a one-shot container of our image |
 //! | [`https`]    | HTTP clients: whom they believe, made when first used |
+//! | [`platform`] | platforms: which images an engine runs (pure) |
+//! | [`reference`] | names of images: one grammar, one normal form (pure) |
 //! | [`registry`] | reading signatures from registries |
 //! | [`store`]    | the journal on disk |
 //! | [`settings`] | environment and flags, validated, all faults at once |
@@ -37,6 +39,8 @@ pub mod failpoint;
 pub mod health;
 pub mod helper;
 pub mod https;
+pub mod platform;
+pub mod reference;
 pub mod registry;
 pub mod release;
 pub mod settings;

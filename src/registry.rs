@@ -18,6 +18,7 @@ use url::{Host, Url};
 
 use crate::engine::credentials::{self, Credential};
 use crate::https::{Authorities, LazyClient, Ready};
+use crate::reference::{DOCKER_HUB, DOCKER_HUB_HOST, Reference, is_sha256, is_tag};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -126,15 +127,10 @@ impl Client {
     /// # Errors
     /// [`RegistryError::Name`] for what cannot be a registry or a repository.
     pub fn repository(&self, registry: &str, repository: &str) -> Result<Repository> {
-        let (base, loopback) = base_url(registry)?;
-        let name = match base.host_str() {
-            Some("registry-1.docker.io") if !repository.contains('/') => format!("library/{repository}"),
-            _ => repository.to_owned(),
-        };
-        if !is_repository(&name) {
-            let text = format!("{repository:?} is no repository: expected lower case names like `owner/app`");
-            return Err(RegistryError::Name(text));
-        }
+        let place = Reference::of(registry, repository).map_err(|error| RegistryError::Name(error.to_string()))?;
+        let place = place.unified();
+        let (base, loopback) = base_url(place.registry())?;
+        let name = place.repository().to_owned();
         let base = join(&base, &format!("v2/{name}/"))?;
         let http = if loopback { &self.direct } else { &self.http }.clone();
         Ok(Repository {
@@ -154,7 +150,7 @@ impl Repository {
     /// # Errors
     /// See [`RegistryError`]; bytes that do not hash to the digest asked for are [`RegistryError::Corrupt`].
     pub async fn manifest(&self, reference: &str, cap: usize) -> Result<Option<Manifest>> {
-        if !is_digest(reference) && !is_tag(reference) {
+        if !is_sha256(reference) && !is_tag(reference) {
             return Err(RegistryError::Name(format!("{reference:?} is neither a tag nor a sha256 digest")));
         }
         let url = join(&self.base, &format!("manifests/{reference}"))?;
@@ -163,7 +159,7 @@ impl Repository {
             return Ok(None);
         }
         self.expect_ok(&url, answer.status)?;
-        if is_digest(reference) {
+        if is_sha256(reference) {
             self.check_digest(reference, &answer.body)?;
         }
         self.parse(&url, &answer.body).map(Some)
@@ -174,7 +170,7 @@ impl Repository {
     /// # Errors
     /// See [`RegistryError`]; a blob that is missing is [`RegistryError::Corrupt`]: a manifest named it.
     pub async fn blob(&self, digest: &str, cap: usize) -> Result<Bytes> {
-        if !is_digest(digest) {
+        if !is_sha256(digest) {
             return Err(RegistryError::Name(format!("{digest:?} is no digest: expected sha256: and 64 hex digits")));
         }
         let url = join(&self.base, &format!("blobs/{digest}"))?;
@@ -194,7 +190,7 @@ impl Repository {
     /// # Errors
     /// See [`RegistryError`]; an error of the registry itself (5xx, 429) is not taken for a missing API.
     pub async fn referrers(&self, digest: &str, cap: usize) -> Result<Option<Vec<Descriptor>>> {
-        if !is_digest(digest) {
+        if !is_sha256(digest) {
             return Err(RegistryError::Name(format!("{digest:?} is no digest: expected sha256: and 64 hex digits")));
         }
         let mut found = Vec::new();
@@ -386,10 +382,7 @@ impl Challenge {
 
 /// `registry` → the root of its API, and whether it is a loopback registry (plain http, like Docker).
 fn base_url(registry: &str) -> Result<(Url, bool)> {
-    let host = match registry {
-        "docker.io" | "index.docker.io" => "registry-1.docker.io",
-        other => other,
-    };
+    let host = if registry == DOCKER_HUB { DOCKER_HUB_HOST } else { registry };
     let bad = || RegistryError::Name(format!("{registry:?} is no registry: expected host or host:port"));
     if host.is_empty() || host.contains(['/', '@', '?', '#', '\\', ' ']) {
         return Err(bad());
@@ -470,30 +463,6 @@ fn join(base: &Url, path: &str) -> Result<Url> {
     base.join(path).map_err(|error| RegistryError::Name(format!("{path:?} makes no address: {error}")))
 }
 
-/// `sha256:` and 64 lower case hexadecimal digits.
-pub fn is_digest(text: &str) -> bool {
-    let hex = text.strip_prefix("sha256:").unwrap_or_default();
-    hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn is_tag(text: &str) -> bool {
-    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    text.len() <= 128
-        && text.bytes().next().is_some_and(word)
-        && text.bytes().all(|b| word(b) || b == b'.' || b == b'-')
-}
-
-fn is_repository(name: &str) -> bool {
-    let component = |part: &str| {
-        let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        edge(part.as_bytes().first())
-            && edge(part.as_bytes().last())
-            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'))
-            && !part.contains("..")
-    };
-    name.len() <= 255 && name.split('/').all(component)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -502,7 +471,6 @@ mod tests {
     fn registries_have_one_address() {
         for (registry, expected) in [
             ("docker.io", Some(("https://registry-1.docker.io/", false))),
-            ("index.docker.io", Some(("https://registry-1.docker.io/", false))),
             ("ghcr.io", Some(("https://ghcr.io/", false))),
             ("registry:5000", Some(("https://registry:5000/", false))),
             ("10.0.0.7:5000", Some(("https://10.0.0.7:5000/", false))),
@@ -557,7 +525,6 @@ mod tests {
             let _ = Challenge::parse(&text);
             let _ = Challenge::parse(&format!("Bearer {text}"));
             let _ = base_url(&text);
-            let _ = (is_digest(&text), is_tag(&text), is_repository(&text));
             let url = Url::parse("https://a.example/v2/").map_err(|e| proptest::test_runner::TestCaseError::fail(e.to_string()))?;
             if let Some(next) = next_page(&url, &format!("<{text}>; rel=\"next\"")) {
                 proptest::prop_assert_eq!(next.origin(), url.origin());

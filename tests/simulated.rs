@@ -37,6 +37,8 @@ mod meddling;
 mod others;
 #[path = "simulated/outages.rs"]
 mod outages;
+#[path = "simulated/spellings.rs"]
+mod spellings;
 #[path = "simulated/stories.rs"]
 mod stories;
 #[path = "simulated/two_updaters.rs"]

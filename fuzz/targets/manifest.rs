@@ -1,7 +1,7 @@
 //! `release.json`
 
+use processgit_updater::reference::{is_sha256, version_of};
 use processgit_updater::release::manifest::{MANIFEST_CAP, Manifest};
-use processgit_updater::release::reference::{is_digest, version_of};
 
 /// What is accepted can be pulled, written to `.env` and shown, without surprises.
 pub fn fuzz(bytes: &[u8]) {
@@ -17,7 +17,7 @@ pub fn fuzz(bytes: &[u8]) {
     assert!(bytes.len() <= MANIFEST_CAP);
     assert_eq!(manifest.tag, format!("v{}", manifest.version), "the tag is the version's");
     let image = &manifest.image;
-    assert!(is_digest(&image.digest), "{}", image.digest);
+    assert!(is_sha256(&image.digest), "{}", image.digest);
     assert_eq!(version_of(&manifest.image_reference()), Some(image.tag.as_str()), "the reference names the tag");
     let words = [&manifest.tag, &image.registry, &image.repository, &image.tag, &image.digest];
     for word in words.into_iter().chain(&image.platforms).chain(&image.additional_tags) {

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Doctor, Finding, LOOK, OUTSIDE, asked};
 use crate::engine::EngineFacts;
+use crate::reference::{is_same, is_same_repository};
 use crate::release::github::Reach;
 use crate::release::{Channel, Release, SourceError};
 use crate::trust::judge::TrustState;
@@ -240,9 +241,8 @@ async fn release(doctor: &Doctor, outside: &Outside, deployment: Option<&Deploym
         Err(why) => return Finding::bad("newest release", why, format!("processgit-updater check {tag}")),
     };
     let reference = wish.target.reference();
-    let of = |image: &str| image.rsplit_once(':').map_or(image.to_owned(), |(repository, _)| repository.to_owned());
     let running = &deployment.container.image_ref;
-    if of(&reference) != of(running) {
+    if !is_same_repository(&reference, running) {
         return Finding::bad(
             "newest release",
             format!("{tag} is image {reference}, but {running} runs: it is a release of something else"),
@@ -250,7 +250,7 @@ async fn release(doctor: &Doctor, outside: &Outside, deployment: Option<&Deploym
         );
     }
     match refusals.is_empty() {
-        _ if reference == *running => Finding::ok("newest release", format!("{signed}; it runs")),
+        _ if is_same(&reference, running) => Finding::ok("newest release", format!("{signed}; it runs")),
         true => Finding::ok("newest release", format!("{signed}; it may be installed")),
         false => Finding::warning(
             "newest release",

@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use semver::Version;
 use serde_json::Value;
 
-use super::reference::{is_digest, is_platform, is_registry, is_repository, is_tag};
+use crate::platform::is_platform;
+use crate::reference::{is_registry, is_repository, is_sha256, is_tag};
 use fields::{Fields, Strict, texts_in, wrong};
 
 /// The largest manifest that is read, in bytes.
@@ -174,7 +175,7 @@ fn image(mut fields: Fields) -> Result<Image, ManifestError> {
         )?,
         repository: fields.text("repository", SHORT, "lowercase path components, such as owner/name", is_repository)?,
         tag: fields.text("tag", SHORT, "letters, digits and _ . -, at most 128", is_tag)?,
-        digest: fields.text("digest", SHORT, "sha256: and 64 lowercase hexadecimal digits", is_digest)?,
+        digest: fields.text("digest", SHORT, "sha256: and 64 lowercase hexadecimal digits", is_sha256)?,
         platforms: fields.required("platforms", "at least one os/arch[/variant], such as linux/amd64", |value| {
             let platforms = texts_in(value)?;
             let good = (1..=ENTRIES).contains(&platforms.len()) && platforms.iter().all(|text| is_platform(text));

@@ -2,7 +2,6 @@
 
 pub mod github;
 pub mod manifest;
-pub mod reference;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -21,7 +21,8 @@ use super::rekor::Rekor;
 use super::root::Root;
 use super::{BUNDLES, CARRIER_CAP, CARRIERS, CRT, SIG, Trust, TrustError, refused};
 use crate::https::Authorities;
-use crate::registry::{self, RegistryError, is_digest};
+use crate::reference::is_sha256;
+use crate::registry::{self, RegistryError};
 use crate::settings::Signing;
 use crate::update::job::Verified;
 
@@ -269,7 +270,7 @@ impl Trust for Judge {
     }
 
     async fn image(&self, registry: &str, repository: &str, digest: &str) -> Result<Verified, TrustError> {
-        if !is_digest(digest) {
+        if !is_sha256(digest) {
             return Err(refused(format!("{digest:?} is no digest: expected sha256: and 64 hex digits")));
         }
         let hash = Sha256Hash::from_hex(&digest["sha256:".len()..]).map_err(|error| refused(error.to_string()))?;

@@ -4,6 +4,7 @@ use super::plan::Plan;
 use super::record::Record;
 use super::transition::{App, Effect, Seen, may_differ};
 use crate::engine::RestartPolicy;
+use crate::reference::Reference;
 
 /// The commands that bring the old version back by hand, with its data, and what to know before. They stand
 /// at the end of the text, numbered. `seen` is `None` where nothing could be seen: then they fit every state.
@@ -92,7 +93,7 @@ fn version(record: &Record, plan: &Plan, stands: bool, start: bool) -> Vec<Strin
     let start = if start && previous.baseline.running { "-d" } else { "--no-start" };
     let up = up(plan, start);
     // A reference by digest cannot be tagged, and cannot have moved either.
-    let tag = Some(tag).filter(|_| !reference.contains('@'));
+    let tag = Some(tag).filter(|_| Reference::parse(reference).is_ok_and(|image| image.digest().is_none()));
     [tag, select(plan), Some(leftovers).filter(|_| half), Some(up)].into_iter().flatten().collect()
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::plan::strings;
 use crate::engine::compose_config::{FileObject, FileReference, Port, Service, ServiceMount};
 use crate::engine::{ComposeConfig, Container, Image};
+use crate::reference::is_same;
 
 /// One line a difference; empty when the container is what the resolved configuration describes.
 /// `image` is the image that the container runs; the variable `ours` has changed because we changed it.
@@ -31,7 +32,10 @@ pub fn differences(
         }
     };
 
-    differs("image", wanted.image.clone().unwrap_or_default(), container.image_ref.clone());
+    let files = wanted.image.clone().unwrap_or_default();
+    if !is_same(&files, &container.image_ref) {
+        differs("image", files, container.image_ref.clone());
+    }
     differs("user", or_image(wanted.user.as_ref(), &image_config["User"]), plain(&raw["Config"]["User"]));
     differs(
         "working_dir",

@@ -9,6 +9,7 @@ use super::record::{Learned, Record};
 use super::transition::{App, Env, Seen};
 use crate::engine::{Container, EngineError, label};
 use crate::envfile;
+use crate::reference::is_same;
 
 /// Nothing could be seen.
 pub struct Blind {
@@ -85,7 +86,7 @@ fn one<'a>(
     let standing: Vec<&Container> = containers.iter().filter(|c| !is_half_swapped(c)).copied().collect();
     let find = |is: &dyn Fn(&&&Container) -> bool| standing.iter().find(is).copied();
     let target = plan.target.reference();
-    let is_new = |c: &&&Container| learned.new_image_id.as_ref() == Some(&c.image_id) && c.image_ref == target;
+    let is_new = |c: &&&Container| learned.new_image_id.as_ref() == Some(&c.image_id) && is_same(&c.image_ref, &target);
     if standing.is_empty() {
         return (App::Gone, None);
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::engine::compose_config::Service;
 use crate::engine::{ComposeConfig, Container, Healthcheck, Mount, Project, RestartPolicy, RunState};
+use crate::reference::Reference;
 
 /// The version that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,10 @@ pub struct Target {
     pub version: String,
     pub registry: String,
     pub repository: String,
+    /// The name in the Compose file, where that spells the repository in its own way (`acme/app` for
+    /// `docker.io/acme/app`): what Compose looks for, so what is tagged and shown.
+    #[serde(default)]
+    pub spelled: Option<String>,
     /// Written to `.env`.
     pub image_tag: String,
     /// Empty for an image that was made here and has none.
@@ -27,17 +32,28 @@ pub struct Target {
 }
 
 impl Target {
-    /// `registry/repository:tag`, what Compose must resolve to.
+    /// `registry/repository:tag`: what Compose resolves to, as the Compose file spells it.
     pub fn reference(&self) -> String {
-        if self.registry.is_empty() {
-            return format!("{}:{}", self.repository, self.image_tag);
-        }
-        format!("{}/{}:{}", self.registry, self.repository, self.image_tag)
+        let name = self.name();
+        // What runs may be named by a digest or an id alone.
+        if self.image_tag.is_empty() { name } else { format!("{name}:{}", self.image_tag) }
     }
 
-    /// `registry/repository@sha256:…`, what is pulled.
+    fn name(&self) -> String {
+        match &self.spelled {
+            Some(spelled) => spelled.clone(),
+            None if self.registry.is_empty() => self.repository.clone(),
+            None => format!("{}/{}", self.registry, self.repository),
+        }
+    }
+
+    /// `registry/repository@sha256:…`, what is pulled. Docker Hub is asked under the name by which the
+    /// engine knows it.
     pub fn pinned(&self) -> String {
-        format!("{}/{}@{}", self.registry, self.repository, self.digest)
+        match Reference::parse(&self.name()) {
+            Ok(name) => name.unified().with_digest(&self.digest).to_string(),
+            Err(_) => format!("{}@{}", self.name(), self.digest),
+        }
     }
 
     /// How the engine knows it: by the id it had here, or by its digest.

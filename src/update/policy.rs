@@ -5,6 +5,7 @@ use std::fmt;
 use semver::Version;
 
 use super::running::{Running, Unknown};
+use crate::platform;
 use crate::release::manifest::Manifest;
 
 /// What the judgement depends on, apart from the manifest.
@@ -95,7 +96,7 @@ pub fn judge(manifest: &Manifest, facts: &Facts<'_>) -> Vec<Refusal> {
             }
         }
     }
-    if !manifest.image.platforms.iter().any(|p| platform_matches(p, facts.platform)) {
+    if !manifest.image.platforms.iter().any(|p| platform::runs(facts.platform, p)) {
         refusals.push(Refusal::Platform {
             found: manifest.image.platforms.join(", "),
             expected: facts.platform.to_owned(),
@@ -128,10 +129,4 @@ fn version_refusal(manifest: &Manifest, facts: &Facts<'_>) -> Option<Refusal> {
         (Running::Unknown(why), _) => Some(Refusal::Unknown { found, why: why.clone(), consent }),
         (Running::Known { .. }, _) => None,
     }
-}
-
-/// `linux/arm64` serves an engine of `linux/arm64/v8` and the reverse; other variants must be equal.
-fn platform_matches(offered: &str, engine: &str) -> bool {
-    let normal = |p: &str| p.strip_suffix("/v8").unwrap_or(p).to_owned();
-    normal(offered) == normal(engine)
 }

@@ -17,7 +17,8 @@ use crate::clock::Clock;
 use crate::engine::seal::Seal;
 use crate::engine::{Compose, Engine, Mount};
 use crate::health::Probe;
-use crate::release::{ReleaseSource, reference};
+use crate::reference;
+use crate::release::ReleaseSource;
 use crate::trust::Trust;
 
 /// The `.env` file that selects the version.

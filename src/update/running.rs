@@ -10,8 +10,8 @@ use std::fmt;
 use semver::Version;
 
 use super::ports::VerifiedDigest;
+use crate::reference;
 use crate::release::manifest::Manifest;
-use crate::release::reference;
 
 /// The setting that says where the application names its version.
 const HEALTH_VERSION: &str = "PROCESSGIT_UPDATER_HEALTH_VERSION";

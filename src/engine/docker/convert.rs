@@ -16,19 +16,19 @@ use super::super::{
     RunState,
 };
 use super::connect::Version;
+use crate::platform;
 
 /// What the engine assumes where a HEALTHCHECK names no interval, in seconds.
 const DEFAULT_HEALTH_INTERVAL: i64 = 30;
 const NANOSECONDS: i64 = 1_000_000_000;
 
 pub(super) fn info(version: SystemVersion, info: SystemInfo, api: Version) -> EngineInfo {
-    let arch = version.arch.unwrap_or_default();
-    let os = version.os.filter(|os| !os.is_empty()).unwrap_or_else(|| "linux".into());
-    let variant = if arch == "arm" { arm_variant(info.architecture.as_deref().unwrap_or_default()) } else { "" };
+    let (os, arch) = (version.os.unwrap_or_default(), version.arch.unwrap_or_default());
+    let machine = info.architecture.unwrap_or_default();
     EngineInfo {
         version: version.version.unwrap_or_default(),
         api_version: format!("{}.{}", api.0, api.1),
-        platform: platform(&os, oci_arch(&arch), variant),
+        platform: platform::of_engine(&os, &arch, &machine),
         containerd_store: containerd_store(info.driver_status.unwrap_or_default()),
     }
 }
@@ -39,29 +39,6 @@ fn containerd_store(driver_status: Vec<Vec<String>>) -> bool {
     driver_status.iter().flatten().any(|text| text.starts_with("io.containerd.snapshotter"))
 }
 
-/// Some engines and proxies say the kernel's name for the architecture; manifests know Go's.
-fn oci_arch(arch: &str) -> &str {
-    match arch {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "armv6l" | "armv7l" => "arm",
-        other => other,
-    }
-}
-
-/// The variant in the kernel's name: `armv7l` is `v7`.
-fn arm_variant(kernel: &str) -> &str {
-    match kernel {
-        "armv6l" => "v6",
-        "armv7l" => "v7",
-        _ => "",
-    }
-}
-
-fn platform(os: &str, arch: &str, variant: &str) -> String {
-    [os, arch, variant].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("/")
-}
-
 pub(super) fn image(image: ImageInspect) -> Image {
     let raw = serde_json::to_value(&image).unwrap_or_default();
     let (os, arch) = (image.os.unwrap_or_default(), image.architecture.unwrap_or_default());
@@ -70,7 +47,7 @@ pub(super) fn image(image: ImageInspect) -> Image {
         repo_digests: image.repo_digests.unwrap_or_default(),
         repo_tags: image.repo_tags.unwrap_or_default(),
         labels: image.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
-        platform: platform(&os, oci_arch(&arch), &image.variant.unwrap_or_default()),
+        platform: platform::named(&os, &arch, &image.variant.unwrap_or_default()),
         raw,
     }
 }
@@ -356,21 +333,10 @@ mod tests {
     }
 
     #[test]
-    fn platforms_are_named_as_manifests_name_them() {
-        let cases = [
-            ("amd64", "x86_64", "linux/amd64"),
-            ("x86_64", "x86_64", "linux/amd64"),
-            ("arm64", "aarch64", "linux/arm64"),
-            ("arm", "armv7l", "linux/arm/v7"),
-            ("arm", "armv6l", "linux/arm/v6"),
-            ("riscv64", "riscv64", "linux/riscv64"),
-        ];
-        for (arch, kernel, expected) in cases {
-            let version =
-                SystemVersion { os: Some("linux".into()), arch: Some(arch.into()), ..SystemVersion::default() };
-            let system = SystemInfo { architecture: Some(kernel.into()), ..SystemInfo::default() };
-            assert_eq!(info(version, system, (1, 51)).platform, expected);
-        }
+    fn a_32_bit_engine_on_a_64_bit_kernel_is_known() {
+        let version = SystemVersion { os: Some("linux".into()), arch: Some("arm".into()), ..SystemVersion::default() };
+        let system = SystemInfo { architecture: Some("aarch64".into()), ..SystemInfo::default() };
+        assert_eq!(info(version, system, (1, 51)).platform, "linux/arm/v8");
     }
 
     #[test]

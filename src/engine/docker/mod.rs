@@ -31,6 +31,7 @@ use super::{
     Container, ContainerSpec, Engine, EngineError, EngineInfo, Event, Image, MountKind, RestartPolicy, Result,
 };
 use crate::failpoint;
+use crate::reference::Reference;
 use crate::update::job::Layer;
 
 /// Deadline of a call that only looks.
@@ -226,7 +227,7 @@ impl Engine for DockerEngine {
         let (name, subject) = (checked(image)?, named("image", image));
         let (repository, tag) = split_tag(target)?;
         let client = self.client().await?;
-        let options = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
+        let options = TagImageOptionsBuilder::new().repo(&repository).tag(&tag).build();
         self.within(LOOK, "tagging", &subject, client.docker.tag_image(name, Some(options))).await
     }
 
@@ -350,7 +351,8 @@ fn named(kind: &str, name: &str) -> String {
 /// A name or reference goes into the request's path: it must not lead elsewhere. (An empty name would turn
 /// "inspect this" into "list all".)
 fn checked(name: &str) -> Result<&str> {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-/:@".contains(&byte);
+    // Brackets stand around an address of IPv6.
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-/:@[]".contains(&byte);
     let leads_elsewhere = name.starts_with('/') || name.split('/').any(|part| matches!(part, "" | "." | ".."));
     if leads_elsewhere || !name.bytes().all(known) {
         return Err(EngineError::Failed(format!("{name:?} is no name, id or reference that Docker knows")));
@@ -359,11 +361,12 @@ fn checked(name: &str) -> Result<&str> {
 }
 
 /// `registry:5000/repository:tag` in repository and tag.
-fn split_tag(reference: &str) -> Result<(&str, &str)> {
-    let parts = reference.rsplit_once(':').filter(|(repository, tag)| {
-        !repository.is_empty() && !tag.is_empty() && !tag.contains('/') && !reference.contains('@')
-    });
-    parts.ok_or_else(|| EngineError::Failed(format!("{reference:?} cannot be tagged: expected repository:tag")))
+fn split_tag(reference: &str) -> Result<(String, String)> {
+    let parsed = Reference::parse(reference).map_err(|error| EngineError::Failed(error.to_string()))?;
+    match parsed.effective_tag().filter(|_| parsed.digest().is_none()) {
+        Some(tag) => Ok((parsed.written_name().to_owned(), tag.to_owned())),
+        None => Err(EngineError::Failed(format!("{reference:?} cannot be tagged: expected repository:tag"))),
+    }
 }
 
 #[cfg(test)]

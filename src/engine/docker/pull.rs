@@ -16,6 +16,7 @@ use super::super::credentials::{self, Credential};
 use super::super::{EngineError, Result};
 use super::connect::Client;
 use super::error::engine_error;
+use crate::reference::{Reference, is_sha256};
 use crate::update::job::Layer;
 
 /// A pull that says nothing for this long has stalled.
@@ -26,9 +27,9 @@ const REPORT_PAUSE: Duration = Duration::from_millis(100);
 const LAST_REPORT: Duration = Duration::from_secs(1);
 
 pub(super) async fn pull(client: &Client, reference: &str, layers: mpsc::Sender<Vec<Layer>>) -> Result<()> {
-    let (repository, digest) = split(reference)?;
-    let options = CreateImageOptionsBuilder::new().from_image(repository).tag(digest).build();
-    let login = login(registry(repository)).await;
+    let (image, digest) = split(reference)?;
+    let options = CreateImageOptionsBuilder::new().from_image(image.written_name()).tag(&digest).build();
+    let login = login(image.registry()).await;
     let mut messages = pin!(client.docker.create_image(Some(options), None, login));
     let mut progress = Progress::default();
     loop {
@@ -42,15 +43,13 @@ pub(super) async fn pull(client: &Client, reference: &str, layers: mpsc::Sender<
 }
 
 /// `repository@sha256:…` in its two parts.
-fn split(reference: &str) -> Result<(&str, &str)> {
-    let parts = reference.split_once('@').filter(|(repository, digest)| {
-        let hex = digest.strip_prefix("sha256:").unwrap_or_default();
-        !repository.is_empty() && hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
-    });
-    parts.ok_or_else(|| {
+fn split(reference: &str) -> Result<(Reference, String)> {
+    let parsed = Reference::parse(reference).map_err(|error| error.to_string()).and_then(|image| {
+        let digest = image.digest().filter(|digest| is_sha256(digest)).map(str::to_owned);
         let expected = "expected repository@sha256: and 64 hex digits, because a tag may mean another image by now";
-        EngineError::Failed(format!("pulling {reference:?}: {expected}"))
-    })
+        digest.map(|digest| (image, digest)).ok_or_else(|| format!("{reference:?}: {expected}"))
+    });
+    parsed.map_err(|why| EngineError::Failed(format!("pulling {why}")))
 }
 
 fn stalled(reference: &str) -> EngineError {
@@ -72,15 +71,6 @@ fn explained(reference: &str, error: bollard::errors::Error) -> EngineError {
             EngineError::Failed(format!("pulling {what}: {message}{remedy}"))
         }
         error => engine_error("pulling", &what, error),
-    }
-}
-
-/// The registry's name in a repository. A first part without dot, colon or `localhost` belongs to the path
-/// on Docker Hub.
-fn registry(repository: &str) -> &str {
-    match repository.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
-        _ => "docker.io",
     }
 }
 
@@ -149,25 +139,11 @@ mod tests {
     fn only_digests_are_pulled() {
         let digest = format!("sha256:{}", "a1".repeat(32));
         let good = format!("localhost:5000/app@{digest}");
-        assert_eq!(split(&good).unwrap(), ("localhost:5000/app", digest.as_str()));
+        let (image, found) = split(&good).unwrap();
+        assert_eq!((image.written_name(), image.registry(), &found), ("localhost:5000/app", "localhost:5000", &digest));
         for bad in ["app", "app:1.0", "app@sha256:abc", &format!("@{digest}"), "app@md5:00"] {
             let error = split(bad).unwrap_err().to_string();
             assert!(error.contains(bad), "{error}");
-        }
-    }
-
-    #[test]
-    fn registries() {
-        let cases = [
-            ("ghcr.io/foo/bar", "ghcr.io"),
-            ("127.0.0.1:5000/foo", "127.0.0.1:5000"),
-            ("localhost/foo", "localhost"),
-            ("foo/bar", "docker.io"),
-            ("busybox", "docker.io"),
-            ("docker.io/library/busybox", "docker.io"),
-        ];
-        for (repository, expected) in cases {
-            assert_eq!(registry(repository), expected, "{repository}");
         }
     }
 

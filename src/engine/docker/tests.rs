@@ -53,15 +53,25 @@ const NOT_THERE: (u16, &str) = (404, r#"{"message":"No such container: app"}"#);
 
 #[test]
 fn references_are_split_at_the_tag() {
-    assert_eq!(split_tag("registry:5000/foo/bar:0.1").unwrap(), ("registry:5000/foo/bar", "0.1"));
-    for bad in ["foo", "registry:5000/foo", "foo:", ":1", "foo@sha256:00"] {
+    for (reference, repository, tag) in [
+        ("registry:5000/foo/bar:0.1", "registry:5000/foo/bar", "0.1"),
+        ("[::1]:5000/foo:0.1", "[::1]:5000/foo", "0.1"),
+        ("foo:5000", "foo", "5000"),
+        // The engine means `latest` where there is no tag.
+        ("foo", "foo", "latest"),
+        ("registry:5000/foo", "registry:5000/foo", "latest"),
+    ] {
+        assert_eq!(split_tag(reference).unwrap(), (repository.to_owned(), tag.to_owned()));
+    }
+    let pinned = format!("foo:1@sha256:{}", "0".repeat(64));
+    for bad in ["foo:", ":1", "foo@sha256:00", &pinned] {
         assert!(split_tag(bad).is_err(), "{bad}");
     }
 }
 
 #[test]
 fn names_stay_in_their_place() {
-    for good in ["processgit", "a_b-c.d", "ghcr.io/a/b:1.0", "r:5000/a@sha256:00"] {
+    for good in ["processgit", "a_b-c.d", "ghcr.io/a/b:1.0", "r:5000/a@sha256:00", "[::1]:5000/a:1"] {
         assert!(checked(good).is_ok(), "{good}");
     }
     for bad in ["", "..", "../images", "a/../b", "/a", "a//b", "a?force=true", "a b", "a%2f", "ä"] {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{PLATFORM, Simulated, World};
+use super::{PLATFORM, Simulated, World, familiar};
 use crate::engine::{
     Container, ContainerSpec, Engine, EngineError, EngineInfo, Event, Image, RestartPolicy, Result, RunState,
 };
@@ -69,7 +69,7 @@ impl Engine for Simulated {
     async fn tag(&self, image: &str, target: &str) -> Result<()> {
         self.call("engine.tag", |w| {
             let id = w.resolve(image).ok_or_else(|| not_found(&format!("image {image}")))?;
-            w.tags.insert(target.to_owned(), id);
+            w.tags.insert(familiar(target), id);
             Ok(())
         })
         .await
@@ -77,6 +77,7 @@ impl Engine for Simulated {
 
     async fn untag(&self, reference: &str) -> Result<()> {
         self.call("engine.untag", |w| {
+            let reference = &familiar(reference);
             let Some(id) = w.tags.get(reference).cloned() else { return Ok(()) };
             let last = w.tags.values().filter(|of| **of == id).count() == 1;
             if last && w.containers.iter().any(|c| c.image_id == id) {

@@ -20,6 +20,7 @@ use jiff::Timestamp;
 
 use super::{Container, EngineError, Healthcheck, Image, Mount, MountKind, RestartPolicy, RunState, label};
 use crate::clock::Clock;
+use crate::reference::{Reference, is_same_repository};
 use crate::update::plan::strings;
 use crate::update::ports::{DataError, SnapshotInfo};
 
@@ -310,7 +311,7 @@ impl World {
         let reference = format!("{}:{}", world.seed.repository, world.seed.version);
         let version = world.seed.version.clone();
         let id = world.add_image(&digest, &world.seed.repository.clone(), &version);
-        world.tags.insert(reference.clone(), id.clone());
+        world.tags.insert(familiar(&reference), id.clone());
         let (service, name) = (world.seed.service.clone(), world.seed.container.clone());
         let container = world.make_service(&service, &name, &reference, &id);
         world.containers.push(container);
@@ -342,12 +343,14 @@ impl World {
     /// The next update is to `version` of `repository`: what runs is from there too.
     pub fn expect(&mut self, repository: &str, version: &str) {
         version.clone_into(&mut self.wanted_version);
-        let former = std::mem::replace(&mut self.seed.repository, repository.to_owned());
-        if former == repository {
+        // The Compose file may spell it in another way.
+        if is_same_repository(&self.seed.repository, repository) {
             return;
         }
+        let former = std::mem::replace(&mut self.seed.repository, repository.to_owned());
         let renamed = |name: &String| name.strip_prefix(&former).map(|rest| format!("{repository}{rest}"));
-        self.tags = std::mem::take(&mut self.tags).into_iter().map(|(n, id)| (renamed(&n).unwrap_or(n), id)).collect();
+        let tag = |name: String| familiar(&renamed(&name).unwrap_or(name));
+        self.tags = std::mem::take(&mut self.tags).into_iter().map(|(name, id)| (tag(name), id)).collect();
         for container in &mut self.containers {
             if let Some(name) = renamed(&container.image_ref) {
                 container.image_ref = name;
@@ -367,7 +370,7 @@ impl World {
         let version = self.versions.entry(digest.into()).or_insert_with(|| version.to_owned()).clone();
         let image = SimImage { digest: digest.into(), repository: repository.into(), version, behaviour };
         self.images.insert(id.clone(), image);
-        self.tags.insert(format!("{repository}@{digest}"), id.clone());
+        self.tags.insert(familiar(&format!("{repository}@{digest}")), id.clone());
         id
     }
 
@@ -376,7 +379,7 @@ impl World {
         if self.images.contains_key(reference) {
             return Some(reference.to_owned());
         }
-        self.tags.get(reference).filter(|id| self.images.contains_key(*id)).cloned()
+        self.tags.get(&familiar(reference)).filter(|id| self.images.contains_key(*id)).cloned()
     }
 
     fn describe(&self, id: &str) -> Option<Image> {
@@ -565,6 +568,11 @@ impl World {
             }
         }
     }
+}
+
+/// The engine lists an image under one name, whatever name it was asked by.
+fn familiar(reference: &str) -> String {
+    Reference::parse(reference).map_or_else(|_| reference.to_owned(), |parsed| parsed.familiar())
 }
 
 /// The simulated engine's platform is this machine's.

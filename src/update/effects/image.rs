@@ -1,11 +1,15 @@
 //! The image: pulled by digest, proven; and tags put back.
 
+use std::collections::BTreeSet;
+
 use super::{EffectError, Result, data};
 use crate::engine::{EngineError, Image};
+use crate::platform;
+use crate::reference::{Reference, is_same};
 use crate::trust::TrustError;
 use crate::update::context::Context;
 use crate::update::job::{Kind, State};
-use crate::update::plan::Plan;
+use crate::update::plan::{Plan, Target};
 use crate::update::record::Learned;
 
 /// Pulls exactly the digest and makes the tag that Compose will resolve to mean it. An image that ran here
@@ -55,7 +59,8 @@ pub async fn verify(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
         cx.say("this image ran here before: its signature was demanded then");
         return Ok(());
     }
-    if !image.repo_digests.iter().any(|d| d.ends_with(&format!("@{}", target.digest))) {
+    let is_held = |pinned: &String| Reference::parse(pinned).is_ok_and(|r| r.digest() == Some(&target.digest));
+    if !image.repo_digests.iter().any(is_held) {
         return Err(EffectError::other(format!(
             "the engine does not hold image {} under {}; it knows it as: {}",
             image.id,
@@ -64,8 +69,7 @@ pub async fn verify(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
         )));
     }
     let engine = cx.ports.engine.info().await?;
-    let family = |p: &str| p.splitn(3, '/').take(2).collect::<Vec<_>>().join("/");
-    if family(&image.platform) != family(&engine.platform) {
+    if !platform::runs(&engine.platform, &image.platform) {
         return Err(EffectError::other(format!(
             "the image pulled is for {}, this engine runs {}",
             image.platform, engine.platform
@@ -96,7 +100,7 @@ pub async fn verify(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
 pub async fn restore_tags(cx: &Context, plan: &Plan, _learned: &Learned) -> Result {
     let engine = &cx.ports.engine;
     let (target, previous) = (plan.target.reference(), &plan.previous);
-    if target != previous.image_ref {
+    if !is_same(&target, &previous.image_ref) {
         match &plan.tag_meant {
             Some(image) if engine.image(image).await?.is_some() => engine.tag(image, &target).await?,
             // What it meant, somebody has removed meanwhile.
@@ -107,9 +111,8 @@ pub async fn restore_tags(cx: &Context, plan: &Plan, _learned: &Learned) -> Resu
     if engine.image(&previous.image_id).await?.is_none() {
         pull_old_again(cx, plan).await?;
     }
-    // A reference by digest cannot be tagged, and cannot have moved either.
     let means = engine.image(&previous.image_ref).await?.map(|i| i.id);
-    if !previous.image_ref.contains('@') && means.as_ref() != Some(&previous.image_id) {
+    if is_tagged(&previous.image_ref) && means.as_ref() != Some(&previous.image_id) {
         engine.tag(&previous.image_id, &previous.image_ref).await?;
     }
     Ok(())
@@ -148,7 +151,7 @@ pub async fn sweep(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     if plan.had_image || learned.new_image_id.as_ref() == Some(&plan.previous.image_id) {
         return Ok(());
     }
-    if plan.tag_meant.is_none() && plan.target.reference() != plan.previous.image_ref {
+    if plan.tag_meant.is_none() && !is_same(&plan.target.reference(), &plan.previous.image_ref) {
         untag_unless_used(cx, &plan.target.reference()).await?;
     }
     untag_unless_used(cx, &plan.target.pinned()).await?;
@@ -188,20 +191,33 @@ async fn remove_ours(cx: &Context) -> Result {
     Ok(())
 }
 
+/// The names that an earlier job gave an image: its tag, as the manifest and as the Compose file spell it, and
+/// its digest.
+fn names(reference: &str, digest: &str, target: &Target) -> BTreeSet<String> {
+    let Ok(image) = Reference::parse(reference) else { return BTreeSet::from([reference.to_owned()]) };
+    let spelled = Reference::parse(&target.reference()).ok().filter(|now| now.is_same_repository(&image));
+    let spelled = spelled.zip(image.tag()).map(|(now, tag)| now.with_tag(tag).familiar());
+    [image.familiar(), image.unified().with_digest(digest).to_string()].into_iter().chain(spelled).collect()
+}
+
+/// A tag can be made to mean an image; a digest or an id cannot, and cannot have moved either.
+fn is_tagged(reference: &str) -> bool {
+    Reference::parse(reference).is_ok_and(|reference| reference.digest().is_none())
+}
+
 /// Images that committed jobs brought here, older than the previous one. One that is still in use stays.
 async fn retire_images(cx: &Context, plan: &Plan) {
     for job in cx.book.recent(super::super::book::HISTORY) {
         let (Some(reference), Some(digest)) = (&job.target_image, &job.target_digest) else { continue };
         // A job by hand brings nothing here that an update had not brought before.
         let brought = job.kind == Kind::Update && job.state == State::Committed;
-        let kept = *reference == plan.target.reference()
-            || *reference == plan.previous.image_ref
+        let kept = is_same(reference, &plan.target.reference())
+            || is_same(reference, &plan.previous.image_ref)
             || *digest == plan.target.digest;
         if !brought || kept || job.id == cx.job {
             continue;
         }
-        let repository = reference.rsplit_once(':').map_or(reference.as_str(), |(repository, _)| repository);
-        for name in [reference.clone(), format!("{repository}@{digest}")] {
+        for name in names(reference, digest, &plan.target) {
             if let Err(e) = cx.ports.engine.untag(&name).await {
                 tracing::info!(job = %cx.job, "image {name} stays: {e}");
             }

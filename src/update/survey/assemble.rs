@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use super::compose::{self, Resolved};
-use super::wish::Wish;
+use super::wish::{Wish, repo_digest};
 use super::{Deployment, Mate, Refused, data};
 use crate::engine::{ComposeConfig, Container, Healthcheck, Image, MountKind};
 use crate::envfile;
 use crate::health::Answer;
+use crate::reference::is_same;
 use crate::update::plan::{
     self, Baseline, DataPlan, EnvChange, Hooks, Member, OneShot, Plan, Previous, Purpose, StartOrder, Target, Was,
 };
@@ -24,7 +25,7 @@ pub async fn plan(
     ports: &Ports,
     options: &Options,
     deployment: &Deployment,
-    wish: Wish,
+    mut wish: Wish,
     mut refusals: Vec<String>,
 ) -> Result<Plan, Refused> {
     let resolved = compose::resolve(ports, deployment, &wish).await?;
@@ -32,6 +33,7 @@ pub async fn plan(
     // Without another version nothing is made anew, so nothing can differ from what is made.
     if !wish.stays {
         refusals.extend(compose::resolution_refusals(&resolved, deployment, &wish));
+        wish.target.spelled = compose::spelled(&resolved, deployment).or(wish.target.spelled);
         refusals.extend(compose::drift_refusal(&drift, &wish, deployment));
         refusals.extend(compose::replica_refusal(deployment));
     }
@@ -112,7 +114,7 @@ async fn previous(ports: &Ports, deployment: &Deployment, old_image: &str) -> Pr
         container_name: c.name.clone(),
         image_id: c.image_id.clone(),
         image_ref: old_image.to_owned(),
-        repo_digest: deployment.image.repo_digests.first().cloned(),
+        repo_digest: repo_digest(&deployment.image, &c.image_ref),
         version: deployment.running.version().map(ToString::to_string),
         restart_policy: c.restart_policy.clone(),
         baseline: Baseline { running: c.is_alive(), answered_ok, healthcheck: c.healthcheck },
@@ -124,7 +126,7 @@ async fn previous(ports: &Ports, deployment: &Deployment, old_image: &str) -> Pr
 fn runs_already(deployment: &Deployment, target: &Target, image: Option<&Image>) -> Result<bool, Refused> {
     let Some(image) = image else { return Ok(false) };
     let (there, elsewhere): (Vec<_>, Vec<_>) =
-        deployment.moved().partition(|(_, c, _)| c.image_id == image.id && c.image_ref == target.reference());
+        deployment.moved().partition(|(_, c, _)| c.image_id == image.id && is_same(&c.image_ref, &target.reference()));
     let is_there = |(service, ..): &(&str, _, _)| *service == deployment.project.service;
     if !there.iter().any(is_there) || elsewhere.is_empty() {
         return Ok(elsewhere.is_empty());

@@ -4,9 +4,9 @@ use super::wish::Wish;
 use super::{Deployment, Refused, replicas};
 use crate::engine::compose_config::Service;
 use crate::engine::{ComposeConfig, Container, DryRun, EngineError};
-use crate::release::reference;
+use crate::reference::{self, Reference};
 use crate::update::drift;
-use crate::update::plan;
+use crate::update::plan::{self, Target};
 use crate::update::ports::Ports;
 
 /// The project as Compose resolves it now and with the wanted version, and what `up` would do now with each
@@ -54,7 +54,8 @@ pub fn drift(resolved: &Resolved, deployment: &Deployment, ours: &str) -> Vec<St
             false => drift::differences(&resolved.old, service, container, image, ours),
         };
         // Compose compares names of images; the way back is to one image.
-        if container.image_id != deployment.container.image_id && container.image_ref == deployment.container.image_ref
+        if container.image_id != deployment.container.image_id
+            && reference::is_same(&container.image_ref, &deployment.container.image_ref)
         {
             differs.push(format!(
                 "image: {} means another one than {} runs",
@@ -86,15 +87,10 @@ pub fn resolution_refusals(resolved: &Resolved, deployment: &Deployment, wish: &
 fn resolution_refusals_of(service: &str, resolved: &Resolved, deployment: &Deployment, wish: &Wish) -> Vec<String> {
     let key = &deployment.project.version_key;
     let image = |config: &ComposeConfig| config.service(service).and_then(|s| s.image.clone()).unwrap_or_default();
-    let (old, new, expected) = (image(&resolved.old), image(&resolved.new), wish.target.reference());
+    let (old, new) = (image(&resolved.old), image(&resolved.new));
     let wanted = wish.env_value.as_deref().unwrap_or_default();
     let mut refusals = Vec::new();
-    if new != expected {
-        let repository = expected.strip_suffix(&format!(":{}", wish.target.image_tag)).unwrap_or(&expected);
-        refusals.push(format!(
-            "with {key}={wanted} Compose resolves the image of service {service} to {new:?}, expected {expected:?}: the Compose file must say image: {repository}:${{{key}}}"
-        ));
-    }
+    refusals.extend(image_refusal(service, key, wanted, &new, &wish.target));
     let old_version = deployment.env_value.clone().or_else(|| reference::version_of(&old).map(str::to_owned));
     let none = Service::default();
     let of = |config| ComposeConfig::service(config, service).unwrap_or(&none);
@@ -107,6 +103,34 @@ fn resolution_refusals_of(service: &str, resolved: &Resolved, deployment: &Deplo
         ));
     }
     refusals
+}
+
+/// The image that Compose resolves with the wanted version is the wanted one, by a tag that the key selects.
+fn image_refusal(service: &str, key: &str, wanted: &str, resolved: &str, target: &Target) -> Option<String> {
+    let expected = target.reference();
+    if reference::is_same(resolved, &expected) {
+        return None;
+    }
+    let (found, needed) = (Reference::parse(resolved).ok(), Reference::parse(&expected).ok());
+    // Where the name is right, it stays as the operator wrote it.
+    let named = found.as_ref().zip(needed.as_ref()).filter(|(found, needed)| found.is_same_repository(needed));
+    let name = named.map(|(found, _)| found).or(needed.as_ref()).map_or(expected.as_str(), Reference::written_name);
+    let remedy = format!("image: {name}:${{{key}}}");
+    if found.as_ref().is_some_and(|found| found.digest().is_some()) {
+        return Some(format!(
+            "service {service} is pinned to a digest (with {key}={wanted} Compose resolves its image to {resolved:?}), so {key} cannot select another version: the Compose file must say {remedy}, without @sha256:…; the updater itself makes sure that exactly the digest of the signed release runs"
+        ));
+    }
+    Some(format!(
+        "with {key}={wanted} Compose resolves the image of service {service} to {resolved:?}, expected {expected:?}: the Compose file must say {remedy}"
+    ))
+}
+
+/// The name of the image as the Compose file spells it.
+pub fn spelled(resolved: &Resolved, deployment: &Deployment) -> Option<String> {
+    let service = deployment.project.service.as_str();
+    let image = Reference::parse(resolved.new.service(service)?.image.as_deref()?).ok()?;
+    Some(image.written_name().to_owned())
 }
 
 /// One container of the service is moved, not several.
@@ -133,4 +157,55 @@ pub fn namespace_refusals(deployment: &Deployment) -> Vec<String> {
 pub fn host_of<'a>(container: &Container, deployment: &'a Deployment) -> Option<&'a str> {
     let hosts = container.lives_in();
     deployment.moved().find(|(_, moved, _)| hosts.contains(&moved.id.as_str())).map(|(_, moved, _)| moved.name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(registry: &str, repository: &str) -> Target {
+        Target {
+            tag: "v2".into(),
+            version: "2.0.0".into(),
+            registry: registry.into(),
+            repository: repository.into(),
+            spelled: None,
+            image_tag: "2".into(),
+            digest: String::new(),
+            known_image: None,
+            estimated_downtime_seconds: None,
+        }
+    }
+
+    /// What Compose resolves, the manifest's registry and repository, and the line that the remedy names;
+    /// empty: there is nothing to refuse.
+    #[test]
+    fn the_remedy_keeps_the_name_that_is_right() {
+        let digest = format!("@sha256:{}", "0".repeat(64));
+        for (resolved, registry, repository, remedy) in [
+            ("acme/app:2", "docker.io", "acme/app", ""),
+            ("docker.io/acme/app:2", "docker.io", "acme/app", ""),
+            ("acme/app:2", "registry-1.docker.io", "acme/app", ""),
+            ("app:2", "docker.io", "library/app", ""),
+            ("[::1]:5000/app:2", "[::1]:5000", "app", ""),
+            ("acme/app:1", "docker.io", "acme/app", "image: acme/app:${KEY}"),
+            ("acme/app", "index.docker.io", "acme/app", "image: acme/app:${KEY}"),
+            ("registry:5000/app", "registry:5000", "app", "image: registry:5000/app:${KEY}"),
+            ("[::1]:5000/app", "[::1]:5000", "app", "image: [::1]:5000/app:${KEY}"),
+            ("ghcr.io/acme/app:2", "docker.io", "acme/app", "image: docker.io/acme/app:${KEY}"),
+            ("acme/other:2", "docker.io", "acme/app", "image: docker.io/acme/app:${KEY}"),
+            ("acme/app:2@", "docker.io", "acme/app", "image: acme/app:${KEY}, without @sha256:…"),
+            ("acme/app@", "docker.io", "acme/app", "image: acme/app:${KEY}, without @sha256:…"),
+            ("ghcr.io/acme/app@", "docker.io", "acme/app", "image: docker.io/acme/app:${KEY}, without @sha256:…"),
+            ("acme/app:", "docker.io", "acme/app", "image: docker.io/acme/app:${KEY}"),
+            ("", "docker.io", "acme/app", "image: docker.io/acme/app:${KEY}"),
+        ] {
+            let resolved = resolved.replace('@', &digest);
+            let refusal = image_refusal("app", "KEY", "2", &resolved, &target(registry, repository));
+            match refusal {
+                None => assert_eq!(remedy, "", "{resolved}"),
+                Some(text) => assert!(!remedy.is_empty() && text.contains(remedy), "{resolved}: {text}"),
+            }
+        }
+    }
 }

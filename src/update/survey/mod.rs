@@ -27,8 +27,9 @@ use super::running::{self, Evidence, Running, VERSION_LABEL};
 use crate::engine::{Container, EngineInfo, Image, Project, label};
 use crate::envfile;
 use crate::health::{self, Answer};
+use crate::reference;
 use crate::release::manifest::{MANIFEST_CAP, Manifest};
-use crate::release::{Asset, Release, reference};
+use crate::release::{Asset, Release};
 use crate::trust::{CARRIER_CAP, TrustError};
 
 /// The application may take so long to name its version.

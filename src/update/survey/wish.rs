@@ -1,8 +1,9 @@
 //! What is wanted, in terms of the Plan: the order, the release or snapshot it names, and what runs.
 
 use super::{Candidate, Deployment, Refused};
+use crate::engine::Image;
+use crate::reference::{self, Reference};
 use crate::release::manifest::Manifest;
-use crate::release::reference;
 use crate::update::plan::{Purpose, Target};
 use crate::update::policy;
 use crate::update::ports::{CopyLabel, Options, Ports};
@@ -76,6 +77,7 @@ fn target(manifest: &Manifest) -> Target {
         version: manifest.version.to_string(),
         registry: manifest.image.registry.clone(),
         repository: manifest.image.repository.clone(),
+        spelled: None,
         image_tag: manifest.image.tag.clone(),
         digest: manifest.image.digest.clone(),
         known_image: None,
@@ -115,9 +117,11 @@ fn staying(purpose: Purpose, deployment: &Deployment) -> Wish {
 /// Another version of what runs, which there need not be: what would follow the version key?
 pub fn pretended(deployment: &Deployment, tag: &str) -> Wish {
     let running = staying(Purpose::Update, deployment);
+    let image = Reference::parse(&deployment.container.image_ref);
+    let spelled = image.map_or(running.target.spelled, |image| Some(image.written_name().to_owned()));
     Wish {
         stays: false,
-        target: Target { image_tag: tag.to_owned(), known_image: None, ..running.target },
+        target: Target { spelled, image_tag: tag.to_owned(), known_image: None, ..running.target },
         env_value: Some(tag.to_owned()),
         ..running
     }
@@ -129,7 +133,7 @@ fn of_running(deployment: &Deployment) -> CopyLabel {
         version: deployment.version_text(),
         image: deployment.container.image_ref.clone(),
         image_id: deployment.container.image_id.clone(),
-        repo_digest: deployment.image.repo_digests.first().cloned(),
+        repo_digest: repo_digest(&deployment.image, &deployment.container.image_ref),
         env_value: deployment.env_value.clone(),
         by_hand: false,
     }
@@ -161,7 +165,7 @@ async fn rollback(
             "there is nothing to go back to: no update has been committed here since the last rollback",
         ));
     };
-    if deployment.container.image_ref != plan.target.reference() {
+    if !reference::is_same(&deployment.container.image_ref, &plan.target.reference()) {
         return Err(Refused::because(format!(
             "the last committed update ({}) installed {}, but {} runs: somebody has changed the version since, and going back is a matter of judgement; `snapshot restore` brings data back",
             job.id,
@@ -194,7 +198,7 @@ async fn rollback(
 
 /// Another version, one that ran here before.
 fn moving(purpose: Purpose, label: &CopyLabel, accept_drift: bool) -> Result<Wish, Refused> {
-    if label.image.contains('@') {
+    if !Reference::parse(&label.image).is_ok_and(|image| image.digest().is_none()) {
         return Err(Refused::because(format!(
             "{} names a digest, which no version key selects: go back by hand",
             label.image
@@ -213,22 +217,35 @@ fn moving(purpose: Purpose, label: &CopyLabel, accept_drift: bool) -> Result<Wis
 
 /// An image that ran here, by the reference it was run under.
 fn known(label: &CopyLabel, image: &str) -> Target {
-    let tag = reference::version_of(image).unwrap_or_default();
-    let path = image.split('@').next().unwrap_or_default();
-    let path = path.strip_suffix(&format!(":{tag}")).unwrap_or(path);
-    let (registry, repository) = match path.split_once('/') {
-        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (host, rest),
-        _ => ("", path),
+    let parsed = Reference::parse(image).ok();
+    // What a digest or an id names has no tag that could select it.
+    let selected = parsed.as_ref().filter(|parsed| parsed.digest().is_none());
+    let tag = selected.and_then(Reference::effective_tag).unwrap_or_default().to_owned();
+    let digest = label.repo_digest.as_deref().and_then(|d| Reference::parse(d).ok());
+    let digest = digest.and_then(|pinned| pinned.digest().map(str::to_owned));
+    let (registry, repository) = match &parsed {
+        Some(parsed) => (parsed.registry().to_owned(), parsed.repository().to_owned()),
+        None => (String::new(), image.to_owned()),
     };
-    let digest = label.repo_digest.as_deref().and_then(|d| d.split_once('@')).map(|(_, digest)| digest.to_owned());
     Target {
-        tag: label.version.clone().unwrap_or_else(|| tag.to_owned()),
+        tag: label.version.clone().unwrap_or_else(|| tag.clone()),
         version: label.version.clone().unwrap_or_default(),
-        registry: registry.to_owned(),
-        repository: repository.to_owned(),
-        image_tag: tag.to_owned(),
+        registry,
+        repository,
+        spelled: Some(selected.map_or(image, Reference::written_name).to_owned()),
+        image_tag: tag,
         digest: digest.unwrap_or_default(),
         known_image: Some(label.image_id.clone()),
         estimated_downtime_seconds: None,
     }
+}
+
+/// How the image could be pulled again: by the digest it has in the repository it was run from, else in any.
+pub fn repo_digest(image: &Image, run_as: &str) -> Option<String> {
+    let run_as = Reference::parse(run_as).ok();
+    let is_from = |pinned: &&String| {
+        let pinned = Reference::parse(pinned).ok();
+        run_as.as_ref().zip(pinned).is_some_and(|(run_as, pinned)| run_as.is_same_repository(&pinned))
+    };
+    image.repo_digests.iter().find(is_from).or(image.repo_digests.first()).cloned()
 }

@@ -93,3 +93,12 @@ fn services_are_started_after_those_they_need() {
         "Compose refuses it; we do not hang"
     );
 }
+
+/// A job may have been planned by the program as it was before.
+#[test]
+fn a_plan_without_the_spelling_is_read() {
+    let mut plan = serde_json::to_value(super::transition::plan()).unwrap();
+    plan["target"].as_object_mut().unwrap().remove("spelled");
+    let plan: crate::update::plan::Plan = serde_json::from_value(plan).unwrap();
+    assert_eq!(plan.target.reference(), "r/a:2");
+}

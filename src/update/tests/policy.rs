@@ -139,10 +139,16 @@ fn every_refusal_says_what_was_found_and_what_was_expected() {
             &["the image is for linux/amd64, linux/arm64, but this engine runs linux/arm/v7"],
         ),
         (
-            "another variant",
+            "an older variant",
             for_platforms(json!(["linux/arm/v6"])),
             Facts { platform: "linux/arm/v7", ..base.clone() },
-            &["the image is for linux/arm/v6, but this engine runs linux/arm/v7"],
+            &[],
+        ),
+        (
+            "a newer variant",
+            for_platforms(json!(["linux/arm/v7"])),
+            Facts { platform: "linux/arm/v6", ..base.clone() },
+            &["the image is for linux/arm/v7, but this engine runs linux/arm/v6"],
         ),
         (
             "known to be bad",

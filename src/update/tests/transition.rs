@@ -30,6 +30,7 @@ pub fn plan() -> Plan {
             version: "2.0.0".into(),
             registry: "r".into(),
             repository: "a".into(),
+            spelled: None,
             image_tag: "2".into(),
             digest: "sha256:2".into(),
             known_image: None,
