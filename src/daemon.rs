@@ -101,7 +101,8 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let shutdown = CancellationToken::new();
     let router = api::router(Arc::new(updater.clone()), Arc::new(doctor), settings.token.clone());
     tracing::info!(version = api::VERSION, address = listener.address(), "listening");
-    let serving = tokio::spawn(api::serve(listener, router, shutdown.clone()));
+    let (token, stop) = (settings.token.clone(), shutdown.clone());
+    let serving = tokio::spawn(async move { api::serve(listener, router, &token, stop).await });
     let stop = shutdown.clone();
     let refreshing = tokio::spawn(async move { judge.keep_root_fresh(stop).await });
     wait_for_signal().await?;

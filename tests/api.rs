@@ -521,11 +521,23 @@ async fn a_panic_is_a_500_and_the_server_lives_on() {
 fn several_requests_on_one_connection() {
     let server = Server::start(Script::default());
     let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
-    let one = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let one = format!("GET /status HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
     write!(stream, "{one}{one}GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answers = String::new();
     stream.read_to_string(&mut answers).unwrap();
     assert_eq!(answers.matches("200 OK").count(), 3);
+}
+
+#[test]
+fn without_the_token_a_connection_is_good_for_one_answer() {
+    let server = Server::start(Script::default());
+    for (path, status) in [("/healthz", "200 OK"), ("/status", "401 Unauthorized")] {
+        let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+        write!(stream, "{}", format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").repeat(3)).unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers.matches(status).count(), 1, "{answers}");
+    }
 }
 
 #[test]
@@ -593,7 +605,8 @@ async fn headers_that_never_end_are_cut_off() {
     let address = listener.address().to_owned();
     let router = api::router(Arc::new(Script::default()), Arc::new(Script::default()), TOKEN.into());
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let server = tokio::spawn(api::serve(listener, router, shutdown.clone()));
+    let stop = shutdown.clone();
+    let server = tokio::spawn(async move { api::serve(listener, router, &TOKEN.into(), stop).await });
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
     let mut rest = Vec::new();

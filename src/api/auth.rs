@@ -25,15 +25,30 @@ const FREE_FAILURES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 /// How long each further wrong token waits for its answer.
 const DELAY: Duration = Duration::from_secs(1);
-/// How many wait at once; beyond it the connection is closed, so that whoever guesses cannot occupy the
-/// seats of good clients.
-const HELD: usize = 64;
+/// How many wait at once; beyond it the refusal comes at once, so that whoever guesses cannot occupy the seats of
+/// others without a token.
+const HELD: usize = 16;
+
+/// The token. Only its hash is kept: equal length for the comparison, and no secret in a core dump.
+#[derive(Clone)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    pub fn new(token: &SecretString) -> Self {
+        Self(Sha256::digest(token.expose_secret()).into())
+    }
+
+    /// In constant time.
+    pub fn is(&self, given: &[u8]) -> bool {
+        let given: [u8; 32] = Sha256::digest(given).into();
+        given.ct_eq(&self.0).into()
+    }
+}
 
 /// Knows the token, and slows those down who do not. The right token is never slowed: many clients share
 /// an address behind Docker's network, so addresses say nothing about who guesses.
 pub struct Keeper {
-    /// Only the hash is kept: equal length for the comparison, and no secret in a core dump.
-    expected: [u8; 32],
+    token: Token,
     failures: Mutex<Failures>,
     held: Semaphore,
 }
@@ -47,16 +62,15 @@ impl Keeper {
     /// Admits those who send `token`.
     pub fn new(token: &SecretString) -> Self {
         Self {
-            expected: Sha256::digest(token.expose_secret()).into(),
+            token: Token::new(token),
             failures: Mutex::new(Failures { since: Instant::now(), count: 0 }),
             held: Semaphore::new(HELD),
         }
     }
 
     async fn admit(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let token = bearer(headers).ok_or(ApiError::NoToken)?;
-        let given: [u8; 32] = Sha256::digest(token).into();
-        if given.ct_eq(&self.expected).into() {
+        let given = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())).ok_or(ApiError::NoToken)?;
+        if self.token.is(given) {
             return Ok(());
         }
         if self.count_failure() <= FREE_FAILURES {
@@ -81,9 +95,8 @@ impl Keeper {
     }
 }
 
-/// The token of `Authorization: Bearer <token>`; the scheme's case does not matter (RFC 9110 §11.1).
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let value = headers.get(AUTHORIZATION)?.as_bytes();
+/// The token of the header `Authorization: Bearer <token>`, given its value; the scheme's case does not matter (RFC 9110 §11.1).
+pub fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked("Bearer ".len())?;
     let token = token.trim_ascii();
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
@@ -121,7 +134,7 @@ mod tests {
             ("secret", None),
             ("", None),
         ] {
-            assert_eq!(bearer(&headers(value)), expected.map(str::as_bytes), "{value:?}");
+            assert_eq!(bearer(value.as_bytes()), expected.map(str::as_bytes), "{value:?}");
         }
     }
 

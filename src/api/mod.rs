@@ -3,9 +3,10 @@
 //! ```text
 //! socket ── server ── router ── auth ── status | releases | updates | snapshots | rollback ── Face
 //!           limits    404, 405  401     one file per noun                                (update::Updater)
-//!                     panics → 500      body: bounds on requests       errors: {"error","code"}
-//!                                       answer: the 1 MiB bound        export: an answer without one
+//!           seats               500     body: bounds on requests       errors: {"error","code"}
+//!           head                        answer: the 1 MiB bound        export: an answer without one
 //! ```
+//! `seats` bounds how many connections there are and whose; `head` reads the first request's head, which decides it.
 //! Protocol faults below HTTP's semantics (a malformed request line, headers over 64 KiB) are answered by
 //! hyper itself, with a status and no body: there is no request yet that a route could answer.
 
@@ -14,10 +15,12 @@ mod auth;
 mod body;
 mod errors;
 mod export;
+mod head;
 mod long;
 mod releases;
 mod rollback;
 mod router;
+mod seats;
 mod server;
 mod snapshots;
 mod status;

@@ -1,4 +1,7 @@
 //! The server's loop: accepts connections, bounds what each may cost, stops gracefully.
+//!
+//! Before a client has shown the token it costs a file descriptor and a task, for five seconds at most; who has a
+//! seat at all is [`super::seats`]' business.
 
 use std::fs;
 use std::io;
@@ -15,36 +18,73 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use secrecy::SecretString;
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::auth::Token;
+use super::head::{Begun, HEAD_CAP, Head, Visitor};
 use super::long::LongAnswers;
+use super::seats::{Peer, Seat, Seats, Shares, raise_open_files};
 use crate::settings::Listen;
 
-/// Connections at a time; more wait in the kernel's queue.
-const CONNECTIONS: usize = 1024;
-/// The kernel's queue of connections that are not yet accepted.
-const BACKLOG: i32 = 1024;
-/// How long a request's headers may take, and how long a connection may idle between two requests.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The most of a request that is buffered, in bytes: request line and headers.
-const HEADER_CAP: usize = 64 * 1024;
+/// The kernel's queue of connections that are not yet accepted. It is emptied at once, whoever has a seat; its
+/// length matters only for bursts.
+const BACKLOG: i32 = 4096;
+/// How long the head of the first request may take. The token is in it, so that good clients are told apart from
+/// those who only hold a connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request waits when all seats for its kind are taken.
+const SEAT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long requests that are being answered may still take when the process stops.
 const GRACE: Duration = Duration::from_secs(10);
-/// A connection that is older is closed after its current answer, so that a client that never reads
-/// cannot keep its seat.
-const MAX_AGE: Duration = Duration::from_secs(600);
-/// How long that current answer may take: longer than any route's own deadline. Long answers say so
-/// themselves, see [`LongAnswers`].
-const LONGEST_ANSWER: Duration = Duration::from_secs(150);
 /// The pause after `accept` failed, for want of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What is said when none becomes free.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 5\r\n\
+content-length: 64\r\nconnection: close\r\n\r\n\
+{\"error\":\"too many connections are open: try again\",\"code\":503}\n";
+
+/// What a connection may cost.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    /// A further request may follow the first one.
+    keep_alive: bool,
+    /// How long a request's head may take, the idle time before it included.
+    header_timeout: Duration,
+    /// The most of a request that is buffered, in bytes: request line and headers.
+    header_cap: usize,
+    /// A connection that is older is closed after its current answer, so that a client that never reads cannot
+    /// keep its seat.
+    max_age: Duration,
+    /// How long that current answer may take: longer than any route's own deadline. Long answers say so
+    /// themselves, see [`LongAnswers`].
+    longest_answer: Duration,
+}
+
+/// For clients that know the token.
+const KNOWN: Terms = Terms {
+    keep_alive: true,
+    header_timeout: Duration::from_secs(30),
+    header_cap: 64 * 1024,
+    max_age: Duration::from_secs(600),
+    longest_answer: Duration::from_secs(150),
+};
+/// For everybody else: one answer, which is small and soon there.
+const STRANGER: Terms = Terms {
+    keep_alive: false,
+    header_timeout: HEAD_TIMEOUT,
+    header_cap: HEAD_CAP,
+    max_age: Duration::from_secs(5),
+    longest_answer: Duration::from_secs(5),
+};
 
 /// Why the API's address cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -166,20 +206,40 @@ impl Drop for SocketFile {
     }
 }
 
+/// What all connections share.
+struct House {
+    seats: Seats,
+    token: Token,
+    router: Router,
+    shutdown: CancellationToken,
+}
+
 /// Answers with `router` until `shutdown`; then no connection is accepted any more, and requests that are
-/// being answered have 10 s to end.
-pub async fn serve(listener: Listener, router: Router, shutdown: CancellationToken) {
+/// being answered have 10 s to end. Clients that send `token` have seats of their own, see [`super::seats`].
+pub async fn serve(listener: Listener, router: Router, token: &SecretString, shutdown: CancellationToken) {
+    let seats = Seats::new(Shares::of(raise_open_files()));
+    let house = Arc::new(House { seats, token: Token::new(token), router, shutdown: shutdown.clone() });
     let connections = TaskTracker::new();
-    let seats = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener.kind, &seats, &router, &shutdown, &connections) => accepted,
+            accepted = accept(&listener.kind, &house.seats.open) => accepted,
         };
-        if let Err(error) = accepted {
-            tracing::warn!("a connection to {} cannot be accepted: {error}", listener.address);
-            sleep(ACCEPT_PAUSE).await;
+        match accepted {
+            Ok((stream, peer, open)) => {
+                // Before the task is: who comes first has arrived first.
+                let seat = house.seats.strangers.take(peer);
+                let house = house.clone();
+                connections.spawn(async move {
+                    attend(stream, seat, &house).await;
+                    drop(open);
+                });
+            }
+            Err(error) => {
+                tracing::warn!("a connection to {} cannot be accepted: {error}", listener.address);
+                sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
     drop(listener);
@@ -187,64 +247,95 @@ pub async fn serve(listener: Listener, router: Router, shutdown: CancellationTok
     connections.wait().await;
 }
 
-/// Takes the next connection, once there is a seat for it.
-async fn accept(
-    listener: &Kind,
-    seats: &Arc<Semaphore>,
-    router: &Router,
-    shutdown: &CancellationToken,
-    connections: &TaskTracker,
-) -> io::Result<()> {
-    let seat = seats.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (router, shutdown) = (router.clone(), shutdown.clone());
+type Stream = Either<TcpStream, UnixStream>;
+
+/// Takes the next connection. It waits only for connections that have lost their seat to be closed.
+async fn accept(listener: &Kind, open: &Arc<Semaphore>) -> io::Result<(Stream, Peer, OwnedSemaphorePermit)> {
+    let open = open.clone().acquire_owned().await.map_err(io::Error::other)?;
     match listener {
         Kind::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
+            let (stream, address) = listener.accept().await?;
             // Answers are small and complete: waiting for more to send only costs time.
             let _ = stream.set_nodelay(true);
-            connections.spawn(async move {
-                connection(stream, router, shutdown).await;
-                drop(seat);
-            });
+            Ok((Either::Left(stream), address.into(), open))
         }
         Kind::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
-            connections.spawn(async move {
-                connection(stream, router, shutdown).await;
-                drop(seat);
-            });
+            let peer = Peer::User(stream.peer_cred()?.uid());
+            Ok((Either::Right(stream), peer, open))
         }
     }
-    Ok(())
+}
+
+fn socket(stream: &Stream) -> SockRef<'_> {
+    match stream {
+        Either::Left(tcp) => SockRef::from(tcp),
+        Either::Right(unix) => SockRef::from(unix),
+    }
+}
+
+/// Reads the first request's head and finds the connection its seat. How a connection ends is the client's
+/// business: it hangs up, is too slow, or loses its seat. Nothing to report.
+async fn attend(mut stream: Stream, seat: Seat, house: &House) {
+    let mut head = Head::default();
+    let visitor = tokio::select! {
+        biased;
+        read = timeout(HEAD_TIMEOUT, head.read(&mut stream, &house.token)) => read.ok().and_then(Result::ok).flatten(),
+        () = seat.lost() => head.read_what_is_there(&*socket(&stream), &house.token),
+        () = house.shutdown.cancelled() => None,
+    };
+    let Some(visitor) = visitor else { return };
+    drop(seat);
+    let mut stream = Begun::new(head.bytes, stream);
+    let (seats, terms) = match visitor {
+        Visitor::Known => (&house.seats.known, KNOWN),
+        Visitor::Health => (&house.seats.health, STRANGER),
+        Visitor::Stranger => (&house.seats.others, STRANGER),
+    };
+    match timeout(SEAT_TIMEOUT, seats.acquire()).await {
+        // In a box of its own: who is only a stranger shall not cost as much.
+        Ok(Ok(_seat)) => Box::pin(converse(stream, house, terms)).await,
+        _ => drop(timeout(STRANGER.longest_answer, stream.write_all(FULL)).await),
+    }
 }
 
 /// Answers one connection's requests until it ends, is too old, or the process stops.
-async fn connection<S>(stream: S, router: Router, shutdown: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn converse(stream: Begun<Stream>, house: &House, terms: Terms) {
     let long = LongAnswers::default();
     let marked = long.clone();
-    let service = router.map_request(move |mut request: Request<Incoming>| {
+    let service = house.router.clone().map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(marked.clone());
         request
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(HEADER_CAP)
+        .keep_alive(terms.keep_alive)
+        .header_read_timeout(terms.header_timeout)
+        .max_buf_size(terms.header_cap)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut served = pin!(served);
-    // How a connection ends is the client's business: it hangs up, or was too slow. Nothing to report.
     tokio::select! {
         _ = served.as_mut() => return,
-        () = shutdown.cancelled() => {}
-        () = sleep(MAX_AGE) => {}
+        () = house.shutdown.cancelled() => {}
+        () = sleep(terms.max_age) => {}
     }
     served.as_mut().graceful_shutdown();
     tokio::select! {
         _ = served => {}
-        () = async { long.none().await; sleep(LONGEST_ANSWER).await } => {}
-        () = async { shutdown.cancelled().await; sleep(GRACE).await } => {}
+        () = async { long.none().await; sleep(terms.longest_answer).await } => {}
+        () = async { house.shutdown.cancelled().await; sleep(GRACE).await } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_when_all_seats_are_taken_is_an_error_of_the_contract() {
+        let (head, body) = std::str::from_utf8(FULL).unwrap().split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{} bytes: {head}", body.len());
+        let error: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!((error["code"].as_u64(), error["error"].is_string()), (Some(503), true));
     }
 }

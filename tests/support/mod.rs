@@ -250,7 +250,8 @@ impl Server {
         let address = listener.address().to_owned();
         let url = if address.starts_with("unix:") { address } else { format!("http://{address}") };
         let stop = shutdown.clone();
-        let thread = Some(std::thread::spawn(move || runtime.block_on(api::serve(listener, router, stop))));
+        let thread =
+            Some(std::thread::spawn(move || runtime.block_on(api::serve(listener, router, &TOKEN.into(), stop))));
         Self { url, script, shutdown, thread }
     }
 
