@@ -107,6 +107,14 @@ pub struct EnvChange {
     pub value_after: Option<String>,
 }
 
+impl EnvChange {
+    /// The key selects the same before and after: a version that was built again under its old tag, a vendor
+    /// whose tag is always `stable`, an operator who has written the new version down already.
+    pub fn keeps_the_value(&self) -> bool {
+        self.value_before == self.value_after
+    }
+}
+
 /// A command that runs once, in a service's surroundings: a migration, a hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OneShot {

@@ -381,8 +381,7 @@ fn surprise_before(record: &Record, plan: &Plan, effect: Effect, seen: &Seen) ->
         (App::Untouched { .. }, Env::Before) => return None,
         // Without another version `.env` is nobody's business.
         (App::Untouched { .. }, _) if plan.stays => return None,
-        (App::Untouched { .. }, Env::After) if effect == Effect::Swap => return None,
-        (App::Untouched { .. }, Env::KeyAfter) if effect == Effect::Swap => return None,
+        (App::Untouched { .. }, env) if effect == Effect::Swap && selects_new(plan, env) => return None,
         (App::Untouched { .. }, _) => "somebody edited .env meanwhile",
         (App::Gone, _) => "the application's container was removed meanwhile",
         (App::OldAnew { .. } | App::New { .. } | App::Foreign, _) => {
@@ -390,6 +389,21 @@ fn surprise_before(record: &Record, plan: &Plan, effect: Effect, seen: &Seen) ->
         }
         (App::Mixed, _) => "somebody replaced or removed a container meanwhile that is moved with the application",
     })
+}
+
+/// `.env` selects the new version. Without another version the file is nobody's business.
+fn selects_new(plan: &Plan, env: Env) -> bool {
+    plan.stays || matches!(env, Env::After | Env::KeyAfter) || selects_both(plan, env)
+}
+
+/// `.env` selects the old version.
+fn selects_old(plan: &Plan, env: Env) -> bool {
+    plan.stays || matches!(env, Env::Before | Env::KeyBefore) || selects_both(plan, env)
+}
+
+/// The key has one value before and after; which image it means is a matter of tags.
+fn selects_both(plan: &Plan, env: Env) -> bool {
+    plan.env.keeps_the_value() && env != Env::Other
 }
 
 /// The gate may also be resumed after the swap, by a later life.
@@ -415,9 +429,7 @@ fn committed_or_turn(plan: &Plan, seen: &Seen) -> Action {
         App::Untouched { running } => (plan.no_op || plan.stays) && (running || !plan.previous.baseline.running),
         _ => plan.hot_only,
     };
-    let selected =
-        plan.stays || matches!(seen.env, Env::After | Env::KeyAfter) || (plan.no_op && seen.env == Env::Before);
-    if runs && selected {
+    if runs && selects_new(plan, seen.env) {
         return Action::End(Verdict { state: State::Committed, error: None });
     }
     Action::Turn(format!("after the gate the observation disagrees: application {:?}, .env {:?}", seen.app, seen.env))
@@ -450,7 +462,7 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
         App::Untouched { running } | App::OldAnew { running } => running || !plan.previous.baseline.running,
         _ => false,
     };
-    let selected = plan.stays || matches!(seen.env, Env::Before | Env::KeyBefore);
+    let selected = selects_old(plan, seen.env);
     let proofs = record.begun.iter().filter(|e| **e == Effect::Prove).count();
     if !runs_old && selected && proofs == 1 {
         // Somebody has stopped or removed it since it was proven: once more, and only once.

@@ -41,6 +41,8 @@ pub struct Scene {
     pub has_data: bool,
     pub snapshots: bool,
     pub manifest: fn(&mut Value),
+    /// The image's tag in the manifest, which `.env` will name.
+    pub tag: &'static str,
     pub env: &'static str,
     pub restart_policy: &'static str,
     pub options: fn(&mut Options),
@@ -66,6 +68,7 @@ impl Default for Scene {
             has_data: true,
             snapshots: true,
             manifest: |_| {},
+            tag: "1.1.0",
             env: ENV,
             restart_policy: "unless-stopped",
             options: |_| {},
@@ -91,7 +94,7 @@ pub fn manifest(scene: &Scene) -> Value {
     let mut manifest = json!({
         "schema_version": 1, "name": "processgit", "version": "1.1.0", "tag": "v1.1.0",
         "released_at": "2026-01-02T03:04:05Z", "prerelease": false, "min_upgrade_from": null,
-        "image": {"registry": "ghcr.io", "repository": "algomation-ai/processgit", "tag": "1.1.0", "digest": DIGEST,
+        "image": {"registry": "ghcr.io", "repository": "algomation-ai/processgit", "tag": scene.tag, "digest": DIGEST,
                   "platforms": ["linux/amd64", "linux/arm64"]},
         "signing": {"method": "cosign-keyless", "issuer": "https://token.actions.githubusercontent.com", "identity_regex": "^x$"},
         "release_notes_url": "https://example.org/notes",

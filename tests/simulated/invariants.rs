@@ -5,7 +5,7 @@ use processgit_updater::engine::{Container, RunState, label};
 use processgit_updater::envfile;
 use processgit_updater::update::job::{Job, Kind, State};
 
-use crate::bench::{DIGEST, Installation, KEY};
+use crate::bench::{DIGEST, Installation, KEY, manifest};
 
 /// What must hold after every end, whatever happened on the way. `context` names the case.
 pub fn assert_invariants(installation: &Installation, job: &Job, context: &str) {
@@ -50,7 +50,8 @@ pub fn assert_verdict(installation: &Installation, job: &Job, context: &str) {
     let value = envfile::get(world.env.as_deref().unwrap_or_default(), KEY);
     match (job.state, job.kind) {
         (State::Committed, Kind::Update) => {
-            assert_eq!(value.as_deref(), Some("1.1.0"), "{context}");
+            let tag = &manifest(&installation.scene)["image"]["tag"];
+            assert_eq!(value.as_deref(), tag.as_str(), "{context}");
             assert_eq!(image.digest, DIGEST, "{context}");
         }
         (State::Committed, _) => {

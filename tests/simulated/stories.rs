@@ -8,7 +8,7 @@ use processgit_updater::update::job::State;
 use processgit_updater::update::{CheckRequest, Order, Request};
 use serde_json::json;
 
-use crate::bench::{At, Installation, Scene, crewed, request, runs_as};
+use crate::bench::{At, ENV, Installation, Scene, crewed, request, runs_as};
 use crate::invariants::assert_invariants;
 
 struct Story {
@@ -292,6 +292,36 @@ async fn the_tag_of_the_image_is_what_env_says() {
     let world = installation.world.world();
     assert!(String::from_utf8_lossy(world.env.as_deref().unwrap()).contains("PROCESSGIT_VERSION=1.1.0-slim\n"));
     assert!(world.containers[0].image_ref.ends_with(":1.1.0-slim"));
+}
+
+/// What the key selects before and after: a version built again under its tag, a vendor whose tag is always
+/// `stable`, an operator who has written the new version down already, a key that is absent.
+#[tokio::test(start_paused = true)]
+async fn whatever_the_key_says_before_and_after_both_ways_reach_their_end() {
+    let absent = "# nothing\nOTHER=1\n";
+    type Row = (&'static str, &'static str, &'static str);
+    let rows: [Row; 6] = [
+        ("another version", ENV, "1.1.0"),
+        ("the same tag", ENV, "1.0.0"),
+        ("always stable", "PROCESSGIT_VERSION=stable\n", "stable"),
+        ("quoted, and twice", "PROCESSGIT_VERSION='1.0.0'\nPROCESSGIT_VERSION=1.0.0\n", "1.0.0"),
+        ("absent", absent, "1.1.0"),
+        ("absent, and latest is built again", absent, "latest"),
+    ];
+    for (name, env, tag) in rows {
+        for (behaviour, end) in [(Behaviour::Good, Committed), (Behaviour::Crashes, RolledBack)] {
+            for has_data in [true, false] {
+                let scene = Scene { env, tag, behaviour, has_data, ..Scene::default() };
+                let installation = Installation::new(scene);
+                installation.world.world().runs_what_env_selects();
+                let (updater, _) = installation.process(Arc::new(NoFaults)).await;
+                let order = Order::Update(Request { allow_downgrade: true, ..request() });
+                let job = installation.submit_and_wait(&updater, order).await;
+                assert_eq!(job.state, end, "{name}, data {has_data}: {:?}", job.error);
+                assert_invariants(&installation, &job, name);
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,16 @@ use super::World;
 use crate::engine::{RunState, label};
 
 impl World {
+    /// The application was started from `.env` as it is: its image has the tag that the file selects.
+    pub fn runs_what_env_selects(&mut self) {
+        let reference = self.reference(None);
+        let application = &mut self.containers[0];
+        let former = std::mem::replace(&mut application.image_ref, reference.clone());
+        if let Some(image) = self.tags.remove(&former) {
+            self.tags.insert(reference, image);
+        }
+    }
+
     /// `docker compose up -d`, as `.env` is now; interrupted after so many of its steps. `force`: as with
     /// `--force-recreate`, or after an edit of the Compose file.
     pub fn compose_up(&mut self, force: bool, steps: usize, now: Timestamp) {
