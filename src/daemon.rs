@@ -13,6 +13,7 @@ use crate::doctor::here::Here as Around;
 use crate::engine::Engine;
 use crate::engine::compose::ComposeCli;
 use crate::engine::docker::DockerEngine;
+use crate::engine::planned_files::PlannedFiles;
 use crate::engine::seal::Seal;
 use crate::engine::simulated::{NoFaults, Seed, Simulated, SimulatedTrust};
 use crate::envfile;
@@ -252,6 +253,7 @@ pub(crate) fn ports(
         return Ok(Ports {
             engine: world.clone(),
             compose: world.clone(),
+            planned: world.clone(),
             probe: world.clone(),
             env: world.clone(),
             data: world.clone(),
@@ -266,6 +268,7 @@ pub(crate) fn ports(
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::from_environment()?);
     let own = Arc::new(Own::new(engine.clone(), own::container_id()));
     let retention = retention(settings);
+    let planned = PlannedFiles::new(settings.state_dir.join("planned"));
     let helpers = Helpers::new(
         engine.clone(),
         own,
@@ -283,7 +286,8 @@ pub(crate) fn ports(
     };
     Ok(Ports {
         engine: engine.clone(),
-        compose: Arc::new(PlacedCompose::new(helpers.clone(), ComposeCli::from_environment())),
+        compose: Arc::new(PlacedCompose::new(helpers.clone(), ComposeCli::from_environment(), planned.clone())),
+        planned: Arc::new(planned),
         probe: Arc::new(HttpProbe::new(settings.health.url.clone(), authorities.clone())),
         env: Arc::new(PlacedEnv::new(helpers.clone(), settings.env_file.clone())),
         data,

@@ -60,7 +60,7 @@ async fn look(
     };
     findings.push(health.await);
     findings.push(healthcheck(doctor, &container));
-    let project = match survey::project_of(&container, options) {
+    let project = match survey::project_of(&doctor.ports, &container, options).await {
         Ok(project) => project,
         Err(why) => {
             findings.push(Finding::bad("project", why.to_string(), "docker compose up -d"));

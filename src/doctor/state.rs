@@ -98,7 +98,10 @@ async fn leftovers(
 ) -> Vec<Finding> {
     let options = &doctor.options;
     let application = containers.iter().find(|c| c.name == options.app_container);
-    let project = application.and_then(|c| survey::project_of(c, options).ok());
+    let project = match application {
+        Some(c) => survey::project_of(&doctor.ports, c, options).await.ok(),
+        None => None,
+    };
     let works = |id: &str| unfinished.as_ref().is_ok_and(|jobs| jobs.iter().any(|job| job.id.0 == id));
     let mut findings = Vec::new();
     let (mut forged, mut others) = (Vec::new(), Vec::new());

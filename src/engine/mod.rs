@@ -17,6 +17,7 @@ pub mod compose_config;
 pub mod credentials;
 pub mod docker;
 pub mod lines;
+pub mod planned_files;
 pub mod seal;
 pub mod simulated;
 pub mod spawner;
@@ -448,4 +449,17 @@ pub trait Compose: Send + Sync {
     /// `depends_on` among the services that it is given, and knows nothing of the others. Sends what Compose prints, as far as
     /// the receiver keeps up. Dropping the future does not stop it: half a swap is worse than a whole one.
     async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()>;
+}
+
+/// Projects that are made from the configuration a job was planned with, whatever their own files say by now.
+#[async_trait]
+pub trait PlannedProjects: Send + Sync {
+    /// A project like this one that has exactly this configuration. What [`Compose::up`] makes of it is labelled
+    /// with another Compose file.
+    ///
+    /// # Errors
+    /// The configuration cannot be kept.
+    async fn keep(&self, project: &Project, config: &ComposeConfig) -> Result<Project>;
+    /// The project with its own files, where its container was made by [`PlannedProjects::keep`].
+    async fn original(&self, project: Project) -> Project;
 }

@@ -13,7 +13,8 @@ use super::paths;
 use super::session::{Ear, Helpers, Kind};
 use super::wire::Call;
 use crate::engine::compose::ComposeCli;
-use crate::engine::{Compose, ComposeConfig, DryRun, EngineError, Mount, Project, Result};
+use crate::engine::planned_files::PlannedFiles;
+use crate::engine::{Compose, ComposeConfig, DryRun, EngineError, Mount, PlannedProjects, Project, Result};
 
 /// So many files outside of the project's folders are looked for before Compose's complaint is believed.
 const MOST_FILES: usize = 64;
@@ -26,6 +27,7 @@ const NO_SUCH_SOURCE: &str = "bind source path does not exist: ";
 pub struct PlacedCompose {
     helpers: Arc<Helpers>,
     local: ComposeCli,
+    planned: PlannedFiles,
     known: Mutex<Known>,
 }
 
@@ -46,8 +48,8 @@ impl Known {
 }
 
 impl PlacedCompose {
-    pub fn new(helpers: Arc<Helpers>, local: ComposeCli) -> Self {
-        Self { helpers, local, known: Mutex::default() }
+    pub fn new(helpers: Arc<Helpers>, local: ComposeCli, planned: PlannedFiles) -> Self {
+        Self { helpers, local, planned, known: Mutex::default() }
     }
 
     async fn ask<T: serde::de::DeserializeOwned>(
@@ -59,7 +61,9 @@ impl PlacedCompose {
     ) -> Result<T> {
         // A swap goes by what the planning has found: the application may be down.
         let oldest = if matches!(call, Call::ComposeUp { .. }) { None } else { Some(FRESH) };
-        let mounts = self.mounts(own, project, oldest).await?;
+        // A planned configuration lies in the state folder, which every helper sees.
+        let project = self.planned.original(project.clone()).await;
+        let mounts = self.mounts(own, &project, oldest).await?;
         let ear = lines.as_ref().map_or(Ear::Nobody, Ear::Lines);
         let answer = self.helpers.call(own, Kind::Deployment, &mounts, &call, ear).await?;
         read(answer)

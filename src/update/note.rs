@@ -15,7 +15,7 @@ use super::transition::{Effect, touched, way_back, way_there};
 use crate::engine::{Container, RestartPolicy};
 use crate::envfile;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Note {
     /// Whose job it is: two updaters on one engine must not end each other's jobs.
     pub installation: String,
@@ -39,7 +39,7 @@ impl Note {
             installation: installation.to_owned(),
             job: record.job.clone(),
             order: record.order.clone(),
-            plan: Plan { changes: Vec::new(), drift: Vec::new(), warnings: Vec::new(), ..plan },
+            plan: Plan { changes: Vec::new(), drift: Vec::new(), warnings: Vec::new(), configuration: None, ..plan },
             data_may_differ: false,
             generation: None,
         }

@@ -2,6 +2,7 @@
 //! effect. Pure: made from what was surveyed, written to the journal, read again by recovery.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -279,7 +280,19 @@ impl Was {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What the project's files said of all that is moved when the job was planned. Just before Compose makes a
+/// container they must still say so. Holds environments: it stays in the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Configuration {
+    pub old: ComposeConfig,
+    /// As soon as `.env` is written.
+    pub new: ComposeConfig,
+    /// How each service's container differed from `old` then, one line a difference: what another Compose or
+    /// engine reports in its own way, and drift that was accepted. What is made later may differ in nothing else.
+    pub differences: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub purpose: Purpose,
     /// The very container that runs stays: no other version is wanted.
@@ -307,6 +320,9 @@ pub struct Plan {
     pub had_image: bool,
     /// What the tag `registry/repository:tag` meant locally before: an image id.
     pub tag_meant: Option<String>,
+    /// `None` in a journal that an earlier version wrote, and in what is left on the engine.
+    #[serde(default)]
+    pub configuration: Option<Arc<Configuration>>,
     /// Deadline of the gate, seconds.
     pub health_timeout_seconds: u64,
     /// One line each.

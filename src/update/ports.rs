@@ -15,7 +15,7 @@ use super::record::Record;
 use super::transition::Effect;
 use crate::clock::Clock;
 use crate::engine::seal::Seal;
-use crate::engine::{Compose, Engine, Mount};
+use crate::engine::{Compose, Engine, Mount, PlannedProjects};
 use crate::health::Probe;
 use crate::reference;
 use crate::release::ReleaseSource;
@@ -353,6 +353,7 @@ pub struct Options {
 pub struct Ports {
     pub engine: Arc<dyn Engine>,
     pub compose: Arc<dyn Compose>,
+    pub planned: Arc<dyn PlannedProjects>,
     pub releases: Arc<dyn ReleaseSource>,
     pub trust: Arc<dyn Trust>,
     pub probe: Arc<dyn Probe>,

@@ -41,7 +41,7 @@ pub struct Learned {
     pub failed_generation: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub job: JobId,
     pub order: Order,

@@ -387,6 +387,7 @@ impl Installation {
         let ports = Ports {
             engine: shared.clone(),
             compose: shared.clone(),
+            planned: shared.clone(),
             probe: shared.clone(),
             env: shared.clone(),
             place: shared.clone(),

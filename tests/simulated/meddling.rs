@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use processgit_updater::clock::Clock;
-use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults, World};
+use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults, World, is_edited};
 use processgit_updater::engine::{Container, RunState, label};
 use processgit_updater::update::effects::is_half_swapped;
 use processgit_updater::update::job::{Job, State};
@@ -30,7 +30,7 @@ const fn deed(name: &'static str, does: fn(&mut World, Timestamp)) -> Deed {
     Deed { name, does }
 }
 
-const DEEDS: [Deed; 10] = [
+const DEEDS: [Deed; 11] = [
     deed("the engine restarts", World::restart_engine),
     deed("compose up", |w, now| w.compose_up(false, usize::MAX, now)),
     deed("compose up --force-recreate", |w, now| w.compose_up(true, usize::MAX, now)),
@@ -40,6 +40,7 @@ const DEEDS: [Deed; 10] = [
     deed("the application's container is removed", |w, _| w.remove_application()),
     deed("docker container prune", |w, _| w.prune_containers()),
     deed("docker image prune -a", |w, _| w.prune_images()),
+    deed("more is written into the Compose file", |w, _| w.edited = true),
     deed("a comment is added to .env", |w, _| {
         if let Some(env) = &mut w.env {
             env.extend_from_slice(COMMENT);
@@ -93,6 +94,11 @@ impl Count {
             assert_eq!(installation.known_bad(DIGEST).await, None, "{context}: {:?}", job.error);
         }
         forget_what_people_leave(&mut installation.world.world());
+        if deed.name.contains("written into the Compose file") {
+            let edited: Vec<_> =
+                installation.world.world().containers.iter().filter(|c| is_edited(c)).map(|c| c.name.clone()).collect();
+            assert!(edited.is_empty(), "{context}: made of a file that nobody has planned with: {edited:?}");
+        }
         installation.bring_back(|name| {
             job.warnings
                 .iter()

@@ -15,7 +15,7 @@ pub mod resources;
 pub mod service;
 mod shapes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -63,6 +63,32 @@ impl ComposeConfig {
         self.services.get(name)
     }
 
+    /// What decides how the containers of these services are made: the services, those whose namespaces or
+    /// volumes they use, and the shared things that they name. As a Compose file of its own it makes the same
+    /// containers, because Compose is given these services alone and counts no dependency into them.
+    #[must_use]
+    pub fn part_of<'a>(&self, services: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut part = Self { name: self.name.clone(), ..Self::default() };
+        let mut wanted: Vec<String> = services.into_iter().map(str::to_owned).collect();
+        while let Some(name) = wanted.pop() {
+            let Some(service) = self.services.get(&name).filter(|_| !part.services.contains_key(&name)) else {
+                continue;
+            };
+            wanted.extend(service.uses().map(str::to_owned));
+            part.services.insert(name, service.clone());
+        }
+        let names: BTreeSet<String> = part.services.keys().cloned().collect();
+        for service in part.services.values_mut() {
+            service.depends_on.retain(|needed, _| names.contains(needed));
+        }
+        let all = || part.services.values();
+        part.networks = named(&self.networks, all().flat_map(|s| s.networks.keys()));
+        part.volumes = named(&self.volumes, all().flat_map(|s| s.volumes.iter().filter_map(|v| v.source.as_ref())));
+        part.secrets = named(&self.secrets, all().flat_map(|s| s.secrets.iter().map(|r| &r.source)));
+        part.configs = named(&self.configs, all().flat_map(|s| s.configs.iter().map(|r| &r.source)));
+        part
+    }
+
     /// The engine's name of a network that services know by `key`.
     pub fn network_name<'a>(&'a self, key: &'a str) -> &'a str {
         self.networks.get(key).and_then(|network| network.name.as_deref()).unwrap_or(key)
@@ -72,6 +98,10 @@ impl ComposeConfig {
     pub fn volume_name<'a>(&'a self, key: &'a str) -> &'a str {
         self.volumes.get(key).and_then(|volume| volume.name.as_deref()).unwrap_or(key)
     }
+}
+
+fn named<'a, T: Clone>(all: &BTreeMap<String, T>, keys: impl Iterator<Item = &'a String>) -> BTreeMap<String, T> {
+    keys.filter_map(|key| Some((key.clone(), all.get(key)?.clone()))).collect()
 }
 
 /// Every dollar is doubled. Where one stands alone the answer comes from a version that doubles none.

@@ -189,6 +189,15 @@ pub struct Service {
 }
 
 impl Service {
+    /// The services whose namespaces, volumes or names it uses.
+    pub fn uses(&self) -> impl Iterator<Item = &str> {
+        let modes = [&self.network_mode, &self.ipc, &self.pid].into_iter().flatten();
+        let of_modes = modes.filter_map(|mode| mode.strip_prefix("service:"));
+        let volumes = self.volumes_from.iter().filter(|from| !from.starts_with("container:"));
+        let named = volumes.chain(&self.links).filter_map(|text| text.split(':').next());
+        of_modes.chain(named)
+    }
+
     /// The variables that are set.
     pub fn variables(&self) -> BTreeMap<String, String> {
         self.environment.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect()

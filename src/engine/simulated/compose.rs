@@ -8,8 +8,16 @@ use tokio::sync::mpsc;
 
 use super::{Mate, Simulated, World};
 use crate::engine::compose_config::{Dependency, Service};
-use crate::engine::{Compose, ComposeConfig, Container, DryRun, EngineError, Mount, Project, Result, RunState, label};
+use crate::engine::{
+    Compose, ComposeConfig, Container, DryRun, EngineError, Mount, PlannedProjects, Project, Result, RunState, label,
+};
 use crate::envfile;
+
+/// The label that an edit of the Compose file gives to what is made of it.
+const EDITED: &str = "edited";
+/// The Compose file of projects that are made from a planned configuration.
+const PLANNED: &str = "/simulated/planned.json";
+pub(super) const OWN_FILE: &str = "/simulated/docker-compose.yml";
 
 impl World {
     pub(super) fn reference(&self, version: Option<&str>) -> String {
@@ -20,17 +28,26 @@ impl World {
 
     fn config(&self, version: Option<&str>) -> ComposeConfig {
         let image = self.reference(version);
-        let service = |needs: Vec<&str>| Service {
+        let service = |needs: Vec<&str>, restart: &str| Service {
             image: Some(image.clone()),
+            restart: Some(restart.to_owned()),
+            labels: if self.edited { [(EDITED.to_owned(), "yes".to_owned())].into() } else { BTreeMap::new() },
             depends_on: needs.into_iter().map(|name| (name.to_owned(), Dependency::default())).collect(),
             ..Service::default()
         };
         let own = self.seed.service.as_str();
         let needed = self.crew.iter().filter(|m| m.is_needed()).map(|m| m.service.as_str()).collect();
-        let mut services = BTreeMap::from([(own.to_owned(), service(needed))]);
+        let mut services = BTreeMap::from([(own.to_owned(), service(needed, "unless-stopped"))]);
         for mate in &self.crew {
             let needed = if mate.is_needed() { vec![] } else { vec![own] };
-            services.insert(mate.service.clone(), service(needed));
+            let restart = if mate.is == Mate::Init { "no" } else { "unless-stopped" };
+            services.insert(mate.service.clone(), service(needed, restart));
+        }
+        // A project has services of other images, too.
+        for other in self.containers.iter().filter(|c| c.label(label::PROJECT) == Some(&self.seed.project)) {
+            let name = other.label(label::SERVICE).unwrap_or_default();
+            let of_its_own = || Service { image: Some(other.image_ref.clone()), ..Service::default() };
+            services.entry(name.to_owned()).or_insert_with(of_its_own);
         }
         ComposeConfig { name: self.seed.project.clone(), services, ..ComposeConfig::default() }
     }
@@ -61,6 +78,16 @@ impl World {
         let id = container.id.clone();
         self.containers.push(container);
         Ok(id)
+    }
+
+    /// Which file a container was made of, and whether that had been edited.
+    pub(super) fn mark(&mut self, id: &str, edited: bool, file: &str) {
+        let Some(at) = self.find(id) else { return };
+        let labels = &mut self.containers[at].labels;
+        labels.insert(label::CONFIG_FILES.to_owned(), file.to_owned());
+        if edited {
+            labels.insert(EDITED.to_owned(), "yes".to_owned());
+        }
     }
 
     pub(super) fn stop_container(&mut self, id: &str) {
@@ -118,6 +145,26 @@ impl World {
     }
 }
 
+/// It was made of an edited file.
+pub fn is_edited(container: &Container) -> bool {
+    container.label(EDITED).is_some()
+}
+
+#[async_trait]
+impl PlannedProjects for Simulated {
+    async fn keep(&self, project: &Project, _config: &ComposeConfig) -> Result<Project> {
+        let planned = Project { config_files: vec![PLANNED.into()], ..project.clone() };
+        self.call("planned.keep", |_| Ok(planned)).await
+    }
+
+    async fn original(&self, project: Project) -> Project {
+        match project.config_files == [PLANNED] {
+            true => Project { config_files: vec![OWN_FILE.into()], ..project },
+            false => project,
+        }
+    }
+}
+
 #[async_trait]
 impl Compose for Simulated {
     async fn version(&self) -> Result<String> {
@@ -133,18 +180,20 @@ impl Compose for Simulated {
     async fn dry_run(&self, _project: &Project, service: &str) -> Result<DryRun> {
         self.call("compose.dry_run", |w| {
             let reference = w.reference(None);
-            let unchanged = w.container_of(service).is_some_and(|c| w.is_current(c, &reference));
+            let is_current = |c: &Container| w.is_current(c, &reference) && is_edited(c) == w.edited;
+            let unchanged = w.container_of(service).is_some_and(is_current);
             Ok(DryRun { unchanged, actions: vec![if unchanged { "Running" } else { "Recreate" }.into()] })
         })
         .await
     }
 
     async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()> {
+        let is_planned = project.config_files == [PLANNED];
         let in_order = self.world().in_order();
         let in_order: Vec<String> = in_order.into_iter().filter(|service| project.moves(service)).collect();
         let mut made = Vec::new();
         for service in &in_order {
-            made.push(self.create(service, &lines).await?);
+            made.push(self.create(service, is_planned, &lines).await?);
         }
         for (service, id) in in_order.iter().zip(made) {
             let _ = lines.send(format!("Container {service}  Starting")).await;
@@ -159,14 +208,16 @@ impl Compose for Simulated {
 impl Simulated {
     /// Create under a temporary name, stop the old, remove it, rename. The id of the one that is to be
     /// started.
-    async fn create(&self, service: &str, lines: &mpsc::Sender<String>) -> Result<String> {
-        let (reference, image, old) = self
+    async fn create(&self, service: &str, is_planned: bool, lines: &mpsc::Sender<String>) -> Result<String> {
+        let (reference, image, old, edited) = self
             .call("compose.up/look", |w| {
                 let reference = w.reference(None);
                 let image =
                     w.resolve(&reference).ok_or_else(|| EngineError::Failed(format!("No such image: {reference}")))?;
-                let old = w.container_of(service).map(|c| (c.id.clone(), w.is_current(c, &reference)));
-                Ok::<_, EngineError>((reference, image, old))
+                let edited = w.edited && !is_planned;
+                let is_current = |c: &Container| w.is_current(c, &reference) && is_edited(c) == edited;
+                let old = w.container_of(service).map(|c| (c.id.clone(), is_current(c)));
+                Ok::<_, EngineError>((reference, image, old, edited))
             })
             .await?;
         let old = match old {
@@ -178,7 +229,12 @@ impl Simulated {
         };
         let _ = lines.send(format!("Container {service}  Recreate")).await;
         let beside = old.as_deref();
-        let id = self.call("compose.up/create", |w| w.create_beside(service, &reference, &image, beside)).await?;
+        let create = |w: &mut World| {
+            let id = w.create_beside(service, &reference, &image, beside)?;
+            w.mark(&id, edited, if is_planned { PLANNED } else { OWN_FILE });
+            Ok::<_, EngineError>(id)
+        };
+        let id = self.call("compose.up/create", create).await?;
         if let Some(old) = &old {
             let name = self.world().name_of(service);
             self.replace(old, &id, &name).await?;

@@ -11,6 +11,7 @@ mod engine;
 mod operator;
 
 pub use application::SimulatedTrust;
+pub use compose::is_edited;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -157,6 +158,8 @@ pub struct World {
     pub generations: BTreeMap<String, (SnapshotInfo, String)>,
     /// The application's volume has no name, but that of the engine's.
     pub anonymous_volumes: bool,
+    /// Somebody has written more into the Compose file than there was: whatever is made of it says so.
+    pub edited: bool,
     /// The commands of hooks that were run, in order.
     pub hooks_run: Vec<String>,
     /// How images that are pulled will behave, by digest.
@@ -298,6 +301,7 @@ impl World {
             crew: Vec::new(),
             generations: BTreeMap::new(),
             anonymous_volumes: false,
+            edited: false,
             hooks_run: Vec::new(),
             behaviours: BTreeMap::new(),
             clashes: Vec::new(),
@@ -407,7 +411,7 @@ impl World {
             (label::PROJECT, seed.project.as_str()),
             (label::SERVICE, service),
             (label::WORKING_DIR, "/simulated"),
-            (label::CONFIG_FILES, "/simulated/docker-compose.yml"),
+            (label::CONFIG_FILES, compose::OWN_FILE),
             (label::ONEOFF, "False"),
         ]
         .into_iter()

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::World;
-use crate::engine::{RunState, label};
+use super::compose::{OWN_FILE, is_edited};
+use crate::engine::{Container, RunState, label};
 
 impl World {
     /// The application was started from `.env` as it is: its image has the tag that the file selects.
@@ -36,7 +37,8 @@ impl World {
         let image = self.resolve(&reference)?;
         let mut started = Vec::new();
         for service in self.in_order() {
-            let old = self.container_of(&service).map(|c| (c.id.clone(), self.is_current(c, &reference)));
+            let is_current = |c: &Container| self.is_current(c, &reference) && is_edited(c) == self.edited;
+            let old = self.container_of(&service).map(|c| (c.id.clone(), is_current(c)));
             let old = match old {
                 Some((id, true)) if !force => {
                     started.push(id);
@@ -46,6 +48,7 @@ impl World {
             };
             step()?;
             let id = self.create_beside(&service, &reference, &image, old.as_deref()).ok()?;
+            self.mark(&id, self.edited, OWN_FILE);
             if let Some(old) = &old {
                 step()?;
                 self.stop_container(old);

@@ -176,7 +176,7 @@ pub async fn require_no_writers(cx: &Context, plan: &Plan, stopped: &[Container]
 }
 
 /// It is one of the containers, as they were before, of what is moved.
-fn is_moved(plan: &Plan, id: &str) -> bool {
+pub fn is_moved(plan: &Plan, id: &str) -> bool {
     id == plan.previous.container_id || plan.crew.iter().any(|member| member.container_id == id)
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::app::{containers, is_half_swapped, rearm, require_stopped};
+use super::app::{containers, is_half_swapped, is_moved, rearm, require_stopped};
 use super::image::restore_tags;
 use super::{EffectError, Result};
-use crate::engine::{Container, Healthcheck, label};
+use crate::engine::{ComposeConfig, Container, Healthcheck, Project, label};
 use crate::envfile;
 use crate::update::context::Context;
-use crate::update::plan::{Plan, Was};
+use crate::update::drift;
+use crate::update::plan::{Configuration, Plan, Was};
 use crate::update::record::{Learned, Record};
 use crate::update::transition::Effect;
 
@@ -47,15 +48,28 @@ pub async fn restore_env(cx: &Context, plan: &Plan) -> Result {
 
 /// Compose makes all that is moved anew; then the new containers must be there, of the right image.
 pub async fn swap(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
-    if plan.stops_first() {
-        require_stopped(cx, plan, learned, "the update").await?;
+    let stopped = async {
+        match plan.stops_first() {
+            true => require_stopped(cx, plan, learned, "the update").await,
+            false => Ok(()),
+        }
+    };
+    // Compose reads the files only when it is asked: whatever was written into them since the job was planned
+    // would be made, too.
+    let (stopped, changed) = tokio::join!(stopped, changes_since(cx, plan, |planned| &planned.new));
+    stopped?;
+    if let Some(changed) = changed? {
+        return Err(EffectError::other(format!(
+            "the deployment's files were changed since the job was planned: {changed}"
+        )));
     }
-    if let Err(e) = up(cx, plan).await {
+    if let Err(e) = up(cx, plan, &plan.project).await {
         return Err(verdict(cx, plan, learned).await.unwrap_or(e));
     }
     let expected = learned.new_image_id.clone().unwrap_or_default();
-    learned.new_containers = made(plan, &containers(cx, plan).await?, &expected, &plan.target.pinned())?;
-    Ok(())
+    let containers = containers(cx, plan).await?;
+    learned.new_containers = made(plan, &containers, &expected, &plan.target.pinned())?;
+    require_as_planned(cx, plan, &containers, &expected, |planned| &planned.new).await
 }
 
 /// Compose gives up when a service that others wait for fails or is not well: then it is the new version's
@@ -102,8 +116,74 @@ pub async fn start_old(cx: &Context, record: &Record, plan: &Plan) -> Result {
     for lodger in containers(cx, plan).await?.iter().filter(|c| !c.lives_in().is_empty()) {
         engine.stop(&lodger.id, None).await?;
     }
-    up(cx, plan).await?;
-    made(plan, &containers(cx, plan).await?, &previous.image_id, &previous.image_ref).map(|_| ())
+    let project = as_planned(cx, plan).await?;
+    up(cx, plan, project.as_ref().unwrap_or(&plan.project)).await?;
+    let containers = containers(cx, plan).await?;
+    made(plan, &containers, &previous.image_id, &previous.image_ref)?;
+    require_as_planned(cx, plan, &containers, &previous.image_id, |planned| &planned.old).await
+}
+
+/// What the files say of all that is moved, other than planned; `None`: nothing, or the plan knows nothing.
+async fn changes_since(
+    cx: &Context,
+    plan: &Plan,
+    planned: impl Fn(&Configuration) -> &ComposeConfig,
+) -> Result<Option<String>> {
+    let Some(configuration) = plan.configuration.as_deref() else { return Ok(None) };
+    let now = cx.ports.compose.config(&plan.project, None).await?.part_of(plan.project.moved());
+    let planned = planned(configuration);
+    if now == *planned {
+        return Ok(None);
+    }
+    let services = plan.project.moved().filter(|name| now.service(name) != planned.service(name));
+    let mut changed: Vec<String> = services.map(|name| format!("service {name}")).collect();
+    if changed.is_empty() {
+        changed.push("networks, volumes, secrets or configs".into());
+    }
+    Ok(Some(changed.join(", ")))
+}
+
+/// Compose has read the files once more after we did. What it made of them is what was planned, or it goes back.
+async fn require_as_planned(
+    cx: &Context,
+    plan: &Plan,
+    containers: &[Container],
+    image: &str,
+    planned: impl Fn(&Configuration) -> &ComposeConfig,
+) -> Result {
+    let Some(configuration) = plan.configuration.as_deref() else { return Ok(()) };
+    let Some(image) = cx.ports.engine.image(image).await? else { return Ok(()) };
+    let ours = &cx.options.others_version_key;
+    let is_new = |c: &&Container| !is_moved(plan, &c.id);
+    for container in containers.iter().filter(is_new) {
+        let service = container.label(label::SERVICE).unwrap_or_default();
+        let known = configuration.differences.get(service).map(Vec::as_slice).unwrap_or_default();
+        let mut differs = drift::differences(planned(configuration), service, container, &image, ours);
+        differs.retain(|line| !known.contains(line));
+        if !differs.is_empty() {
+            return Err(EffectError::other(format!(
+                "the deployment's files were changed while Compose read them; the container it made of service {service} is not what was planned: {}",
+                differs.join("; ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The old version is made of the files as long as they say what they said when the job was planned; otherwise
+/// of the configuration that was kept with the job.
+async fn as_planned(cx: &Context, plan: &Plan) -> Result<Option<Project>> {
+    let Some(configuration) = plan.configuration.as_deref() else { return Ok(None) };
+    let why = match changes_since(cx, plan, |planned| &planned.old).await {
+        Ok(None) => return Ok(None),
+        Ok(Some(changed)) => format!("the deployment's files were changed since the job was planned ({changed})"),
+        Err(EffectError::Engine(e)) if e.is_unreachable() => return Err(e.into()),
+        Err(e) => format!("the deployment's files cannot be read any more ({e})"),
+    };
+    cx.warn(&format!(
+        "{why}: the old version was made from the configuration that was planned; look at the changes, then `docker compose up -d` applies them"
+    ));
+    Ok(Some(cx.ports.planned.keep(&plan.project, &configuration.old).await?))
 }
 
 fn still_stand(plan: &Plan, containers: &[Container]) -> bool {
@@ -123,10 +203,10 @@ pub async fn tidy_half_swapped(cx: &Context, plan: &Plan) -> Result {
 }
 
 /// `compose up` of all that is moved.
-async fn up(cx: &Context, plan: &Plan) -> Result {
+async fn up(cx: &Context, plan: &Plan, project: &Project) -> Result {
     tidy_half_swapped(cx, plan).await?;
     let (lines, said) = cx.lines("compose: ");
-    let up = cx.ports.compose.up(&plan.project, lines).await;
+    let up = cx.ports.compose.up(project, lines).await;
     let _ = said.await;
     Ok(up?)
 }

@@ -1,6 +1,7 @@
 //! The Plan, or every reason why there is none.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::compose::{self, Resolved};
 use super::wish::{Wish, repo_digest};
@@ -10,7 +11,8 @@ use crate::envfile;
 use crate::health::Answer;
 use crate::reference::is_same;
 use crate::update::plan::{
-    self, Baseline, DataPlan, EnvChange, Hooks, Member, OneShot, Plan, Previous, Purpose, StartOrder, Target, Was,
+    self, Baseline, Configuration, DataPlan, EnvChange, Hooks, Member, OneShot, Plan, Previous, Purpose, StartOrder,
+    Target, Was,
 };
 use crate::update::ports::{Options, Ports};
 use crate::update::running::Running;
@@ -83,6 +85,11 @@ async fn assemble(
         health_timeout_seconds: target.estimated_downtime_seconds.unwrap_or(0).min(LONGEST_GATE_SECONDS),
         had_image: handle.is_some(),
         tag_meant: tagged.map(|i| i.id),
+        configuration: Some(Arc::new(Configuration {
+            old: resolved.old.part_of(project.moved()),
+            new: resolved.new.part_of(project.moved()),
+            differences: compose::differences(&resolved, deployment, &options.others_version_key),
+        })),
         env: env_change(deployment, &project.version_key, &wish)?,
         project: project.clone(),
         purpose: wish.purpose,

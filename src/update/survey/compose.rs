@@ -1,9 +1,11 @@
 //! Asks Compose whether the wish changes what it names, and nothing else.
 
+use std::collections::BTreeMap;
+
 use super::wish::Wish;
 use super::{Deployment, Refused, replicas};
 use crate::engine::compose_config::Service;
-use crate::engine::{ComposeConfig, Container, DryRun, EngineError};
+use crate::engine::{ComposeConfig, Container, DryRun, EngineError, Image};
 use crate::reference::{self, Reference};
 use crate::update::drift;
 use crate::update::plan::{self, Target};
@@ -42,6 +44,14 @@ pub async fn resolve(ports: &Ports, deployment: &Deployment, wish: &Wish) -> Res
     );
     let compose = |e: EngineError| Refused::because(format!("Compose cannot read the deployment: {e}"));
     Ok(Resolved { old: old.map_err(compose)?, new: new.map_err(compose)?, dry_runs: dry_runs.map_err(compose)? })
+}
+
+/// What differs between files and containers, whatever Compose thinks of it; by service.
+pub fn differences(resolved: &Resolved, deployment: &Deployment, ours: &str) -> BTreeMap<String, Vec<String>> {
+    let of = |(service, container, image): (&str, &Container, &Image)| {
+        (service.to_owned(), drift::differences(&resolved.old, service, container, image, ours))
+    };
+    deployment.moved().map(of).collect()
 }
 
 /// What differs between files and containers; asked of Compose first, because another Compose version

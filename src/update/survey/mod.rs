@@ -155,7 +155,7 @@ pub async fn deployment(ports: &Ports, options: &Options) -> Result<Deployment, 
     let (engine, container) = tokio::join!(ports.engine.info(), application(ports, options));
     let engine = engine.map_err(Refused::because)?;
     let container = container?;
-    let project = project_of(&container, options)?;
+    let project = project_of(ports, &container, options).await?;
     let image = image_of(ports, &container).await?;
     let containers = ports.engine.containers(&[]).await.map_err(Refused::because)?;
     let crew = crew(ports, &project, &containers).await?;
@@ -227,13 +227,14 @@ pub async fn application(ports: &Ports, options: &Options) -> Result<Container, 
 }
 
 /// The project that it was made from.
-pub fn project_of(container: &Container, options: &Options) -> Result<Project, Refused> {
+pub async fn project_of(ports: &Ports, container: &Container, options: &Options) -> Result<Project, Refused> {
     let named = labels::Named {
         service: options.app_service.as_deref(),
         crew: &options.move_services,
         version_key: &options.version_key,
     };
-    labels::project(&container.name, &container.labels, named).map_err(Refused::because)
+    let project = labels::project(&container.name, &container.labels, named).map_err(Refused::because)?;
+    Ok(ports.planned.original(project).await)
 }
 
 /// The image that it runs.

@@ -74,6 +74,7 @@ pub fn plan() -> Plan {
         updater: None,
         had_image: false,
         tag_meant: None,
+        configuration: None,
         health_timeout_seconds: 0,
         changes: vec![],
         drift: vec![],
