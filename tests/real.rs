@@ -35,6 +35,8 @@ mod examples;
 mod kills;
 #[path = "real/lost.rs"]
 mod lost;
+#[path = "real/planned.rs"]
+mod planned;
 #[path = "real/power_cut.rs"]
 mod power_cut;
 #[path = "real/refuses.rs"]

@@ -96,6 +96,7 @@ mod tests {
             config_files: vec!["/srv/shop/docker-compose.yml".into(), "/srv/shop/prod.yml".into()],
             env_files: vec!["/srv/shop/prod.env".into()],
             version_key: "V".into(),
+            underscores: None,
         }
     }
 
