@@ -13,6 +13,7 @@
 //! | [`health`]   | does the application work? |
 //! | [`snapshot`] | copies of the data, exact restore |
 //! | [`envfile`]  | the `.env` editor |
+//! | [`command`]  | commands that are printed, quoted for the shell |
 //! | [`failpoint`] | where tests make a debug build die |
 //! | [`helper`]   | work where the host's paths are true: in process, or in a one-shot container of our image |
 //! | [`https`]    | HTTP clients: whom they believe, made when first used |
@@ -30,6 +31,7 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod command;
 pub mod daemon;
 pub mod deputy;
 pub mod doctor;

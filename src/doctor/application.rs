@@ -1,6 +1,7 @@
 //! The application: its container, its health, its project.
 
 use super::{APPLICATION, Doctor, Finding, LOOK, WORK, asked, data, deployment};
+use crate::command::{line, word};
 use crate::engine::{Container, EngineInfo, Healthcheck, RunState};
 use crate::envfile;
 use crate::health::Answer;
@@ -71,7 +72,7 @@ async fn look(
         "project",
         format!("{}, service {}, {}", project.name, project.service, project.config_files.join(", ")),
     ));
-    let again = format!("docker compose up -d {}", project.moved().collect::<Vec<_>>().join(" "));
+    let again = line(["docker", "compose", "up", "-d"].into_iter().chain(project.moved()));
     let image = match asked(LOOK, survey::image_of(ports, &container)).await {
         Ok(image) => image,
         Err(why) => {
@@ -162,29 +163,30 @@ fn env_finding(doctor: &Doctor, deployment: &Deployment, read: &Result<(), Strin
         (Ok(()), None) => Finding::warning(
             ".env",
             format!("there is no {path}: the first update will make it"),
-            format!("processgit-updater env set {} VERSION", doctor.options.version_key),
+            line(["processgit-updater", "env", "set", &doctor.options.version_key, "VERSION"]),
         ),
         (Ok(()), Some(bytes)) => Finding::ok(".env", format!("{path}, {} bytes, can be replaced", bytes.len())),
     }
 }
 
 fn env_remedy(doctor: &Doctor, deployment: &Deployment, why: &str) -> String {
-    let folder = doctor.settings.env_file.parent().unwrap_or(std::path::Path::new("/")).display();
+    let folder = doctor.settings.env_file.parent().unwrap_or(std::path::Path::new("/")).display().to_string();
     let theirs = deployment.project.environment_files();
     match theirs.last() {
         Some(theirs) if why.contains("instead; name that file") => format!("PROCESSGIT_UPDATER_ENV_FILE={theirs}"),
         _ if why.contains("cannot be written") => {
+            let folder = word(&folder);
             format!("findmnt -T {folder} shows what is mounted read-only; mount -o remount,rw, or take `:ro` away")
         }
         _ if why.contains("mounted as a single file") => format!("volumes: [\".:{folder}\"]"),
-        _ => format!("ls -la {folder}, and look at PROCESSGIT_UPDATER_ENV_FILE"),
+        _ => format!("ls -la {}, and look at PROCESSGIT_UPDATER_ENV_FILE", word(&folder)),
     }
 }
 
 fn state(c: &Container) -> Finding {
     let name = &c.name;
     let state = format!("{:?}", c.state).to_lowercase();
-    let logs = format!("docker logs --tail 50 {name}");
+    let logs = line(["docker", "logs", "--tail", "50", name]);
     match (c.state, c.healthcheck) {
         (RunState::Running, Healthcheck::Unhealthy) => {
             Finding::bad("application", format!("container {name} runs and its HEALTHCHECK says unhealthy"), logs)
@@ -206,14 +208,15 @@ fn state(c: &Container) -> Finding {
         _ => Finding::bad(
             "application",
             format!("container {name} is {state} (exit code {})", c.exit_code),
-            format!("{logs}; docker start {name}"),
+            format!("{logs}; {}", line(["docker", "start", name])),
         ),
     }
 }
 
 fn health(doctor: &Doctor, c: &Container, answer: Answer) -> Finding {
     let url = &doctor.settings.health.url;
-    let remedy = format!("docker logs --tail 50 {}; or correct PROCESSGIT_UPDATER_HEALTH_URL", c.name);
+    let remedy =
+        format!("{}; or correct PROCESSGIT_UPDATER_HEALTH_URL", line(["docker", "logs", "--tail", "50", &c.name]));
     match answer {
         Answer::Http { status: 200, body } => match doctor.options.health.version.as_deref() {
             None => Finding::ok("health", format!("{url} answers 200")),

@@ -3,6 +3,7 @@
 use tokio::time::timeout;
 
 use super::{Doctor, Finding, LOOK, WORK, asked};
+use crate::command;
 use crate::engine::compose_config::Volume;
 use crate::engine::{ComposeConfig, Mount, MountKind};
 use crate::update::plan::DataPlan;
@@ -111,7 +112,7 @@ pub async fn room(doctor: &Doctor, plan: &DataPlan) -> Finding {
         Err(_) => {
             let seconds = WORK.as_secs();
             let seen = format!("the walk through the data did not end within {seconds} s, so its size is not known");
-            return Finding::warning("room", seen, format!("df -h {folder}"));
+            return Finding::warning("room", seen, format!("df -h {}", command::path(&doctor.settings.snapshot.dir)));
         }
     };
     if !room.refusals.is_empty() {

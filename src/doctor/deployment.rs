@@ -2,6 +2,7 @@
 //! a version that exists nowhere.
 
 use super::{Doctor, Finding, WORK, asked};
+use crate::command::{line, word};
 use crate::update::plan;
 use crate::update::running::{self, Running};
 use crate::update::survey::compose::{self, Resolved};
@@ -30,7 +31,7 @@ pub async fn resolve(doctor: &Doctor, deployment: &Deployment) -> Seen {
 }
 
 pub fn check(doctor: &Doctor, deployment: &Deployment, seen: &Seen, has_env: bool) -> Vec<Finding> {
-    let up = format!("docker compose up -d {}", deployment.project.moved().collect::<Vec<_>>().join(" "));
+    let up = line(["docker", "compose", "up", "-d"].into_iter().chain(deployment.project.moved()));
     let (wish, resolved) = match (&seen.version, &seen.resolved) {
         (Ok(_), Ok(resolved)) => (&resolved.0, &resolved.1),
         (Err(why), _) => return unresolved(why, "install Docker Compose v2: apt-get install docker-compose-plugin"),
@@ -71,7 +72,7 @@ fn version_of(version: &str, deployment: &Deployment) -> Finding {
 
 fn services(deployment: &Deployment) -> Vec<Finding> {
     let replicas = compose::replica_refusal(deployment).map(|text| {
-        let remedy = format!("docker compose up -d --scale {0}=1 {0}", deployment.project.service);
+        let remedy = format!("docker compose up -d --scale {0}=1 {0}", word(&deployment.project.service));
         Finding::bad("services", text, remedy)
     });
     let lodgers = compose::namespace_refusals(deployment).into_iter();

@@ -2,6 +2,7 @@
 
 use super::around::{Holder, StateFolder};
 use super::{Doctor, Finding, LOOK, asked};
+use crate::command::{self, line};
 use crate::engine::{Container, label, seal};
 use crate::helper::session;
 use crate::update::effects::taken_by_another;
@@ -33,17 +34,18 @@ pub async fn check(
 }
 
 fn folder(doctor: &Doctor, state: &StateFolder) -> Finding {
-    let path = doctor.settings.state_dir.display();
+    let folder = &doctor.settings.state_dir;
+    let path = folder.display();
     if let Some(why) = &state.unwritable {
         return Finding::bad(
             "state folder",
             format!("{path} (PROCESSGIT_UPDATER_STATE_DIR) cannot be written: {why}"),
-            format!("install -d -m 0700 {path}, owned by the user that runs the updater"),
+            format!("install -d -m 0700 {}, owned by the user that runs the updater", command::path(folder)),
         );
     }
     if let Some(free) = state.free.filter(|free| *free < LITTLE) {
         let seen = format!("{path} has {} MiB free, needed are {}", free >> 20, LITTLE >> 20);
-        return Finding::warning("state folder", seen, format!("df -h {path}"));
+        return Finding::warning("state folder", seen, format!("df -h {}", command::path(folder)));
     }
     let holder = match &state.holder {
         Holder::Us => "in use by this updater".to_owned(),
@@ -60,7 +62,7 @@ fn journal(doctor: &Doctor, state: &StateFolder) -> Vec<Finding> {
         let path = doctor.settings.state_dir.join("journal.db");
         let remedy = match () {
             () if why.contains("newer updater") => "install the version of the updater that ran last".to_owned(),
-            () if why.contains("cannot be opened") => format!("df -h {0}; ls -l {0}", path.display()),
+            () if why.contains("cannot be opened") => format!("df -h {0}; ls -l {0}", command::path(&path)),
             () => format!("start the updater: it keeps {} aside and ends what was lost", path.display()),
         };
         return vec![Finding::bad("journal", why.clone(), remedy)];
@@ -69,7 +71,7 @@ fn journal(doctor: &Doctor, state: &StateFolder) -> Vec<Finding> {
     if troubles.is_empty() {
         return vec![Finding::ok("journal", "whole")];
     }
-    let remedy = format!("ls -l {}/journal.db.damaged-*", doctor.settings.state_dir.display());
+    let remedy = format!("ls -l {}/journal.db.damaged-*", command::path(&doctor.settings.state_dir));
     troubles.into_iter().map(|text| Finding::warning("journal", text, remedy.clone())).collect()
 }
 
@@ -110,7 +112,7 @@ async fn leftovers(
         let name = &c.name;
         let claimed = project.as_ref().and_then(|project| taken_by_another(c, project, &options.owner.seal));
         if let Some(text) = claimed {
-            findings.push(Finding::bad("leftovers", text, format!("docker inspect {name}")));
+            findings.push(Finding::bad("leftovers", text, line(["docker", "inspect", name])));
             continue;
         }
         let Some(ours) = options.owner.seal.read(c) else {
@@ -118,7 +120,7 @@ async fn leftovers(
             if is_forged { &mut forged } else { &mut others }.push(c);
             continue;
         };
-        let (role, remove) = (ours.role(), format!("docker rm -f {name}"));
+        let (role, remove) = (ours.role(), line(["docker", "rm", "-f", name]));
         match ours.label(label::JOB).or(ours.label(label::DEPUTY_OF)) {
             Some(id) if works(id) => {}
             Some(id) => {
@@ -130,7 +132,7 @@ async fn leftovers(
             None if state.holder == Holder::Nobody && !is_young(doctor, c) => {
                 let running = if c.is_alive() { "still runs" } else { "is left" };
                 let text = format!("container {name} ({role}) {running}, although no updater works here");
-                let remedy = format!("docker logs {name}: it ends what it began; then {remove}");
+                let remedy = format!("{}: it ends what it began; then {remove}", line(["docker", "logs", name]));
                 findings.push(Finding::warning("leftovers", text, remedy));
             }
             None => {}
@@ -141,7 +143,7 @@ async fn leftovers(
             "these containers say that they belong to this updater, and do not carry its seal: {}. They are left alone; their labels were copied or inherited from an image, or an earlier version or another secret has made them",
             seal::few(&forged)
         );
-        findings.push(Finding::warning("leftovers", text, format!("docker inspect {}", forged[0].name)));
+        findings.push(Finding::warning("leftovers", text, line(["docker", "inspect", &forged[0].name])));
     }
     if findings.is_empty() {
         let also = match others.is_empty() {

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use super::own::OwnContainer;
 use super::session::Helpers;
+use crate::command::line;
 use crate::engine::seal::name_of;
 use crate::engine::{Container, ContainerSpec, Engine, EngineError, RestartPolicy, RunState, label};
 use crate::release::{Channel, ReleaseSource};
@@ -176,8 +177,9 @@ impl Deputy for ContainerDeputy {
                     return match self.verdict(job).await? {
                         Some(verdict) => Ok(verdict),
                         None => Err(DeputyError::Lost(format!(
-                            "a container named {0} exists that this updater has not made, so the deputy of this job is gone or was never made: look at it with `docker inspect {0}`",
-                            other.name
+                            "a container named {} exists that this updater has not made, so the deputy of this job is gone or was never made: look at it with `{}`",
+                            other.name,
+                            line(["docker", "inspect", &other.name])
                         ))),
                     };
                 }
@@ -234,10 +236,11 @@ fn is_at_work(deputy: &Container) -> bool {
 fn lost(own: &OwnContainer, deputy: Option<&Container>) -> DeputyError {
     let service = own.container.label(label::SERVICE).unwrap_or_default();
     let exit = deputy.map_or("it was removed".to_owned(), |d| {
-        format!("it ended with exit code {} ({})", d.exit_code, format_args!("docker logs {}", d.name))
+        format!("it ended with exit code {} ({})", d.exit_code, line(["docker", "logs", &d.name]))
     });
     DeputyError::Lost(format!(
-        "the deputy that should have updated this updater has left no verdict: {exit}. This updater runs; to be sure of its version, look at .env and run `docker compose up -d {service}`"
+        "the deputy that should have updated this updater has left no verdict: {exit}. This updater runs; to be sure of its version, look at .env and run `{}`",
+        line(["docker", "compose", "up", "-d", service])
     ))
 }
 

@@ -37,6 +37,10 @@ impl Logs {
         Ok(Self { folder: folder.to_owned(), queue })
     }
 
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub fn append(&self, job: &JobId, line: &str) {
         let _ = self.queue.try_send((job.clone(), line.to_owned()));
     }
@@ -57,7 +61,8 @@ impl Logs {
     }
 }
 
-fn path(folder: &Path, job: &str) -> PathBuf {
+/// The file of a job's log.
+pub fn path(folder: &Path, job: &str) -> PathBuf {
     folder.join(format!("{job}.log"))
 }
 

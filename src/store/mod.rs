@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `updater.lock`   | one process at a time (`flock`) |
 //! | `journal.db`     | jobs, their private records, the audit trail, known-bad digests |
+//! | `journal.head`   | the last entry of the trail: proves that nothing was cut off ([`chain`]) |
+//! | `journal.known`  | known-bad digests and the highest version once more ([`known`]) |
 //! | `installation`   | sixteen random hexadecimal digits: which updater this is |
 //! | `secret`         | 32 random bytes: which containers are its own ([`secret`]) |
 //! | `ballast`        | room that is given back when the disk is full, see [`ballast`] |
@@ -11,8 +13,10 @@
 //! | `logs/<job>.log` | everything a job printed, at most [`logs::LOG_CAP`] bytes |
 
 pub mod ballast;
+mod chain;
 mod damaged;
 mod import;
+mod known;
 mod lock;
 pub mod logs;
 pub mod own_data;
@@ -20,6 +24,7 @@ mod schema;
 pub mod secret;
 #[cfg(test)]
 mod tests;
+mod thin;
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -35,6 +40,8 @@ use crate::update::job::{Job, JobId, Kind, State};
 use crate::update::ports::{Entry, Journal, JournalError, VerifiedDigest};
 use crate::update::record::{Heading, Record};
 use ballast::Ballast;
+use chain::{Head, HeadFile};
+use known::Known;
 use logs::Logs;
 use secret::Secret;
 
@@ -75,7 +82,8 @@ pub struct Store {
     seal: Seal,
     is_new: bool,
     /// What its operator should know.
-    troubles: Vec<String>,
+    troubles: Arc<Mutex<Vec<String>>>,
+    beside: Option<Arc<Beside>>,
     /// Held for the life of the process.
     _lock: Option<lock::Lock>,
 }
@@ -93,16 +101,16 @@ impl Store {
         let lock = lock::Lock::take(folder)?;
         let file = folder.join(JOURNAL);
         let ballast = Ballast::of(folder);
-        let (db, is_new) = match open_with_room(&file, &ballast) {
+        let (opened, was_damaged) = match open_with_room(&file, &ballast) {
             Err(StoreError::Damaged { file, why }) => {
                 let aside = damaged::put_aside(folder).map_err(io)?;
                 tracing::error!(file = %aside.display(), "the journal cannot be read and was put aside: {why}");
-                open_with_room(&file, &ballast)?
+                (open_with_room(&file, &ballast)?, true)
             }
-            other => other?,
+            other => (other?, false),
         };
-        // The journal holds `.env` with its secrets.
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).map_err(io)?;
+        let is_new = opened.is_new;
+        let (db, beside) = beside(opened, folder, &file, was_damaged)?;
         import::once(&db, folder)?;
         let logs = Logs::open(&folder.join("logs")).map_err(io)?;
         make(&ballast);
@@ -110,17 +118,63 @@ impl Store {
         let secret = Secret::of(folder).map_err(io)?;
         let mut troubles = damaged::notices(folder);
         troubles.extend(another_secret(&db, &secret, folder).map_err(|e| schema::faulty(&file, e))?);
-        let (db, ballast) = (Arc::new(Mutex::new(db)), Some(Arc::new(ballast)));
-        Ok(Self {
-            db,
+        if let Err(e) = schema::checkpoint(&db) {
+            tracing::warn!("the journal's log cannot be emptied: {e}");
+        }
+        let store = Self {
+            db: Arc::new(Mutex::new(db)),
             logs: Some(logs),
-            ballast,
+            ballast: Some(Arc::new(ballast)),
             installation,
             seal: secret.seal(),
             is_new,
-            troubles,
+            troubles: Arc::new(Mutex::new(troubles)),
+            beside: Some(Arc::new(beside)),
             _lock: Some(lock),
-        })
+        };
+        store.keep_up(file, folder.to_owned());
+        Ok(store)
+    }
+
+    /// What may take its time, in the background: a large journal is read as a whole, and old history is thinned.
+    fn keep_up(&self, file: PathBuf, folder: PathBuf) {
+        let is_large = !schema::is_small(&file);
+        let (db, troubles) = (Arc::downgrade(&self.db), self.troubles.clone());
+        let beside = self.beside.clone();
+        let logs = self.logs.as_ref().map(|logs| logs.folder().to_owned());
+        let work = move || {
+            if is_large && let Some(fault) = schema::look(&file) {
+                let text = fault_text(&file, &fault);
+                tracing::error!("{text}");
+                damaged::note_loss(&folder, &text);
+                troubles.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+            }
+            // Ends with the store.
+            while let Some(db) = db.upgrade() {
+                let thinned = thin_some(&mut db.lock().unwrap_or_else(PoisonError::into_inner), beside.as_deref());
+                drop(db);
+                let thinned = thinned.unwrap_or_else(|e| {
+                    tracing::warn!("old history cannot be thinned: {e}");
+                    Vec::new()
+                });
+                if thinned.is_empty() {
+                    return;
+                }
+                for job in thinned {
+                    let _ = logs.as_ref().map(|logs| fs::remove_file(logs::path(logs, &job.0)));
+                }
+                std::thread::sleep(BETWEEN_BATCHES);
+            }
+        };
+        let is_due = {
+            let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+            thin::is_due(&db, thin::WHOLE).unwrap_or(false)
+        };
+        if (is_due || is_large)
+            && let Err(e) = std::thread::Builder::new().name("journal".into()).spawn(work)
+        {
+            tracing::warn!("the journal is not looked through: {e}");
+        }
     }
 
     /// To look at what is there, beside whoever works with it: nothing is made, locked or brought to another
@@ -131,13 +185,21 @@ impl Store {
     pub fn peek(folder: &Path) -> Result<Self, StoreError> {
         let file = folder.join(JOURNAL);
         let is_new = !file.exists();
+        // Read before the journal: whoever works with it only goes on.
+        let head = HeadFile::read(folder);
         let db = if is_new { schema::in_memory()? } else { schema::peek(&file)? };
+        let mut troubles = damaged::notices(folder);
+        if let Some(head) = head.filter(|head| head.seq > 0 && !is_new) {
+            // A journal of the format before has no links to look at.
+            let fault = chain::fault_at(&db, &head).unwrap_or_default();
+            troubles.extend(fault.map(|fault| fault_text(&file, &fault)));
+        }
         let secret = Secret::read(folder).ok().flatten();
         Ok(Self {
             installation: fs::read_to_string(folder.join("installation")).unwrap_or_default(),
             seal: secret.map_or_else(Seal::random, |secret| secret.seal()),
             is_new,
-            troubles: damaged::notices(folder),
+            troubles: Arc::new(Mutex::new(troubles)),
             ..Self::of(db)
         })
     }
@@ -164,7 +226,8 @@ impl Store {
             installation: String::new(),
             seal: Seal::random(),
             is_new: false,
-            troubles: Vec::new(),
+            troubles: Arc::default(),
+            beside: None,
             _lock: None,
         }
     }
@@ -193,7 +256,7 @@ impl Store {
 }
 
 /// Its index needs some room of its own.
-fn open_with_room(file: &Path, ballast: &Ballast) -> Result<(Connection, bool), StoreError> {
+fn open_with_room(file: &Path, ballast: &Ballast) -> Result<schema::Opened, StoreError> {
     match schema::open(file) {
         Err(StoreError::NoRoom { .. }) if ballast.release() => schema::open(file),
         other => other,
@@ -215,6 +278,94 @@ fn installation(file: &Path) -> std::io::Result<String> {
     fs::File::open(file)?.sync_all()?;
     file.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())?;
     Ok(name)
+}
+
+/// What is kept beside the journal.
+struct Beside {
+    folder: PathBuf,
+    head: Mutex<Option<HeadFile>>,
+}
+
+impl Beside {
+    /// After a save: the journal has it, so a fault here costs only the proof.
+    fn saved(&self, head: &Head) {
+        let mut file = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(e)) = file.as_mut().map(|file| file.write(head)) {
+            tracing::warn!("the journal's end cannot be written down beside it: {e}");
+        }
+    }
+
+    fn learned(&self, db: &Connection) {
+        let written = Known::of(db).map_err(|e| e.to_string());
+        if let Err(e) = written.and_then(|known| known.write(&self.folder).map_err(|e| e.to_string())) {
+            tracing::warn!("what is known of versions cannot be written down beside the journal: {e}");
+        }
+    }
+}
+
+/// Compares the journal with what is kept beside it, brings back what it has lost, and begins anew with both.
+fn beside(
+    opened: schema::Opened,
+    folder: &Path,
+    file: &Path,
+    was_damaged: bool,
+) -> Result<(Connection, Beside), StoreError> {
+    let schema::Opened { mut db, is_new, was_unlinked } = opened;
+    let sql = |e| schema::faulty(file, e);
+    let head = HeadFile::read(folder);
+    let had_head = schema::meta(&db, "head").map_err(sql)?.is_some();
+    let mut fault = match &head {
+        _ if was_damaged || was_unlinked => None,
+        // Of a journal without any entry.
+        Some(Head { seq: 0, .. }) => None,
+        Some(head) => chain::fault_at(&db, head).map_err(sql)?,
+        None if had_head && !is_new => Some("its proof, journal.head, is missing or damaged".to_owned()),
+        None => None,
+    };
+    if fault.is_none() && schema::is_small(file) {
+        fault = chain::fault(&db).map_err(sql)?;
+    }
+    let brought_back = match Known::read(folder) {
+        Some(known) => known.bring_back(&mut db).map_err(sql)?,
+        None => false,
+    };
+    if let Some(fault) = fault {
+        damaged::note_loss(folder, &fault_text(file, &fault));
+    } else if brought_back && !was_damaged && !was_unlinked {
+        damaged::note_loss(folder, &fault_text(file, "versions known to be bad, or the highest version, were missing"));
+    }
+    if !had_head {
+        schema::set_meta(&db, "head", "1").map_err(sql)?;
+    }
+    // On a full disk it works without.
+    let now = chain::head(&db).map_err(sql)?;
+    let begun = HeadFile::begin(folder, now).map_err(|e| tracing::warn!("journal.head cannot be written: {e}")).ok();
+    let beside = Beside { folder: folder.to_owned(), head: Mutex::new(begun) };
+    beside.learned(&db);
+    Ok((db, beside))
+}
+
+fn fault_text(file: &Path, fault: &str) -> String {
+    format!(
+        "the journal {} is not what was written to it: {fault}. History or audit trail may be incomplete; versions known to be bad and the highest version were kept beside it",
+        file.display()
+    )
+}
+
+/// Between two batches of thinning the journal is free for others.
+const BETWEEN_BATCHES: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// A batch of old jobs loses its details; whose they were.
+fn thin_some(db: &mut Connection, beside: Option<&Beside>) -> rusqlite::Result<Vec<JobId>> {
+    if !thin::is_due(db, thin::WHOLE)? {
+        return Ok(Vec::new());
+    }
+    let spared = last_committed(db)?.map(|(job, _)| job.id);
+    let (thinned, head) = thin::batch(db, thin::WHOLE, spared.as_ref())?;
+    if let (Some(beside), Some(head)) = (beside, head) {
+        beside.saved(&head);
+    }
+    Ok(thinned)
 }
 
 /// What the operator has to know when the secret is not the one that this journal was written with.
@@ -261,6 +412,9 @@ impl Journal for Store {
         // Going on is not worth the reserve: what cannot be written down is not begun, and it turns back.
         let is_vital = matches!(record.heading, Heading::Back { .. }) || matches!(entry, Entry::Ended { .. });
         let between_jobs = matches!(entry, Entry::Accepted | Entry::Ended { .. });
+        let ends = matches!(entry, Entry::Ended { .. });
+        let beside = self.beside.clone();
+        let logs = self.logs.as_ref().map(|logs| logs.folder().to_owned());
         self.with(move |db| {
             let saved = match write(db, &job, &record, &entry) {
                 Err(e) if is_vital && lacks_room(&e) && ballast.as_ref().is_some_and(|b| b.release()) => {
@@ -269,10 +423,22 @@ impl Journal for Store {
                 }
                 other => other,
             };
+            if let (Ok(head), Some(beside)) = (&saved, &beside) {
+                beside.saved(head);
+                if ends {
+                    beside.learned(db);
+                    for job in thin_some(db, Some(beside)).unwrap_or_default() {
+                        let _ = logs.as_ref().map(|logs| fs::remove_file(logs::path(logs, &job.0)));
+                    }
+                    if let Err(e) = schema::checkpoint(db) {
+                        tracing::warn!("the journal's log cannot be emptied: {e}");
+                    }
+                }
+            }
             if between_jobs && let Some(ballast) = &ballast {
                 make(ballast);
             }
-            saved
+            saved.map(|_| ())
         })
         .await
     }
@@ -321,28 +487,7 @@ impl Journal for Store {
     }
 
     async fn last_committed(&self) -> Result<Option<(Job, Record)>, JournalError> {
-        self.with(|db| {
-            let mut query =
-                db.prepare("SELECT job, record FROM jobs WHERE ended = 1 AND record IS NOT NULL ORDER BY seq DESC")?;
-            let mut rows = query.query([])?;
-            while let Some(row) = rows.next()? {
-                let job: Job = parse(&row.get::<_, String>(0)?)?;
-                let changed_version = matches!(job.kind, Kind::Update | Kind::Rollback | Kind::Restore);
-                if job.state != State::Committed || !changed_version {
-                    continue;
-                }
-                let record: Record = parse(&row.get::<_, String>(1)?)?;
-                match record.plan.as_ref().map(|plan| plan.no_op || plan.stays) {
-                    // It left the version as it was.
-                    None | Some(true) => {}
-                    // Back already: there is nothing before that is known to be good.
-                    Some(false) if job.kind != Kind::Update => return Ok(None),
-                    Some(false) => return Ok(Some((job, record))),
-                }
-            }
-            Ok(None)
-        })
-        .await
+        self.with(|db| last_committed(db)).await
     }
 
     async fn verified(&self, digest: &str) -> Result<Vec<VerifiedDigest>, JournalError> {
@@ -374,7 +519,7 @@ impl Journal for Store {
     }
 
     fn troubles(&self) -> Vec<String> {
-        self.troubles.clone()
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn log(&self, job: &JobId, line: &str) {
@@ -392,25 +537,56 @@ impl Journal for Store {
     }
 }
 
-/// One transaction: job, record, entry, and what the end teaches.
-fn write(db: &mut Connection, job: &Job, record: &Record, entry: &Entry) -> rusqlite::Result<()> {
+fn last_committed(db: &Connection) -> rusqlite::Result<Option<(Job, Record)>> {
+    let mut query =
+        db.prepare("SELECT job, record FROM jobs WHERE ended = 1 AND record IS NOT NULL ORDER BY seq DESC")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let job: Job = parse(&row.get::<_, String>(0)?)?;
+        let changed_version = matches!(job.kind, Kind::Update | Kind::Rollback | Kind::Restore);
+        if job.state != State::Committed || !changed_version {
+            continue;
+        }
+        let record: Record = parse(&row.get::<_, String>(1)?)?;
+        match record.plan.as_ref().map(|plan| plan.no_op || plan.stays) {
+            // It left the version as it was.
+            None | Some(true) => {}
+            // Back already: there is nothing before that is known to be good.
+            Some(false) if job.kind != Kind::Update => return Ok(None),
+            Some(false) => return Ok(Some((job, record))),
+        }
+    }
+    Ok(None)
+}
+
+/// One transaction: job, record, entry, and what the end teaches. The journal's new end.
+fn write(db: &mut Connection, job: &Job, record: &Record, entry: &Entry) -> rusqlite::Result<Head> {
     let tx = db.transaction()?;
     let job_text = serde_json::to_string(job).map_err(to_sql)?;
     let record_text = serde_json::to_string(record).map_err(to_sql)?;
+    let sum = schema::sum(&job_text, Some(&record_text));
     tx.execute(
         "INSERT INTO jobs (id, ended, job, record, sum) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (id) DO UPDATE SET ended = ?2, job = ?3, record = ?4, sum = ?5",
-        params![job.id.0, job.state.is_end(), job_text, record_text, schema::sum(&job_text, Some(&record_text))],
+        params![job.id.0, job.state.is_end(), job_text, record_text, sum],
     )?;
     let (what, effect, text) = describe(entry);
-    tx.execute(
-        "INSERT INTO trail (job, at, state, what, effect, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![job.id.0, job.updated_at.to_string(), job.state.name(), what, effect, text],
-    )?;
+    let entry_text = chain::Entry {
+        job: &job.id.0,
+        at: &job.updated_at.to_string(),
+        state: job.state.name(),
+        what,
+        effect: effect.as_deref(),
+        text,
+        sum: &sum,
+    };
+    let head = chain::append(&tx, &entry_text)?;
     if let Entry::Ended { bad_digest, committed } = entry {
         learn(&tx, job, bad_digest.as_deref(), committed.as_ref())?;
+        known::changes(&tx)?;
     }
-    tx.commit()
+    tx.commit()?;
+    Ok(head)
 }
 
 fn describe(entry: &Entry) -> (&'static str, Option<String>, Option<&str>) {

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use rusqlite::backup::Backup;
 
 use super::JOURNAL;
+use super::chain::{companions, write_whole};
 use crate::engine::Mount;
 use crate::update::job::JobId;
 use crate::update::ports::{
@@ -72,7 +73,34 @@ fn put_back(copy: &Path, journal: &Path) -> Result<(), String> {
             _ => {}
         }
     }
-    back_up(copy, journal)
+    for name in companions() {
+        let beside = journal.with_file_name(name);
+        match std::fs::remove_file(&beside) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
+            _ => {}
+        }
+    }
+    back_up(copy, journal)?;
+    for name in companions() {
+        if let Ok(bytes) = std::fs::read(copy.with_extension(name)) {
+            write_whole(&journal.with_file_name(name), &bytes).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
+/// What proves the journal is as old as the copy.
+fn back_up_beside(journal: &Path, copy: &Path) -> Result<(), String> {
+    for name in companions() {
+        let to = copy.with_extension(name);
+        let copied = match std::fs::read(journal.with_file_name(name)) {
+            Ok(bytes) => write_whole(&to, &bytes),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        };
+        copied.map_err(|e| format!("{}: {e}", to.display()))?;
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -94,6 +122,7 @@ impl DataStore for OwnData {
         let (journal, copy) = (self.journal.clone(), self.copy_of(&id));
         self.blocking(move || {
             back_up(&journal, &copy)?;
+            back_up_beside(&journal, &copy)?;
             let bytes = std::fs::metadata(&copy).map_or(0, |m| m.len());
             Ok(Generation { id, files: 1, bytes })
         })

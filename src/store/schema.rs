@@ -1,18 +1,25 @@
 //! The journal's tables, their version, and whether they are whole.
 
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::StoreError;
+use super::{StoreError, chain};
 use crate::failpoint;
 use crate::update::job::Job;
 use crate::update::record::Record;
 
 /// Kept in SQLite's `user_version`, and once more in `meta`: a newer one is never opened by an older binary,
 /// and a damaged one is not taken for newer.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
+/// The format before the trail had links ([`super::chain`]); it is brought to this one when it is opened.
+const UNLINKED: i64 = 1;
+/// A journal up to this size is read as a whole when it is opened, bytes; a larger one in the background.
+pub const SMALL: u64 = 8 << 20;
 /// So many of the last jobs are read at the start; they must be whole.
 const LOOKED_AT: i64 = 50;
 
@@ -33,20 +40,37 @@ CREATE TABLE trail (                 -- append-only: what was meant, and what ca
     state  TEXT NOT NULL,
     what   TEXT NOT NULL,
     effect TEXT,
-    text   TEXT
+    text   TEXT,
+    sum    BLOB,                     -- of the job as it was saved with the entry
+    link   BLOB                      -- of this entry and all before it
 ) STRICT;
 CREATE TABLE known_bad (digest TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT;
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 ";
 
-/// Opens the journal, checks that it is whole, and makes the tables of a new one; true if it is new.
-pub fn open(file: &Path) -> Result<(Connection, bool), StoreError> {
+const LINKS: &str = "
+ALTER TABLE trail ADD COLUMN sum BLOB;
+ALTER TABLE trail ADD COLUMN link BLOB;
+";
+
+/// A journal that was opened.
+pub struct Opened {
+    pub db: Connection,
+    pub is_new: bool,
+    /// It was written by a version that knew no links.
+    pub was_unlinked: bool,
+}
+
+/// Opens the journal, checks that it is whole, and makes the tables of a new one.
+pub fn open(file: &Path) -> Result<Opened, StoreError> {
     let damaged = |why: String| StoreError::Damaged { file: file.to_owned(), why };
     let sql = |e| faulty(file, e);
     let is_gone = std::fs::metadata(file).map_or(true, |m| m.len() == 0);
     if is_gone && std::fs::metadata(wal(file)).is_ok_and(|m| m.len() > 0) {
         return Err(damaged("it is empty or missing, but its write-ahead log is not".into()));
     }
+    // It holds `.env` with its secrets, and SQLite gives its log and its index the database's own mode.
+    private(file).map_err(|e| StoreError::NoRoom { file: file.to_owned(), why: e.to_string() })?;
     let mut db = Connection::open(file).map_err(sql)?;
     // What turns out to be damaged is left as it was found.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sql)?;
@@ -56,16 +80,81 @@ pub fn open(file: &Path) -> Result<(Connection, bool), StoreError> {
     // A journal is read rarely: a quarter of a mebibyte (negative: KiB) is plenty.
     db.pragma_update(None, "cache_size", -256).map_err(sql)?;
     let found = format(&db, file)?;
-    if found == 0 {
-        make(&mut db).map_err(sql)?;
+    require_structure(&db, file, found)?;
+    match found {
+        0 => make(&mut db).map_err(sql)?,
+        UNLINKED => link(&mut db).map_err(sql)?,
+        _ => {}
     }
     require_whole(&db, file)?;
     if let Some(newer) = failpoint::newer_format() {
         note_format(&db, newer).map_err(sql)?;
     }
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(sql)?;
-    Ok((db, found == 0))
+    Ok(Opened { db, is_new: found == 0, was_unlinked: found == UNLINKED })
 }
+
+/// Readable by its owner only, from the first moment on.
+fn private(file: &Path) -> std::io::Result<()> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(file)?;
+    for part in ["", "-wal", "-shm"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(part);
+        match std::fs::set_permissions(name, Permissions::from_mode(0o600)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Of a large one only the jobs at its end are read before it is used; the rest follows in the background.
+pub fn is_small(file: &Path) -> bool {
+    std::fs::metadata(file).map_or(true, |m| m.len() <= SMALL)
+}
+
+/// SQLite's own look at its pages.
+fn require_structure(db: &Connection, file: &Path, found: i64) -> Result<(), StoreError> {
+    if found == 0 || !is_small(file) {
+        return Ok(());
+    }
+    match structural_fault(db) {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err(StoreError::Damaged { file: file.to_owned(), why }),
+        Err(e) => Err(faulty(file, e)),
+    }
+}
+
+/// Reads all of it, beside whoever writes. What is not as it was written, if anything.
+pub fn look(file: &Path) -> Option<String> {
+    let look = || -> rusqlite::Result<Option<String>> {
+        let db = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        match structural_fault(&db)? {
+            None => chain::fault(&db),
+            fault => Ok(fault),
+        }
+    };
+    look().unwrap_or_else(|e| Some(e.to_string()))
+}
+
+/// What SQLite finds wrong with its pages, if anything.
+pub fn structural_fault(db: &Connection) -> rusqlite::Result<Option<String>> {
+    let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    Ok((check != "ok").then_some(check))
+}
+
+/// What is in the log goes to the database, and the log is emptied: what is in no log cannot be lost with one.
+pub fn checkpoint(db: &Connection) -> rusqlite::Result<()> {
+    // Whoever looks at the journal meanwhile is not waited for.
+    db.busy_timeout(Duration::ZERO)?;
+    let done = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    db.busy_timeout(BUSY)?;
+    done
+}
+
+/// How long is waited for somebody who looks at the journal.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// Opens it to be read only, beside whoever writes, and checks that it is whole.
 pub fn peek(file: &Path) -> Result<Connection, StoreError> {
@@ -74,7 +163,10 @@ pub fn peek(file: &Path) -> Result<Connection, StoreError> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sql)?;
     match format(&db, file)? {
         0 => in_memory(),
-        _ => require_whole(&db, file).map(|()| db),
+        found => {
+            require_structure(&db, file, found)?;
+            require_whole(&db, file).map(|()| db)
+        }
     }
 }
 
@@ -87,12 +179,10 @@ pub fn faulty(file: &Path, error: rusqlite::Error) -> StoreError {
 fn format(db: &Connection, file: &Path) -> Result<i64, StoreError> {
     let sql = |e| faulty(file, e);
     let damaged = |why: String| StoreError::Damaged { file: file.to_owned(), why };
-    let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sql)?;
-    if check != "ok" {
-        return Err(damaged(check));
-    }
     match db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql)? {
-        found @ (0 | FORMAT) => Ok(found),
+        found @ (UNLINKED | FORMAT) => Ok(found),
+        // Without a format there are no tables, or the head of the file is damaged.
+        0 if is_empty(db).map_err(sql)? => Ok(0),
         found if format_in_meta(db).map_err(sql)? == Some(found) => {
             Err(StoreError::Newer { file: file.to_owned(), found, known: FORMAT })
         }
@@ -164,6 +254,17 @@ pub fn in_memory() -> Result<Connection, StoreError> {
 fn make(db: &mut Connection) -> rusqlite::Result<()> {
     let tx = db.transaction()?;
     tx.execute_batch(TABLES)?;
+    note_format(&tx, FORMAT)?;
+    tx.commit()
+}
+
+fn is_empty(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)).map(|tables| tables == 0)
+}
+
+fn link(db: &mut Connection) -> rusqlite::Result<()> {
+    let tx = db.transaction()?;
+    tx.execute_batch(LINKS)?;
     note_format(&tx, FORMAT)?;
     tx.commit()
 }

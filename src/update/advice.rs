@@ -3,6 +3,7 @@
 use super::plan::Plan;
 use super::record::Record;
 use super::transition::{App, Effect, Seen, may_differ};
+use crate::command::{line, word};
 use crate::engine::RestartPolicy;
 use crate::reference::Reference;
 
@@ -22,11 +23,11 @@ pub fn by_hand(record: &Record, plan: &Plan, seen: Option<&Seen>) -> String {
     match data {
         // It starts the application, and proves it.
         Some(generation) => {
-            commands.push(format!("{} snapshot restore {generation} --yes", program(plan)));
+            commands.push(format!("{} snapshot restore {} --yes", program(plan), word(generation)));
             commands.extend((!plan.stays && !plan.crew.is_empty()).then(|| up(plan, "-d")));
         }
         None if stands && plan.previous.baseline.running => {
-            commands.push(format!("docker start {}", quoted(&plan.previous.container_name)));
+            commands.push(line(["docker", "start", &plan.previous.container_name]));
         }
         None => {}
     }
@@ -80,7 +81,7 @@ fn runs_anew(plan: &Plan, seen: Option<&Seen>) -> bool {
 fn version(record: &Record, plan: &Plan, stands: bool, start: bool) -> Vec<String> {
     let previous = &plan.previous;
     let (image, reference) = (&previous.image_id, &previous.image_ref);
-    let tag = format!("docker tag {image} {}", quoted(reference));
+    let tag = line(["docker", "tag", image, reference]);
     if stands {
         // The very container can be started again.
         return select(plan).into_iter().collect();
@@ -89,7 +90,8 @@ fn version(record: &Record, plan: &Plan, stands: bool, start: bool) -> Vec<Strin
     let names =
         [vec![&previous.container_name], names].concat().iter().map(|n| n.as_str()).collect::<Vec<_>>().join("|");
     let half = record.has_begun(Effect::Swap) && (!record.has_done(Effect::Swap) || record.has_begun(Effect::StartOld));
-    let leftovers = format!("docker ps -aq --filter 'name=^/[0-9a-f]{{12}}_({names})$' | xargs -r docker rm -f");
+    let filter = word(&format!("name=^/[0-9a-f]{{12}}_({names})$"));
+    let leftovers = format!("docker ps -aq --filter {filter} | xargs -r docker rm -f");
     let start = if start && previous.baseline.running { "-d" } else { "--no-start" };
     let up = up(plan, start);
     // A reference by digest cannot be tagged, and cannot have moved either.
@@ -101,11 +103,11 @@ fn version(record: &Record, plan: &Plan, stands: bool, start: bool) -> Vec<Strin
 fn select(plan: &Plan) -> Option<String> {
     let (env, project) = (&plan.env, &plan.project);
     let file = project.env_files.last().cloned().unwrap_or_else(|| format!("{}/.env", project.working_dir));
-    let (key, program) = (&env.key, program(plan));
+    let (key, program) = (word(&env.key), program(plan));
     // In its container it knows where the file is; the host's path leads nowhere there.
-    let file = if plan.updater.is_some() { String::new() } else { format!(" --file {}", quoted(&file)) };
+    let file = if plan.updater.is_some() { String::new() } else { format!(" --file {}", word(&file)) };
     Some(match &env.value_before {
-        Some(value) => format!("{program} env set {key} {}{file}", quoted(value)),
+        Some(value) => format!("{program} env set {key} {}{file}", word(value)),
         None => format!("{program} env unset {key}{file}"),
     })
     .filter(|_| !plan.stays)
@@ -113,23 +115,23 @@ fn select(plan: &Plan) -> Option<String> {
 
 /// Of all that is moved.
 fn up(plan: &Plan, start: &str) -> String {
-    let services: Vec<_> = plan.project.moved().map(quoted).collect();
+    let services: Vec<_> = plan.project.moved().map(word).collect();
     format!("{} up {start} --no-deps --no-build --pull never {}", compose(plan), services.join(" "))
 }
 
 /// How a person starts this program.
 fn program(plan: &Plan) -> String {
     match &plan.updater {
-        Some(container) => format!("docker exec {} processgit-updater", quoted(container)),
+        Some(container) => format!("docker exec {} processgit-updater", word(container)),
         None => "processgit-updater".into(),
     }
 }
 
 fn compose(plan: &Plan) -> String {
     let project = &plan.project;
-    let (name, folder) = (quoted(&project.name), quoted(&project.working_dir));
-    let files = project.config_files.iter().map(|file| format!(" -f {}", quoted(file)));
-    let env_files = project.env_files.iter().map(|file| format!(" --env-file {}", quoted(file)));
+    let (name, folder) = (word(&project.name), word(&project.working_dir));
+    let files = project.config_files.iter().map(|file| format!(" -f {}", word(file)));
+    let env_files = project.env_files.iter().map(|file| format!(" --env-file {}", word(file)));
     format!("docker compose -p {name} --project-directory {folder}{}", files.chain(env_files).collect::<String>())
 }
 
@@ -139,7 +141,7 @@ fn companions(record: &Record, plan: &Plan) -> Vec<String> {
     let is_back = resumed || record.has_done(Effect::Rearm);
     let stopped = plan.companions.iter().filter(|_| record.has_begun(Effect::Disarm) && !is_back);
     let commands = |c: &super::plan::Companion| {
-        let start = format!("docker start {}", quoted(&c.name));
+        let start = line(["docker", "start", &c.name]);
         rearmed(&c.name, &c.restart_policy).into_iter().chain([start]).collect::<Vec<_>>()
     };
     stopped.flat_map(commands).collect()
@@ -150,9 +152,5 @@ fn rearmed(name: &str, policy: &RestartPolicy) -> Option<String> {
     let retries = policy.maximum_retry_count;
     let retries = if retries > 0 { format!(":{retries}") } else { String::new() };
     (*policy != RestartPolicy::never())
-        .then(|| format!("docker update --restart={}{retries} {}", policy.name, quoted(name)))
-}
-
-fn quoted(text: &str) -> String {
-    shell_words::quote(text).into_owned()
+        .then(|| format!("docker update --restart={}{retries} {}", word(&policy.name), word(name)))
 }

@@ -13,6 +13,7 @@ use super::note::Note;
 use super::plan::Plan;
 use super::ports::Entry;
 use super::record::Record;
+use crate::command::line;
 use crate::engine::seal::{Seal, few, says_to_be_ours};
 use crate::engine::{Container, label};
 
@@ -133,8 +134,11 @@ impl Updater {
                 false => "another updater (another state folder)",
             };
             self.notice(format!(
-                "container {0} says that {1} of {whose} is in the middle of changing {2}. Nothing is done about it. If no updater works on {2}, look whether the application runs as it should, then remove the container: docker rm {0}",
-                container.name, note.job, options.app_container
+                "container {0} says that {1} of {whose} is in the middle of changing {2}. Nothing is done about it. If no updater works on {2}, look whether the application runs as it should, then remove the container: {3}",
+                container.name,
+                note.job,
+                options.app_container,
+                line(["docker", "rm", &container.name])
             ));
         }
     }

@@ -338,6 +338,7 @@ impl Updater {
 
     /// Any job that was ever accepted.
     pub async fn job(&self, id: &str) -> Option<Arc<Job>> {
+        id.parse::<JobId>().ok()?;
         if let Some(job) = self.inner.book.get(id) {
             return Some(job);
         }

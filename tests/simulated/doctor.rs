@@ -167,7 +167,7 @@ const CHECKS: [&str; 35] = [
     "self-update",
 ];
 
-async fn report(case: Case) -> Report {
+pub async fn report(case: Case) -> Report {
     let installation = Installation::new(case.scene);
     installation.committed_before("1.0.0").await;
     let (mut ports, options, _) = installation.ports(case.faults);

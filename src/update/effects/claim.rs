@@ -3,13 +3,17 @@
 //! tells the way back if the journal is lost, see [`crate::update::note`].
 
 use super::{EffectError, Result};
+use crate::command::line;
 use crate::engine::seal::{CLAIM, CLAIM_NAME, Seal};
 use crate::engine::{Container, ContainerSpec, EngineError, Project, label};
 use crate::update::context::Context;
+use crate::update::job::JobId;
 use crate::update::note::Note;
 use crate::update::plan::Plan;
 use crate::update::record::Record;
 
+/// The most of a claim's place that is shown, characters.
+const LONGEST_PLACE: usize = 200;
 const PLACE: &str = "io.processgit.updater.place";
 /// Stale claims of our own may lie in the way; nobody makes more of them meanwhile.
 const TRIES: u32 = 4;
@@ -21,9 +25,15 @@ pub fn name(project: &Project) -> String {
 
 /// Who holds it, for people.
 pub fn holder(claim: &Container) -> String {
-    let place = claim.label(PLACE).unwrap_or("an unknown place");
+    let place = claim.label(PLACE).map_or_else(|| "an unknown place".into(), plain);
     let since = claim.created_at.map(|at| format!(", since {}", at.strftime("%Y-%m-%d %H:%M:%S UTC")));
-    format!("{place} ({}{})", claim.label(label::JOB).unwrap_or("no job"), since.unwrap_or_default())
+    let job = claim.label(label::JOB).and_then(|id| id.parse::<JobId>().ok());
+    format!("{place} ({}{})", job.map_or_else(|| "no job".into(), |job| job.0), since.unwrap_or_default())
+}
+
+/// A label of unknown origin, fit to be printed.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(LONGEST_PLACE).collect()
 }
 
 /// Takes the application, or finds that this job has it. A claim of this very state folder that is another
@@ -50,10 +60,10 @@ pub async fn claim(cx: &Context, record: &Record, plan: &Plan) -> Result {
 
 fn taken(claim: &Container, project: &Project) -> String {
     format!(
-        "another updater works on service {}: {}. Wait for its end; if it is gone for good, see that the application runs, and remove its claim: docker rm {}",
+        "another updater works on service {}: {}. Wait for its end; if it is gone for good, see that the application runs, and remove its claim: {}",
         project.service,
         holder(claim),
-        claim.name
+        line(["docker", "rm", &claim.name])
     )
 }
 

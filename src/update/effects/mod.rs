@@ -18,6 +18,7 @@ use super::context::Context;
 use super::plan::Plan;
 use super::record::{Learned, Record};
 use super::transition::Effect;
+use crate::command::line;
 use crate::engine::{Container, EngineError};
 
 /// Why an effect failed, for the operator. Engine trouble is told apart, because waiting may help.
@@ -43,8 +44,9 @@ impl EffectError {
     /// Somebody else's container has the name that one of ours is to have.
     fn in_the_way(container: &Container) -> Self {
         Self::other(format!(
-            "a container named {0} exists that this updater has not made: look at it with `docker inspect {0}`, and remove it if nobody needs it",
-            container.name
+            "a container named {} exists that this updater has not made: look at it with `{}`, and remove it if nobody needs it",
+            container.name,
+            line(["docker", "inspect", &container.name])
         ))
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::compose::{self, Resolved};
 use super::wish::{Wish, repo_digest};
 use super::{Deployment, Mate, Refused, data};
+use crate::command::line;
 use crate::engine::{ComposeConfig, Container, Healthcheck, Image, MountKind};
 use crate::envfile;
 use crate::health::Answer;
@@ -140,9 +141,9 @@ fn runs_already(deployment: &Deployment, target: &Target, image: Option<&Image>)
     }
     let names: Vec<_> = elsewhere.iter().map(|(service, ..)| *service).collect();
     Err(Refused::because(format!(
-        "{} runs already, but not in all that is moved with it: `docker compose up -d {}` first",
+        "{} runs already, but not in all that is moved with it: `{}` first",
         target.reference(),
-        names.join(" ")
+        line(["docker", "compose", "up", "-d"].into_iter().chain(names))
     )))
 }
 

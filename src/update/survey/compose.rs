@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::wish::Wish;
 use super::{Deployment, Refused, replicas};
+use crate::command::line;
 use crate::engine::compose_config::Service;
 use crate::engine::{ComposeConfig, Container, DryRun, EngineError, Image};
 use crate::reference::{self, Reference};
@@ -81,9 +82,9 @@ pub fn drift(resolved: &Resolved, deployment: &Deployment, ours: &str) -> Vec<St
 pub fn drift_refusal(drift: &[String], wish: &Wish, deployment: &Deployment) -> Option<String> {
     (!drift.is_empty() && !wish.accept_drift).then(|| {
         format!(
-            "the deployment has drifted from what runs, and the update would change more than the version: {}. Run `docker compose up -d {}` first, or say \"accept_drift\": true",
+            "the deployment has drifted from what runs, and the update would change more than the version: {}. Run `{}` first, or say \"accept_drift\": true",
             drift.join("; "),
-            deployment.project.moved().collect::<Vec<_>>().join(" ")
+            line(["docker", "compose", "up", "-d"].into_iter().chain(deployment.project.moved()))
         )
     })
 }

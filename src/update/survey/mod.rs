@@ -24,6 +24,7 @@ use bytes::Bytes;
 use super::job::Verified;
 use super::ports::{Options, Ports, VerifiedDigest};
 use super::running::{self, Evidence, Running, VERSION_LABEL};
+use crate::command::line;
 use crate::engine::{Container, EngineInfo, Image, Project, label};
 use crate::envfile;
 use crate::health::{self, Answer};
@@ -258,8 +259,9 @@ pub async fn crew(ports: &Ports, project: &Project, containers: &[Container]) ->
                 crew.push(Mate { service: service.clone(), container, image });
             }
             [] => refusals.push(format!(
-                "service {service} (PROCESSGIT_UPDATER_MOVE_SERVICES) has no container in project {}: `docker compose up -d {service}` first, or take it out of the setting",
-                project.name
+                "service {service} (PROCESSGIT_UPDATER_MOVE_SERVICES) has no container in project {}: `{}` first, or take it out of the setting",
+                project.name,
+                line(["docker", "compose", "up", "-d", service])
             )),
             ref many => refusals.push(replicas(service, many)),
         }

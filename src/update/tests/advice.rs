@@ -176,3 +176,42 @@ fn what_a_person_is_told() {
         assert!(text.starts_with(about) && (!about.is_empty() || text == end), "{name}: {text}");
     }
 }
+
+/// Names that would do something if a shell read them stay one word each.
+#[test]
+fn names_are_quoted() {
+    const HOSTILE: &str = "x'; touch /pwned #$(reboot)`\"\n&";
+    let hostile = |plan: &mut Plan| {
+        let name = || HOSTILE.to_owned();
+        let policy = RestartPolicy { name: name(), maximum_retry_count: 1 };
+        plan.previous.restart_policy = policy.clone();
+        plan.companions =
+            vec![Companion { container_id: "w".into(), name: name(), restart_policy: policy, needed: false }];
+        let was = Was::Running { healthcheck: Healthcheck::None };
+        plan.crew =
+            vec![Member { service: name(), container_id: "w".into(), container_name: name(), was, needed: false }];
+        plan.previous.container_name = name();
+        (plan.previous.image_ref, plan.previous.image_id) = (name(), name());
+        (plan.env.key, plan.env.value_before) = (name(), Some(name()));
+        plan.updater = Some(name());
+        plan.project.name = name();
+        plan.project.service = name();
+        plan.project.crew = vec![name()];
+        plan.project.working_dir = name();
+        plan.project.config_files = vec![name()];
+        plan.project.env_files = vec![name()];
+    };
+    for record in [before(Effect::ColdCopy), before(Effect::Gate), also(before(Effect::Gate), &[Effect::StartOld])] {
+        let mut record = with_plan(record, hostile);
+        record.learned.generation = record.learned.generation.map(|_| HOSTILE.into());
+        for app in [None, Some(STOPPED), Some(NEW), Some(App::Gone)] {
+            let sight = app.map(|app| seen(app, Env::After));
+            let text = by_hand(&record, record.plan.as_ref().unwrap(), sight.as_ref());
+            let (_, commands) = text.split_once("To have the old version back by hand: (1) ").unwrap();
+            let words = shell_words::split(commands).unwrap();
+            let touched = words.iter().filter(|word| word.contains("pwned"));
+            touched.for_each(|word| assert!(word.contains(HOSTILE), "{word:?} in {commands}"));
+            assert!(words.iter().filter(|word| word.contains(HOSTILE)).count() > 3, "{commands}");
+        }
+    }
+}
