@@ -132,7 +132,7 @@ pub async fn doctor(args: ServeArgs) -> Result<Doctor, ServeError> {
     let peeked = peeked.map_err(|e| ServeError::Io { what: "the journal", source: std::io::Error::other(e) })?;
     let (store, unreadable) = match peeked {
         Ok(store) => (store, None),
-        Err(e) => (Store::in_memory()?, Some(e.to_string())),
+        Err(e) => (Store::in_memory()?, Some(Arc::new(e))),
     };
     let options = options(&settings, store.installation(), store.seal());
     let trust: Arc<dyn Trust> = match &judge {

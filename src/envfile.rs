@@ -11,9 +11,13 @@ mod scan;
 pub use deployed::DeployedEnv;
 pub use file::{aio, get_file, read, set_file, unset_file, write_atomic};
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use scan::{Statement, decode, line_end, scan};
+use serde::{Deserialize, Serialize};
+
+use crate::update::ports::IoCause;
 
 /// The largest `.env` that is read, in bytes.
 pub const CAP: usize = 1024 * 1024;
@@ -22,7 +26,8 @@ pub const CAP: usize = 1024 * 1024;
 const DUPLICATE: &[u8] = b"# duplicate, disabled by processgit-updater: ";
 
 /// Why a `.env` could not be read or changed. The texts are complete and go to the operator.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EnvFileError {
     /// Nothing to look for.
     #[error("the key is empty: name the variable to set, such as PROCESSGIT_VERSION")]
@@ -44,7 +49,7 @@ pub enum EnvFileError {
     Mounted { path: String },
     /// It was made by somebody else, and stays theirs.
     #[error("cannot keep {path} owned by {uid}:{gid}: run the updater as root or as that user ({source})")]
-    Owner { path: String, uid: u32, gid: u32, source: std::io::Error },
+    Owner { path: String, uid: u32, gid: u32, source: IoCause },
     /// A folder, a pipe, a device.
     #[error("{path} is not a regular file: point PROCESSGIT_UPDATER_ENV_FILE at the deployment's .env")]
     NotAFile { path: String },
@@ -53,7 +58,7 @@ pub enum EnvFileError {
     TooLarge { path: String },
     /// Anything else the system said.
     #[error("cannot {action} {path}: {source}")]
-    Io { action: &'static str, path: String, source: std::io::Error },
+    Io { action: Cow<'static, str>, path: String, source: IoCause },
 }
 
 /// What [`set`] made.

@@ -19,6 +19,7 @@ use url::{Host, Url};
 use crate::engine::credentials::{self, Credential};
 use crate::https::{Authorities, LazyClient, Ready};
 use crate::reference::{DOCKER_HUB, DOCKER_HUB_HOST, Reference, is_sha256, is_tag};
+use crate::update::refusal::{Code, Explained, Remedy};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,6 +49,19 @@ pub enum RegistryError {
     /// Larger than its cap, other bytes than the digest promises, or gone although something names it.
     #[error("{0}")]
     Corrupt(String),
+}
+
+impl Explained for RegistryError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Denied(_) => Code::RegistryDenied,
+            Self::Name(_) | Self::Unavailable(_) | Self::Corrupt(_) => Code::RegistryFailed,
+        }
+    }
+
+    fn remedy(&self) -> Option<Remedy> {
+        None
+    }
 }
 
 type Result<T> = std::result::Result<T, RegistryError>;

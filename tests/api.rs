@@ -16,6 +16,7 @@ use processgit_updater::release::{Channel, SourceError};
 use processgit_updater::settings::Listen;
 use processgit_updater::update::door::AbortError;
 use processgit_updater::update::job::{Job, State};
+use processgit_updater::update::refusal::{Code, Refusal};
 use processgit_updater::update::{Check, CheckRequest, Request, SubmitError};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -120,12 +121,14 @@ async fn everything_else_needs_the_token() {
 
 #[tokio::test]
 async fn the_doctors_report() {
-    let bad = Finding::bad("engine", "no answer", "systemctl start docker");
+    let bad =
+        Finding::bad("engine", Refusal::new(Code::EngineUnreachable, "no answer").command("systemctl start docker"));
     let server = Server::start(Script { findings: vec![Finding::ok("stub", "off"), bad], ..Script::default() });
     let json = get(&server, "/doctor").await.json();
     let findings = json!([
         {"check": "stub", "verdict": "ok", "seen": "off"},
-        {"check": "engine", "verdict": "bad", "seen": "no answer", "remedy": "systemctl start docker"},
+        {"check": "engine", "verdict": "bad", "seen": "no answer", "code": "engine_unreachable",
+         "remedy": "systemctl start docker", "remedy_kind": "command"},
     ]);
     assert_eq!((&json["ok"], &json["version"], &json["findings"]), (&json!(false), &json!(api::VERSION), &findings));
 }

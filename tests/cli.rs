@@ -16,6 +16,7 @@ use processgit_updater::release::{Channel, SourceError};
 use processgit_updater::settings::Listen;
 use processgit_updater::update::door::AbortError;
 use processgit_updater::update::job::{Job, State, Verified};
+use processgit_updater::update::refusal::Remedy;
 use processgit_updater::update::{Check, CheckRequest, Request, SubmitError};
 use serde_json::Value;
 use support::{JOB, Script, Server, TOKEN, ended, job, release};
@@ -478,8 +479,8 @@ fn manifests_that_are_not_genuine() {
 }
 
 fn finding(verdict: Verdict) -> Finding {
-    let remedy = (verdict != Verdict::Ok).then(|| "docker compose up -d".to_owned());
-    Finding { check: "application".into(), verdict, seen: "container app".into(), remedy }
+    let remedy = (verdict != Verdict::Ok).then(|| Remedy::Command("docker compose up -d".into()));
+    Finding { check: "application".into(), verdict, seen: "container app".into(), code: None, remedy }
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub fn fuzz(bytes: &[u8]) {
     let named = Named { version_key: "APP_VERSION", ..Named::default() };
     let project = match project("shop-app", &labels, named) {
         Ok(project) => project,
-        Err(error) => return assert!(error.contains("has no label"), "{error}"),
+        Err(error) => return assert!(error.what.contains("has no label"), "{error}"),
     };
     assert!(project.config_files.iter().chain(&project.env_files).all(|file| !file.is_empty()));
     let more = paths::env_files_in(lines.next().unwrap_or_default(), &project.working_dir);

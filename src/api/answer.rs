@@ -73,7 +73,8 @@ fn fitted(jobs: &[Arc<Job>], render: impl Fn(&[Arc<Job>]) -> Vec<u8>) -> Vec<u8>
 fn texts(job: &Job) -> usize {
     let len = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let steps: usize = job.steps.iter().map(|step| len(&step.output) + len(&step.error)).sum();
-    steps + len(&job.error) + job.warnings.iter().map(String::len).sum::<usize>()
+    let reason = job.reason.as_ref().map_or(0, |reason| reason.text.len());
+    steps + reason + len(&job.error) + job.warnings.iter().map(String::len).sum::<usize>()
 }
 
 /// `job` with at most `cap` bytes in each text. What a step does right now is left out.
@@ -91,7 +92,8 @@ fn shortened(job: &Job, cap: usize) -> Job {
             cut_middle(error, cap);
         }
     }
-    job.error.iter_mut().chain(&mut job.warnings).for_each(|text| cut_middle(text, cap));
+    let reason = job.reason.as_mut().map(|reason| &mut reason.text);
+    job.error.iter_mut().chain(reason).chain(&mut job.warnings).for_each(|text| cut_middle(text, cap));
     job
 }
 

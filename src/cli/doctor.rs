@@ -9,6 +9,7 @@ use super::{CliError, Outcome, say};
 use crate::daemon;
 use crate::doctor::{Examine, Finding, Report, show};
 use crate::settings::ServeArgs;
+use crate::update::refusal::{Code, Refusal};
 
 /// What answers 404 is an updater of an earlier version.
 const UNKNOWN: u16 = 404;
@@ -73,9 +74,11 @@ async fn examine(args: DoctorArgs) -> Outcome {
 
 /// The report of the updater that runs, or what came instead.
 async fn ask(access: Access) -> Result<(Vec<u8>, Report), Finding> {
-    let from_here =
-        |seen: String, remedy: &str| Finding::warning("updater", format!("{seen}; looked from here"), remedy);
-    let start = "docker compose up -d processgit-updater, or processgit-updater serve";
+    let from_here = |seen: String, remedy: &str| {
+        let why = Refusal::new(Code::UpdaterSilent, format!("{seen}; looked from here"));
+        Finding::warning("updater", why.text(remedy))
+    };
+    let start = "start it: `docker compose up -d processgit-updater`, or `processgit-updater serve`";
     let client = match access.client() {
         Ok(client) => client,
         // A fault of the settings, which is told there.
@@ -96,7 +99,7 @@ async fn ask(access: Access) -> Result<(Vec<u8>, Report), Finding> {
         }
         Err(ClientError::Refused { status, .. }) if status.as_u16() == UNKNOWN => Err(from_here(
             format!("the one at {} is too old to be asked", client.url()),
-            "processgit-updater self-update",
+            "`processgit-updater self-update`",
         )),
         Err(why) => {
             Err(from_here(why.to_string(), "PROCESSGIT_UPDATER_TOKEN must be what the updater was started with"))

@@ -1,11 +1,11 @@
 //! The application: its container, its health, its project.
 
 use super::{APPLICATION, Doctor, Finding, LOOK, WORK, asked, data, deployment};
-use crate::command::{line, word};
+use crate::command::line;
 use crate::engine::{Container, EngineInfo, Healthcheck, RunState};
 use crate::envfile;
 use crate::health::Answer;
-use crate::update::ports::EnvError;
+use crate::update::refusal::{Code, Refusal, Refused};
 use crate::update::survey::assemble;
 use crate::update::survey::{self, Deployment};
 
@@ -48,7 +48,7 @@ async fn look(
     let container = match asked(LOOK, survey::application(ports, options)).await {
         Ok(container) => container,
         Err(why) => {
-            findings.push(Finding::bad("application", why, "docker compose up -d"));
+            findings.extend(super::bad("application", why.or_command("docker ps -a")));
             return Err("the application's container was not found");
         }
     };
@@ -64,7 +64,7 @@ async fn look(
     let project = match survey::project_of(&doctor.ports, &container, options).await {
         Ok(project) => project,
         Err(why) => {
-            findings.push(Finding::bad("project", why.to_string(), "docker compose up -d"));
+            findings.extend(super::bad("project", why));
             return Err("the project is not known");
         }
     };
@@ -72,25 +72,24 @@ async fn look(
         "project",
         format!("{}, service {}, {}", project.name, project.service, project.config_files.join(", ")),
     ));
-    let again = line(["docker", "compose", "up", "-d"].into_iter().chain(project.moved()));
     let image = match asked(LOOK, survey::image_of(ports, &container)).await {
         Ok(image) => image,
         Err(why) => {
-            findings.push(Finding::bad("services", why, again));
+            findings.extend(super::bad("services", why.or_command("docker ps -a")));
             return Err("the image that runs is not at hand");
         }
     };
     let crew = match asked(LOOK, survey::crew(ports, &project, containers)).await {
         Ok(crew) => crew,
         Err(why) => {
-            findings.push(Finding::bad("services", why, again));
+            findings.extend(super::bad("services", why.or_command("docker ps -a")));
             return Err("not all services that are moved have their container");
         }
     };
     let running = match asked(LOOK, survey::running(ports, options, &container, &image, None)).await {
         Ok(running) => running,
         Err(why) => {
-            findings.push(Finding::bad("version key", why, "processgit-updater doctor"));
+            findings.extend(super::bad("version key", why));
             return Err("which version runs cannot be looked up");
         }
     };
@@ -124,8 +123,9 @@ async fn look(
         return Ok(deployment);
     }
     let env = read_env(doctor, &mut deployment).await;
-    findings.push(env_finding(doctor, &deployment, &env));
-    findings.extend(both(doctor, &deployment, env.is_ok()).await);
+    let has_env = env.is_ok();
+    findings.extend(env_findings(doctor, &deployment, env));
+    findings.extend(both(doctor, &deployment, has_env).await);
     Ok(deployment)
 }
 
@@ -136,19 +136,19 @@ async fn both(doctor: &Doctor, deployment: &Deployment, has_env: bool) -> Vec<Fi
     let mut findings = deployment::check(doctor, deployment, &resolved, has_env);
     let config = resolved.resolved.as_ref().ok().map(|(_, resolved)| &resolved.old);
     findings.extend(data::check(doctor, deployment, &plan, config).await);
-    findings.push(room);
+    findings.extend(room);
     findings
 }
 
 /// Whether an update could write it, and what is in it.
-async fn read_env(doctor: &Doctor, deployment: &mut Deployment) -> Result<(), String> {
+async fn read_env(doctor: &Doctor, deployment: &mut Deployment) -> Result<(), Refused> {
     let (env, options) = (&doctor.ports.env, &doctor.options);
     let project_env = deployment.project.environment_files();
     let read = async {
         env.preflight(&project_env).await?;
         env.read().await
     };
-    deployment.env = asked::<_, EnvError>(WORK, read).await?;
+    deployment.env = asked(WORK, read).await?;
     deployment.env_value = deployment.env.as_deref().and_then(|bytes| envfile::get(bytes, &options.version_key));
     let Deployment { container, image, env_value, .. } = &*deployment;
     let running = survey::running(&doctor.ports, options, container, image, env_value.as_deref());
@@ -156,30 +156,19 @@ async fn read_env(doctor: &Doctor, deployment: &mut Deployment) -> Result<(), St
     Ok(())
 }
 
-fn env_finding(doctor: &Doctor, deployment: &Deployment, read: &Result<(), String>) -> Finding {
+fn env_findings(doctor: &Doctor, deployment: &Deployment, read: Result<(), Refused>) -> Vec<Finding> {
     let path = doctor.ports.env.path();
     match (read, &deployment.env) {
-        (Err(why), _) => Finding::bad(".env", why.clone(), env_remedy(doctor, deployment, why)),
-        (Ok(()), None) => Finding::warning(
-            ".env",
-            format!("there is no {path}: the first update will make it"),
-            line(["processgit-updater", "env", "set", &doctor.options.version_key, "VERSION"]),
-        ),
-        (Ok(()), Some(bytes)) => Finding::ok(".env", format!("{path}, {} bytes, can be replaced", bytes.len())),
-    }
-}
-
-fn env_remedy(doctor: &Doctor, deployment: &Deployment, why: &str) -> String {
-    let folder = doctor.settings.env_file.parent().unwrap_or(std::path::Path::new("/")).display().to_string();
-    let theirs = deployment.project.environment_files();
-    match theirs.last() {
-        Some(theirs) if why.contains("instead; name that file") => format!("PROCESSGIT_UPDATER_ENV_FILE={theirs}"),
-        _ if why.contains("cannot be written") => {
-            let folder = word(&folder);
-            format!("findmnt -T {folder} shows what is mounted read-only; mount -o remount,rw, or take `:ro` away")
+        (Err(why), _) => {
+            let folder = doctor.settings.env_file.parent().unwrap_or(std::path::Path::new("/")).display().to_string();
+            super::bad(".env", why.or_command(&line(["ls", "-la", &folder]))).collect()
         }
-        _ if why.contains("mounted as a single file") => format!("volumes: [\".:{folder}\"]"),
-        _ => format!("ls -la {}, and look at PROCESSGIT_UPDATER_ENV_FILE", word(&folder)),
+        (Ok(()), None) => {
+            let set = line(["processgit-updater", "env", "set", &doctor.options.version_key, "VERSION"]);
+            let why = Refusal::new(Code::NoEnv, format!("there is no {path}: the first update will make it"));
+            vec![Finding::warning(".env", why.text(format!("`{set}` makes it, with the version that runs")))]
+        }
+        (Ok(()), Some(bytes)) => vec![Finding::ok(".env", format!("{path}, {} bytes, can be replaced", bytes.len()))],
     }
 }
 
@@ -189,13 +178,17 @@ fn state(c: &Container) -> Finding {
     let logs = line(["docker", "logs", "--tail", "50", name]);
     match (c.state, c.healthcheck) {
         (RunState::Running, Healthcheck::Unhealthy) => {
-            Finding::bad("application", format!("container {name} runs and its HEALTHCHECK says unhealthy"), logs)
+            let seen = format!("container {name} runs and its HEALTHCHECK says unhealthy");
+            Finding::bad("application", Refusal::new(Code::Unhealthy, seen).command(logs))
         }
-        (RunState::Running, _) if c.restart_policy.name == "no" => Finding::warning(
-            "application",
-            format!("container {name} runs {} with restart policy `no`: nothing starts it after a reboot", c.image_ref),
-            "restart: unless-stopped in the Compose file, then docker compose up -d",
-        ),
+        (RunState::Running, _) if c.restart_policy.name == "no" => {
+            let seen = format!(
+                "container {name} runs {} with restart policy `no`: nothing starts it after a reboot",
+                c.image_ref
+            );
+            let remedy = "write `restart: unless-stopped` into the Compose file, then run `docker compose up -d`";
+            Finding::warning("application", Refusal::new(Code::NoRestart, seen).text(remedy))
+        }
         (RunState::Running, health) => {
             let health = match health {
                 Healthcheck::None => "",
@@ -207,30 +200,35 @@ fn state(c: &Container) -> Finding {
         }
         _ => Finding::bad(
             "application",
-            format!("container {name} is {state} (exit code {})", c.exit_code),
-            format!("{logs}; {}", line(["docker", "start", name])),
+            Refusal::new(Code::NotRunning, format!("container {name} is {state} (exit code {})", c.exit_code))
+                .command(format!("{logs}; {}", line(["docker", "start", name]))),
         ),
     }
 }
 
 fn health(doctor: &Doctor, c: &Container, answer: Answer) -> Finding {
     let url = &doctor.settings.health.url;
-    let remedy =
-        format!("{}; or correct PROCESSGIT_UPDATER_HEALTH_URL", line(["docker", "logs", "--tail", "50", &c.name]));
+    let wrong = |seen: String| {
+        let logs = line(["docker", "logs", "--tail", "50", &c.name]);
+        let remedy = format!("`{logs}` shows why, or correct PROCESSGIT_UPDATER_HEALTH_URL");
+        Finding::bad("health", Refusal::new(Code::HealthWrong, seen).text(remedy))
+    };
     match answer {
         Answer::Http { status: 200, body } => match doctor.options.health.version.as_deref() {
             None => Finding::ok("health", format!("{url} answers 200")),
             Some(pointer) => match version_at(&body, pointer) {
                 Some(version) => Finding::ok("health", format!("{url} answers 200, version {version}")),
-                None => Finding::bad(
-                    "health",
-                    format!("{url} answers 200, but there is nothing at {pointer} (PROCESSGIT_UPDATER_HEALTH_VERSION)"),
-                    format!("curl -s {url}; then name where the version stands"),
-                ),
+                None => {
+                    let seen = format!(
+                        "{url} answers 200, but there is nothing at {pointer} (PROCESSGIT_UPDATER_HEALTH_VERSION)"
+                    );
+                    let remedy = format!("look at the answer with `curl -s {url}`, then name where the version stands");
+                    Finding::bad("health", Refusal::new(Code::HealthWrong, seen).text(remedy))
+                }
             },
         },
-        Answer::Http { status, .. } => Finding::bad("health", format!("{url} answers {status}, expected 200"), remedy),
-        Answer::Silent(why) => Finding::bad("health", format!("{url} does not answer: {why}"), remedy),
+        Answer::Http { status, .. } => wrong(format!("{url} answers {status}, expected 200")),
+        Answer::Silent(why) => wrong(format!("{url} does not answer: {why}")),
     }
 }
 
@@ -245,8 +243,8 @@ fn healthcheck(doctor: &Doctor, c: &Container) -> Finding {
     match (assemble::late_healthcheck(c, &doctor.options), c.healthcheck) {
         (Some(late), _) => Finding::warning(
             "healthcheck",
-            late,
-            format!("PROCESSGIT_UPDATER_HEALTH_TIMEOUT={}s", c.healthcheck_seconds * 2),
+            Refusal::new(Code::HealthcheckLate, late)
+                .setting(format!("PROCESSGIT_UPDATER_HEALTH_TIMEOUT={}s", c.healthcheck_seconds * 2)),
         ),
         (None, Healthcheck::None) => Finding::ok("healthcheck", "the container has none: the health URL decides"),
         (None, _) => {

@@ -8,7 +8,10 @@ use async_trait::async_trait;
 
 use crate::engine::{EngineError, EngineFacts};
 use crate::helper::own::OwnContainer;
+use crate::registry::RegistryError;
+use crate::release::SourceError;
 use crate::release::github::Reach;
+use crate::store::StoreError;
 use crate::trust::judge::TrustState;
 
 /// The engine's socket, and who wants to open it.
@@ -61,7 +64,7 @@ pub struct StateFolder {
     pub unwritable: Option<String>,
     pub holder: Holder,
     /// Why the journal cannot be read.
-    pub unreadable: Option<String>,
+    pub unreadable: Option<Arc<StoreError>>,
     /// Bytes.
     pub free: Option<u64>,
 }
@@ -81,7 +84,7 @@ pub trait Around: Send + Sync {
     /// How signatures are judged, or why they cannot be.
     fn trust(&self) -> Result<TrustState, String>;
     /// What the release source says of itself.
-    async fn reach(&self) -> Result<Reach, String>;
+    async fn reach(&self) -> Result<Reach, SourceError>;
     /// Whether the registry has this manifest; with the credentials that an update has.
-    async fn has_image(&self, registry: &str, repository: &str, digest: &str) -> Result<bool, String>;
+    async fn has_image(&self, registry: &str, repository: &str, digest: &str) -> Result<bool, RegistryError>;
 }

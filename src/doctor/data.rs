@@ -7,6 +7,7 @@ use crate::command;
 use crate::engine::compose_config::Volume;
 use crate::engine::{ComposeConfig, Mount, MountKind};
 use crate::update::plan::DataPlan;
+use crate::update::refusal::{Code, Refusal, Refused};
 use crate::update::survey::{self, Deployment};
 
 /// Everything but the room.
@@ -21,8 +22,8 @@ pub async fn check(
         findings.extend(["writers", "hooks"].map(|check| Finding::skipped(check, "Compose cannot be asked")));
         return findings;
     };
-    findings.push(writers(doctor, deployment, plan, config));
-    findings.push(hooks(doctor, deployment, config));
+    findings.extend(writers(doctor, deployment, plan, config));
+    findings.extend(hooks(doctor, deployment, config));
     findings.push(place(doctor, plan, config).await);
     findings
 }
@@ -32,33 +33,39 @@ fn mounts(doctor: &Doctor, plan: &DataPlan) -> Finding {
     match (doctor.ports.data.off(), plan.uncovered()) {
         (Some(why), Some(uncovered)) => Finding::warning(
             "data",
-            format!(
-                "NO data is copied ({why}): when a new version fails after it has written, the job ends `failed`, and {uncovered} stays as it left it"
-            ),
-            "PROCESSGIT_UPDATER_SNAPSHOT=on",
+            Refusal::new(
+                Code::SnapshotsOff,
+                format!(
+                    "NO data is copied ({why}): when a new version fails after it has written, the job ends `failed`, and {uncovered} stays as it left it"
+                ),
+            )
+            .setting("PROCESSGIT_UPDATER_SNAPSHOT=on"),
         ),
         (None, Some(uncovered)) => Finding::warning(
             "data",
-            format!("not copied: {uncovered}; a rollback cannot put it back. Copied: {}", copied.join(", ")),
-            "take it out of PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE, if it is not too much",
+            Refusal::new(
+                Code::DataNotCopied,
+                format!("not copied: {uncovered}; a rollback cannot put it back. Copied: {}", copied.join(", ")),
+            )
+            .text("take it out of PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE, if it is not too much"),
         ),
         (_, None) if copied.is_empty() => Finding::ok("data", "the application has no writable mount: nothing to copy"),
         (_, None) => Finding::ok("data", format!("copied before an update: {}", copied.join(", "))),
     }
 }
 
-fn writers(doctor: &Doctor, deployment: &Deployment, plan: &DataPlan, config: &ComposeConfig) -> Finding {
+fn writers(doctor: &Doctor, deployment: &Deployment, plan: &DataPlan, config: &ComposeConfig) -> Vec<Finding> {
     match survey::data::companions(&doctor.options, deployment, plan, config) {
-        Err(refused) => Finding::bad("writers", refused.to_string(), "PROCESSGIT_UPDATER_STOP_SERVICES=NAME,NAME"),
-        Ok(companions) if companions.is_empty() => Finding::ok("writers", "nobody else writes to the data"),
+        Err(refused) => super::bad("writers", refused).collect(),
+        Ok(companions) if companions.is_empty() => vec![Finding::ok("writers", "nobody else writes to the data")],
         Ok(companions) => {
             let list: Vec<&str> = companions.iter().map(|companion| companion.name.as_str()).collect();
-            Finding::ok("writers", format!("stopped with the application: {}", list.join(", ")))
+            vec![Finding::ok("writers", format!("stopped with the application: {}", list.join(", ")))]
         }
     }
 }
 
-fn hooks(doctor: &Doctor, deployment: &Deployment, config: &ComposeConfig) -> Finding {
+fn hooks(doctor: &Doctor, deployment: &Deployment, config: &ComposeConfig) -> Vec<Finding> {
     let options = &doctor.options;
     let set: Vec<String> = [&options.hook_before_copy, &options.hook_after_restore]
         .into_iter()
@@ -66,9 +73,9 @@ fn hooks(doctor: &Doctor, deployment: &Deployment, config: &ComposeConfig) -> Fi
         .map(|hook| hook.text())
         .collect();
     match survey::data::hooks(options, config, deployment) {
-        _ if set.is_empty() => Finding::skipped("hooks", "none is set"),
-        Ok(_) => Finding::ok("hooks", set.join("; ")),
-        Err(refused) => Finding::bad("hooks", refused.to_string(), "docker compose up -d SERVICE"),
+        _ if set.is_empty() => vec![Finding::skipped("hooks", "none is set")],
+        Ok(_) => vec![Finding::ok("hooks", set.join("; "))],
+        Err(refused) => super::bad("hooks", refused).collect(),
     }
 }
 
@@ -83,11 +90,17 @@ async fn place(doctor: &Doctor, plan: &DataPlan, config: &ComposeConfig) -> Find
         None => Finding::ok("snapshots", format!("kept in {folder}, outside of the project's volumes")),
         Some(mount) => Finding::warning(
             "snapshots",
-            format!(
-                "{folder} is in volume {} of the project itself: `docker compose down -v` deletes the snapshots with the data",
-                mount.name
-            ),
-            format!("volumes: [\"/srv/processgit-updater:{}\"]", mount.destination),
+            Refusal::new(
+                Code::SnapshotsInProject,
+                format!(
+                    "{folder} is in volume {} of the project itself: `docker compose down -v` deletes the snapshots with the data",
+                    mount.name
+                ),
+            )
+            .text(format!(
+                "keep it in a folder of the host: volumes: [\"/srv/processgit-updater:{}\"]",
+                mount.destination
+            )),
         ),
     }
 }
@@ -100,27 +113,27 @@ fn is_of(config: &ComposeConfig, mount: &Mount) -> bool {
 }
 
 /// Whether a copy can be made: the longest look of all.
-pub async fn room(doctor: &Doctor, plan: &DataPlan) -> Finding {
+pub async fn room(doctor: &Doctor, plan: &DataPlan) -> Vec<Finding> {
     let folder = doctor.settings.snapshot.dir.display();
     if plan.copied.is_empty() {
-        return Finding::skipped("room", "nothing is copied");
+        return vec![Finding::skipped("room", "nothing is copied")];
     }
     let room = match timeout(WORK, doctor.ports.data.room(&plan.copied)).await {
         Ok(Ok(room)) => room,
-        Ok(Err(why)) => return Finding::bad("room", why.to_string(), "correct PROCESSGIT_UPDATER_SNAPSHOT_DIR"),
+        Ok(Err(why)) => {
+            let why = Refused::from(why).or_text("name another folder in PROCESSGIT_UPDATER_SNAPSHOT_DIR");
+            return super::bad("room", why).collect();
+        }
         // There may be much of it; an update takes the time that it needs.
         Err(_) => {
             let seconds = WORK.as_secs();
             let seen = format!("the walk through the data did not end within {seconds} s, so its size is not known");
-            return Finding::warning("room", seen, format!("df -h {}", command::path(&doctor.settings.snapshot.dir)));
+            let look = format!("df -h {}", command::path(&doctor.settings.snapshot.dir));
+            return vec![Finding::warning("room", Refusal::new(Code::SizeUnknown, seen).command(look))];
         }
     };
     if !room.refusals.is_empty() {
-        return Finding::bad(
-            "room",
-            room.refusals.join("; "),
-            "processgit-updater snapshot prune, or correct PROCESSGIT_UPDATER_SNAPSHOT_DIR",
-        );
+        return room.refusals.into_iter().map(|obstacle| Finding::bad("room", obstacle)).collect();
     }
     let numbers = room.needed_and_free.map_or_else(String::new, |(needed, free)| {
         format!(": {} MiB needed, {} MiB free", needed.div_ceil(1 << 20), free >> 20)
@@ -129,7 +142,7 @@ pub async fn room(doctor: &Doctor, plan: &DataPlan) -> Finding {
         0 => String::new(),
         n => format!("; {n} unfinished copies of earlier jobs, which the next one removes"),
     };
-    Finding::ok("room", format!("{folder} keeps owners, xattrs and hard links{numbers}{left}"))
+    vec![Finding::ok("room", format!("{folder} keeps owners, xattrs and hard links{numbers}{left}"))]
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 //! a version that exists nowhere.
 
 use super::{Doctor, Finding, WORK, asked};
-use crate::command::{line, word};
+use crate::command::line;
 use crate::update::plan;
+use crate::update::refusal::{Code, Refusal, Refused};
 use crate::update::running::{self, Running};
+use crate::update::survey::Deployment;
 use crate::update::survey::compose::{self, Resolved};
 use crate::update::survey::wish::{self, Wish};
-use crate::update::survey::{Deployment, Refused};
 
 /// No release has this tag.
 const PRETENDED: &str = "0.0.0-doctor";
@@ -16,15 +17,15 @@ const COMPOSE_VERSION: &str = "com.docker.compose.version";
 
 /// What Compose says.
 pub struct Seen {
-    pub version: Result<String, String>,
-    pub resolved: Result<(Wish, Resolved), String>,
+    pub version: Result<String, Refused>,
+    pub resolved: Result<(Wish, Resolved), Refused>,
 }
 
 pub async fn resolve(doctor: &Doctor, deployment: &Deployment) -> Seen {
     let wish = wish::pretended(deployment, PRETENDED);
     let version = asked(WORK, doctor.ports.compose.version()).await;
     let resolved = match &version {
-        Ok(_) => asked::<_, Refused>(WORK, compose::resolve(&doctor.ports, deployment, &wish)).await,
+        Ok(_) => asked(WORK, compose::resolve(&doctor.ports, deployment, &wish)).await,
         Err(why) => Err(why.clone()),
     };
     Seen { version, resolved: resolved.map(|resolved| (wish, resolved)) }
@@ -34,29 +35,35 @@ pub fn check(doctor: &Doctor, deployment: &Deployment, seen: &Seen, has_env: boo
     let up = line(["docker", "compose", "up", "-d"].into_iter().chain(deployment.project.moved()));
     let (wish, resolved) = match (&seen.version, &seen.resolved) {
         (Ok(_), Ok(resolved)) => (&resolved.0, &resolved.1),
-        (Err(why), _) => return unresolved(why, "install Docker Compose v2: apt-get install docker-compose-plugin"),
-        (_, Err(why)) => return unresolved(why, "docker compose config --quiet"),
+        (Err(why), _) => {
+            return unresolved(why.clone().or_text("install Docker Compose v2: apt-get install docker-compose-plugin"));
+        }
+        (_, Err(why)) => return unresolved(why.clone().or_command("docker compose config --quiet")),
     };
     let drift = compose::drift(resolved, deployment, &doctor.options.others_version_key);
     let mut findings = vec![version_of(seen.version.as_deref().unwrap_or_default(), deployment)];
     let unexplained = resolved.unexplained().filter(|_| drift.is_empty());
-    findings.extend(unexplained.map(|text| Finding::warning("compose", text, up.clone())));
+    findings.extend(
+        unexplained
+            .map(|text| Finding::warning("compose", Refusal::new(Code::ComposeRecreates, text).command(up.clone()))),
+    );
     findings.extend(services(deployment));
     findings.extend(version_key(doctor, deployment, wish, resolved, has_env));
     findings.push(match drift.is_empty() {
         true => Finding::ok("drift", "files and containers agree"),
         false => {
-            Finding::bad("drift", format!("an update would change more than the version: {}", drift.join("; ")), up)
+            let seen = format!("an update would change more than the version: {}", drift.join("; "));
+            Finding::bad("drift", Refusal::new(Code::Drift, seen).command(up))
         }
     });
     findings.push(followers(deployment, resolved));
     findings
 }
 
-fn unresolved(why: &str, remedy: &str) -> Vec<Finding> {
+fn unresolved(why: Refused) -> Vec<Finding> {
     let rest = ["version key", "services", "drift", "followers"];
     let skipped = rest.map(|check| Finding::skipped(check, "Compose cannot be asked"));
-    std::iter::once(Finding::bad("compose", why, remedy)).chain(skipped).collect()
+    super::bad("compose", why).chain(skipped).collect()
 }
 
 fn version_of(version: &str, deployment: &Deployment) -> Finding {
@@ -71,13 +78,8 @@ fn version_of(version: &str, deployment: &Deployment) -> Finding {
 }
 
 fn services(deployment: &Deployment) -> Vec<Finding> {
-    let replicas = compose::replica_refusal(deployment).map(|text| {
-        let remedy = format!("docker compose up -d --scale {0}=1 {0}", word(&deployment.project.service));
-        Finding::bad("services", text, remedy)
-    });
-    let lodgers = compose::namespace_refusals(deployment).into_iter();
-    let lodgers = lodgers.map(|text| Finding::bad("services", text, "PROCESSGIT_UPDATER_MOVE_SERVICES=SERVICE"));
-    let found: Vec<Finding> = replicas.into_iter().chain(lodgers).collect();
+    let refusals = compose::replica_refusal(deployment).into_iter().chain(compose::namespace_refusals(deployment));
+    let found: Vec<Finding> = refusals.map(|refusal| Finding::bad("services", refusal)).collect();
     if !found.is_empty() {
         return found;
     }
@@ -100,7 +102,8 @@ fn version_key(
         let remedy = format!(
             "image: {repository}:${{{key}:-latest}} in the Compose file, or PROCESSGIT_UPDATER_VERSION_KEY={key} is the wrong key"
         );
-        return refusals.into_iter().map(|text| Finding::bad("version key", text, remedy.clone())).collect();
+        let finding = |refusal: Refusal| Finding::bad("version key", refusal.text(remedy.clone()));
+        return refusals.into_iter().map(finding).collect();
     }
     if !has_env {
         return vec![Finding::skipped("version key", ".env was not read")];
@@ -114,10 +117,13 @@ fn version_key(
     vec![match &deployment.running {
         Running::Unknown(why) => Finding::warning(
             "version key",
-            format!(
-                "which version runs is not known: {why}. The first update needs consent, because a downgrade cannot be excluded"
-            ),
-            "processgit-updater update --allow-downgrade, if the newest release is no older than what runs; or set PROCESSGIT_UPDATER_HEALTH_VERSION to where the health answer names the version",
+            Refusal::new(
+                Code::VersionUnknown,
+                format!(
+                    "which version runs is not known: {why}. The first update needs consent, because a downgrade cannot be excluded"
+                ),
+            )
+            .text("`processgit-updater update --allow-downgrade`, if the newest release is no older than what runs; or set PROCESSGIT_UPDATER_HEALTH_VERSION to where the health answer names the version"),
         ),
         Running::Known { version, .. } if deployment.env_value.is_none() => {
             Finding::ok("version key", format!("{value}, {image} is version {version}; an update sets it"))
@@ -141,9 +147,12 @@ fn followers(deployment: &Deployment, resolved: &Resolved) -> Finding {
     let list = followers.join(",");
     Finding::warning(
         "followers",
-        format!(
-            "{list} follow the version key too, and are made anew by your next `docker compose up`, not by an update"
-        ),
-        format!("PROCESSGIT_UPDATER_MOVE_SERVICES={list}"),
+        Refusal::new(
+            Code::Followers,
+            format!(
+                "{list} follow the version key too, and are made anew by your next `docker compose up`, not by an update"
+            ),
+        )
+        .setting(format!("PROCESSGIT_UPDATER_MOVE_SERVICES={list}")),
     )
 }

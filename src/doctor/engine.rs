@@ -6,10 +6,11 @@ use super::around::Socket;
 use super::{Doctor, Finding, LOOK, asked};
 use crate::engine::{EngineFacts, EngineInfo};
 use crate::helper::own::OwnContainer;
+use crate::update::refusal::{Code, Refusal, Refused};
 
 /// What the engine says of itself.
 pub struct Seen {
-    pub info: Result<EngineInfo, String>,
+    pub info: Result<EngineInfo, Refused>,
     pub facts: Option<EngineFacts>,
 }
 
@@ -25,26 +26,27 @@ impl Seen {
 }
 
 /// `unlisted`: why the containers could not be listed.
-pub async fn check(doctor: &Doctor, seen: &Seen, unlisted: Option<&String>) -> Vec<Finding> {
+pub async fn check(doctor: &Doctor, seen: &Seen, unlisted: Option<&Refused>) -> Vec<Finding> {
     let socket = doctor.around.socket().await;
-    let mut findings = vec![engine(seen, socket.as_ref()), socket_of(seen, socket.as_ref())];
+    let mut findings = engine(seen, socket.as_ref());
+    findings.push(socket_of(seen, socket.as_ref()));
     if seen.info.is_err() {
         findings.extend(["engine calls", "place"].map(|check| Finding::skipped(check, "the engine does not answer")));
         return findings;
     }
     let (refused, place) = tokio::join!(asked(LOOK, doctor.around.refused_calls()), place(doctor));
-    findings.push(match refused {
+    match refused {
         Ok(refused) => match unlisted.filter(|_| refused.is_empty()) {
-            Some(why) => Finding::bad("engine calls", why.clone(), "docker ps -a"),
-            None => calls(&refused),
+            Some(why) => findings.extend(super::bad("engine calls", why.clone().or_command("docker ps -a"))),
+            None => findings.push(calls(&refused)),
         },
-        Err(why) => Finding::bad("engine calls", why, "docker info"),
-    });
+        Err(why) => findings.extend(super::bad("engine calls", why.or_command("docker info"))),
+    }
     findings.extend(place);
     findings
 }
 
-fn engine(seen: &Seen, socket: Option<&Socket>) -> Finding {
+fn engine(seen: &Seen, socket: Option<&Socket>) -> Vec<Finding> {
     match (&seen.info, socket) {
         (Ok(info), _) => {
             let facts = seen.facts.clone().unwrap_or_default();
@@ -52,16 +54,16 @@ fn engine(seen: &Seen, socket: Option<&Socket>) -> Finding {
             said.extend(Some(facts.storage).filter(|storage| !storage.is_empty()));
             said.extend(info.containerd_store.then(|| "containerd's store".to_owned()));
             said.extend(facts.rootless.then(|| "rootless".to_owned()));
-            Finding::ok("engine", said.join(", "))
+            vec![Finding::ok("engine", said.join(", "))]
         }
         (Err(why), Some(socket)) if socket.file.is_some() && !socket.opens() => {
-            Finding::skipped("engine", format!("its socket cannot be opened: {why}"))
+            vec![Finding::skipped("engine", format!("its socket cannot be opened: {why}"))]
         }
-        (Err(why), _) => Finding::bad(
-            "engine",
-            why.clone(),
-            "start Docker (systemctl start docker), mount /var/run/docker.sock, or name the engine in DOCKER_HOST",
-        ),
+        (Err(why), _) => {
+            let remedy =
+                "start Docker (systemctl start docker), mount /var/run/docker.sock, or name the engine in DOCKER_HOST";
+            super::bad("engine", why.clone().or_text(remedy)).collect()
+        }
     }
 }
 
@@ -75,10 +77,13 @@ fn socket_of(seen: &Seen, socket: Option<&Socket>) -> Finding {
         true => Finding::ok("socket", text),
         false => Finding::bad(
             "socket",
-            format!("{text} in the groups {:?}, which may not open it", socket.groups),
-            format!(
+            Refusal::new(
+                Code::SocketDenied,
+                format!("{text} in the groups {:?}, which may not open it", socket.groups),
+            )
+            .text(format!(
                 "run it as root, or in that group: user: \"{user}:{group}\" or group_add: [\"{group}\"] in the Compose file, usermod -aG {group} on the host"
-            ),
+            )),
         ),
     }
 }
@@ -89,8 +94,8 @@ fn calls(refused: &[String]) -> Finding {
     }
     Finding::bad(
         "engine calls",
-        format!("refused before they reach the engine: {}", refused.join(", ")),
-        "allow them in the socket proxy, as deploy/socket-proxy.yml does",
+        Refusal::new(Code::CallsRefused, format!("refused before they reach the engine: {}", refused.join(", ")))
+            .text("allow them in the socket proxy, as deploy/socket-proxy.yml does"),
     )
 }
 
@@ -100,15 +105,13 @@ async fn place(doctor: &Doctor) -> Vec<Finding> {
     let own = own.ok().flatten();
     let warnings = match place {
         Ok(warnings) => warnings,
-        Err(why) => {
-            let state = doctor.settings.state_dir.display();
-            return vec![Finding::bad("place", why, format!("volumes: [\"/srv/processgit-updater:{state}\"]"))];
-        }
+        Err(why) => return super::bad("place", why.or_command("docker info")).collect(),
     };
     if !warnings.is_empty() {
-        let service = own.as_ref().map_or_else(String::new, |own| own.container.name.clone());
-        let remedy = format!("docker update --restart unless-stopped {service}");
-        return warnings.into_iter().map(|text| Finding::warning("place", text, remedy.clone())).collect();
+        let name = own.as_ref().map_or_else(String::new, |own| own.container.name.clone());
+        let remedy = format!("docker update --restart unless-stopped {}", shell_words::quote(&name));
+        let finding = |text| Finding::warning("place", Refusal::new(Code::NoRestart, text).command(remedy.clone()));
+        return warnings.into_iter().map(finding).collect();
     }
     vec![match own {
         None if doctor.options.own_container.is_some() => {
@@ -128,11 +131,10 @@ fn in_container(own: &OwnContainer, env_file: &Path, state: &Path, doctor: &Doct
         let orphaned = doctor.around.orphans().iter().any(|orphan| orphan == env_file);
         let since =
             if orphaned { ", and the host has replaced it since: what is seen here is an old file" } else { "" };
-        return Finding::warning(
-            "place",
-            format!("{} is mounted by itself{since}; an editor replaces files", env_file.display()),
-            format!("mount the folder instead: volumes: [\".:{}\"]", folder.display()),
-        );
+        let seen = format!("{} is mounted by itself{since}; an editor replaces files", env_file.display());
+        let why = Refusal::new(Code::EnvSingleFile, seen);
+        let remedy = format!("mount the folder instead: volumes: [\".:{}\"]", folder.display());
+        return Finding::warning("place", why.text(remedy));
     }
     let mounts = format!(
         "container {name}; {} is {} on the host, {} is {}",
@@ -163,11 +165,11 @@ mod tests {
             let file = Some(SocketFile { owner: 7, group: 113, mode });
             let socket = Socket { path: "/s".into(), file, user, groups };
             assert_eq!(socket.opens(), opens, "{socket:?}");
-            let unseen = Seen { info: Err("Permission denied".into()), facts: None };
+            let unseen = Seen { info: Err(Refused::because(Code::EngineUnreachable, "denied")), facts: None };
             let finding = socket_of(&unseen, Some(&socket));
             assert_eq!(finding.verdict == Verdict::Bad, !opens, "{finding:?}");
-            assert_eq!(engine(&unseen, Some(&socket)).verdict == Verdict::Bad, opens, "one fault is one finding");
-            assert!(opens || finding.remedy.unwrap().contains("group_add: [\"113\"]"));
+            assert_eq!(engine(&unseen, Some(&socket))[0].verdict == Verdict::Bad, opens, "one fault is one finding");
+            assert!(opens || finding.remedy.unwrap().words().contains("group_add: [\"113\"]"));
         }
     }
 }

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::update::refusal::{Code, Refusal, Remedy};
+
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,31 +37,33 @@ pub struct Finding {
     pub verdict: Verdict,
     /// What was seen; names the thing and its value, never a secret.
     pub seen: String,
-    /// What to do: a command where there is one.
+    /// Of what is not well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
+    pub code: Option<Code>,
+    /// What to do: a command where there is one.
+    #[serde(flatten)]
+    pub remedy: Option<Remedy>,
 }
 
 impl Finding {
     pub fn ok(check: &str, seen: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Ok, seen.into(), None)
+        Self { check: check.to_owned(), verdict: Verdict::Ok, seen: seen.into(), code: None, remedy: None }
     }
 
-    pub fn warning(check: &str, seen: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Warning, seen.into(), Some(remedy.into()))
+    pub fn warning(check: &str, why: impl Into<Refusal>) -> Self {
+        Self::of(check, Verdict::Warning, why.into())
     }
 
-    pub fn bad(check: &str, seen: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Bad, seen.into(), Some(remedy.into()))
+    pub fn bad(check: &str, why: impl Into<Refusal>) -> Self {
+        Self::of(check, Verdict::Bad, why.into())
     }
 
     pub fn skipped(check: &str, because: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Skipped, because.into(), None)
+        Self { verdict: Verdict::Skipped, ..Self::ok(check, because) }
     }
 
-    fn new(check: &str, verdict: Verdict, seen: String, remedy: Option<String>) -> Self {
-        let remedy = remedy.filter(|remedy| !remedy.is_empty());
-        Self { check: check.to_owned(), verdict, seen, remedy }
+    fn of(check: &str, verdict: Verdict, why: Refusal) -> Self {
+        Self { check: check.to_owned(), verdict, seen: why.what, code: Some(why.code), remedy: why.remedy }
     }
 }
 

@@ -11,9 +11,10 @@ use super::around::{Around, Holder, Socket, SocketFile, StateFolder};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{EngineError, EngineFacts};
 use crate::helper::own::{self, Own, OwnContainer};
-use crate::registry;
+use crate::registry::{self, RegistryError};
+use crate::release::SourceError;
 use crate::release::github::{GithubReleases, Reach};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::trust::judge::{Judge, TrustState};
 
 /// Bytes of an image's manifest or index; real ones are a few KiB.
@@ -31,7 +32,7 @@ pub struct Here {
     /// This process has the state folder's lock.
     pub serves: bool,
     /// Why the journal could not be read.
-    pub unreadable: Option<String>,
+    pub unreadable: Option<Arc<StoreError>>,
 }
 
 impl Here {
@@ -99,13 +100,13 @@ impl Around for Here {
         self.judge.as_ref().map(Judge::state).map_err(Clone::clone)
     }
 
-    async fn reach(&self) -> Result<Reach, String> {
-        self.releases.reach().await.map_err(|e| e.to_string())
+    async fn reach(&self) -> Result<Reach, SourceError> {
+        self.releases.reach().await
     }
 
-    async fn has_image(&self, registry: &str, repository: &str, digest: &str) -> Result<bool, String> {
-        let repository = self.registry.repository(registry, repository).map_err(|e| e.to_string())?;
-        let found = repository.manifest(digest, MANIFEST_CAP).await.map_err(|e| e.to_string())?;
+    async fn has_image(&self, registry: &str, repository: &str, digest: &str) -> Result<bool, RegistryError> {
+        let repository = self.registry.repository(registry, repository)?;
+        let found = repository.manifest(digest, MANIFEST_CAP).await?;
         Ok(found.is_some())
     }
 }

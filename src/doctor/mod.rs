@@ -28,7 +28,6 @@ pub mod state;
 
 pub use finding::{Finding, Report, Verdict};
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +37,7 @@ use tokio::time::timeout;
 use crate::settings::{Fault, Settings, name};
 use crate::update::job::Job;
 use crate::update::ports::{Options, Ports};
+use crate::update::refusal::{Code, Refused};
 use around::{Around, Holder, StateFolder};
 
 /// One look at engine or disk.
@@ -135,7 +135,7 @@ impl Examine for Doctor {
 
 impl Doctor {
     /// Why neither Compose nor the data may be looked at now: a look of ours would get in somebody's way.
-    fn busy(&self, state: &StateFolder, unfinished: &Result<Vec<Job>, String>) -> Option<String> {
+    fn busy(&self, state: &StateFolder, unfinished: &Result<Vec<Job>, Refused>) -> Option<String> {
         let job = unfinished.as_ref().ok().and_then(|jobs| jobs.first());
         match (&state.holder, job) {
             (Holder::Nobody, _) => None,
@@ -196,9 +196,14 @@ const DEPENDS: &[(&str, &[&str])] = &[
 ];
 
 /// The answer, or why there is none in time.
-async fn asked<T, E: Display>(limit: Duration, work: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+async fn asked<T>(limit: Duration, work: impl Future<Output = Result<T, impl Into<Refused>>>) -> Result<T, Refused> {
     match timeout(limit, work).await {
-        Ok(done) => done.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
+        Ok(done) => done.map_err(Into::into),
+        Err(_) => Err(Refused::because(Code::TimedOut, format!("no answer within {} s", limit.as_secs()))),
     }
+}
+
+/// One finding for each reason.
+fn bad(check: &str, refused: Refused) -> impl Iterator<Item = Finding> {
+    refused.0.into_iter().map(move |refusal| Finding::bad(check, refusal))
 }

@@ -4,6 +4,7 @@ use secrecy::ExposeSecret;
 
 use super::{Doctor, Finding};
 use crate::settings::{self, Fault, name};
+use crate::update::refusal::{Code, Refusal};
 
 /// A shorter token can be guessed.
 const SHORT_TOKEN: usize = 16;
@@ -26,8 +27,11 @@ pub fn check(doctor: &Doctor) -> Vec<Finding> {
         false => Finding::ok("stub", "off: Docker operations are real"),
         true => Finding::warning(
             "stub",
-            "PROCESSGIT_UPDATER_STUB is true, or not set: every Docker operation is only simulated",
-            "PROCESSGIT_UPDATER_STUB=false; to look at the real deployment first: processgit-updater doctor --here --stub=false",
+            Refusal::new(
+                Code::Stub,
+                "PROCESSGIT_UPDATER_STUB is true, or not set: every Docker operation is only simulated; `processgit-updater doctor --here --stub=false` looks at the real deployment",
+            )
+            .setting("PROCESSGIT_UPDATER_STUB=false"),
         ),
     });
     findings
@@ -38,11 +42,14 @@ fn told(faults: &[Fault]) -> Vec<Finding> {
         return vec![Finding::ok("settings", "all are understood")];
     }
     let fault = |fault: &Fault| {
-        let remedy = match fault.variable {
-            name::TOKEN if fault.value.is_none() => format!("{}=$({NEW_TOKEN})", name::TOKEN),
-            variable => format!("correct {variable}"),
-        };
-        Finding::bad("settings", fault.to_string(), remedy)
+        let why = Refusal::new(Code::SettingInvalid, fault.to_string());
+        Finding::bad(
+            "settings",
+            match fault.variable {
+                name::TOKEN if fault.value.is_none() => why.setting(format!("{}=$({NEW_TOKEN})", name::TOKEN)),
+                variable => why.text(format!("correct {variable}")),
+            },
+        )
     };
     faults.iter().map(fault).collect()
 }
@@ -64,7 +71,7 @@ fn names<'a>(given: impl Iterator<Item = &'a String>) -> Finding {
         })
         .collect();
     let seen = format!("nobody knows {}: it has no effect", list.join(", "));
-    Finding::warning("names", seen, remedies.join("; "))
+    Finding::warning("names", Refusal::new(Code::SettingUnknown, seen).text(remedies.join("; ")))
 }
 
 fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
@@ -76,15 +83,14 @@ fn token(token: &str) -> Finding {
     let lower = token.to_ascii_lowercase();
     if NO_SECRETS.contains(&lower.as_str()) {
         let seen = "PROCESSGIT_UPDATER_TOKEN is a word from an example: whoever reaches the API may update";
-        return Finding::bad("token", seen, NEW_TOKEN);
+        return Finding::bad("token", Refusal::new(Code::TokenWeak, seen).command(NEW_TOKEN));
     }
     match token.chars().count() {
         long if long >= SHORT_TOKEN => Finding::ok("token", format!("set, {long} characters")),
-        short => Finding::warning(
-            "token",
-            format!("PROCESSGIT_UPDATER_TOKEN has {short} characters: it can be guessed"),
-            NEW_TOKEN,
-        ),
+        short => {
+            let seen = format!("PROCESSGIT_UPDATER_TOKEN has {short} characters: it can be guessed");
+            Finding::warning("token", Refusal::new(Code::TokenWeak, seen).command(NEW_TOKEN))
+        }
     }
 }
 
@@ -109,7 +115,7 @@ mod tests {
         ];
         for (finding, verdict, remedy) in rows {
             assert_eq!(finding.verdict, verdict, "{finding:?}");
-            assert!(finding.remedy.clone().unwrap_or_default().contains(remedy), "{finding:?}");
+            assert!(finding.remedy.as_ref().map_or("", |r| r.words()).contains(remedy), "{finding:?}");
         }
         let shown = format!("{:?}", token("abcdefgh"));
         assert!(!shown.contains("abcdefgh"), "{shown}");

@@ -22,7 +22,7 @@ pub fn report(report: &Report, width: Option<usize>) -> String {
                 shown.push_str(&format!("{left}{line}\n"));
                 left = " ".repeat(indent);
             }
-            for line in finding.remedy.iter().flat_map(|remedy| wrapped(remedy, None)) {
+            for line in finding.remedy.iter().flat_map(|remedy| wrapped(remedy.words(), None)) {
                 shown.push_str(&format!("{REMEDY}{line}\n"));
             }
         }
@@ -95,19 +95,23 @@ fn printable(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::update::refusal::{Code, Refusal};
 
     fn findings() -> Vec<Finding> {
         vec![
             Finding::bad(
                 "application",
-                "container processgit is exited (exit code 1)",
-                "docker compose up -d processgit",
+                Refusal::new(Code::NotRunning, "container processgit is exited (exit code 1)")
+                    .command("docker compose up -d processgit"),
             ),
             Finding::ok("engine", "28.5.2, API 1.51"),
             Finding::warning(
                 "trusted root",
-                "the built-in public Sigstore root of 2026-01-02 is 327 days old, \u{1b}[31mand keys change",
-                "PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH=true",
+                Refusal::new(
+                    Code::RootOld,
+                    "the built-in public Sigstore root of 2026-01-02 is 327 days old, \u{1b}[31mand keys change",
+                )
+                .setting("PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH=true"),
             ),
             Finding::skipped("health", "the application does not run"),
             Finding::skipped("hooks", "none is set"),

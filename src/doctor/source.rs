@@ -10,8 +10,9 @@ use crate::release::{Channel, Release, SourceError};
 use crate::trust::judge::TrustState;
 use crate::trust::root::BUILT_IN_SINCE;
 use crate::update::Request;
+use crate::update::refusal::{Code, Refusal, Refused};
 use crate::update::survey::wish;
-use crate::update::survey::{self, Candidate, Deployment, Refused};
+use crate::update::survey::{self, Candidate, Deployment};
 
 /// A root changes a few times a year.
 const OLD_ROOT: SignedDuration = SignedDuration::from_hours(180 * 24);
@@ -26,11 +27,11 @@ const FEW_LEFT: i64 = 10;
 
 /// What was seen of the world outside.
 pub struct Outside {
-    reach: Result<Reach, String>,
+    reach: Result<Reach, Refused>,
     /// How far its clock is ahead.
     ahead: Option<SignedDuration>,
     latest: Result<Release, SourceError>,
-    candidate: Option<Result<Candidate, String>>,
+    candidate: Option<Result<Candidate, Refused>>,
     images: Vec<Finding>,
 }
 
@@ -53,15 +54,20 @@ impl Outside {
     }
 }
 
-async fn newest(doctor: &Doctor) -> (Result<Release, SourceError>, Option<Result<Candidate, String>>) {
+async fn newest(doctor: &Doctor) -> (Result<Release, SourceError>, Option<Result<Candidate, Refused>>) {
     let late = || SourceError::Unavailable(format!("no answer within {} s", OUTSIDE.as_secs()));
     let latest = tokio::time::timeout(OUTSIDE, doctor.ports.releases.latest(Channel::Stable)).await;
     let latest = latest.unwrap_or_else(|_| Err(late()));
     let candidate = match &latest {
-        Ok(release) => Some(asked::<_, Refused>(OUTSIDE, survey::candidate(&doctor.ports, &release.tag)).await),
+        Ok(release) => Some(asked(OUTSIDE, survey::candidate(&doctor.ports, &release.tag)).await),
         Err(_) => None,
     };
     (latest, candidate)
+}
+
+/// What stops a look is one thing.
+fn first(refused: Refused) -> Refusal {
+    refused.0.into_iter().next().unwrap_or_else(|| Refusal::new(Code::Internal, "no reason was given"))
 }
 
 /// Does the registry give what the release names, and is that signed?
@@ -79,20 +85,26 @@ async fn images(doctor: &Doctor, candidate: &Candidate) -> Vec<Finding> {
         Ok(true) => Finding::ok("registry", format!("{registry} has {name}, by its digest")),
         Ok(false) => Finding::bad(
             "registry",
-            format!("{registry} has no {repository}@{digest}, which {name} should be"),
-            "tell whoever publishes the release",
+            Refusal::new(
+                Code::ImageMissing,
+                format!("{registry} has no {repository}@{digest}, which {name} should be"),
+            )
+            .text("tell the publisher of the release"),
         ),
-        Err(why) => Finding::bad("registry", why, login),
+        Err(why) => Finding::bad("registry", first(why.or_command(&login))),
     };
     let signature = match signed {
         _ if !doctor.options.verify_image => Finding::warning(
             "image signature",
-            "PROCESSGIT_UPDATER_VERIFY_IMAGE is off: only the manifest's signature counts",
-            "PROCESSGIT_UPDATER_VERIFY_IMAGE=true",
+            Refusal::new(
+                Code::ImageNotVerified,
+                "PROCESSGIT_UPDATER_VERIFY_IMAGE is off: only the manifest's signature counts",
+            )
+            .setting("PROCESSGIT_UPDATER_VERIFY_IMAGE=true"),
         ),
         Ok(verified) => Finding::ok("image signature", format!("{name} is signed by {}", verified.identity)),
         Err(_) if !is_there => Finding::skipped("image signature", "the registry does not give the image"),
-        Err(why) => Finding::bad("image signature", why, "tell whoever publishes the release"),
+        Err(why) => Finding::bad("image signature", first(why.or_text("tell the publisher of the release"))),
     };
     vec![there, signature]
 }
@@ -116,7 +128,8 @@ fn trust(state: Result<TrustState, String>, now: Timestamp) -> Vec<Finding> {
     match state {
         Err(why) => {
             let unknown = Finding::skipped("trusted root", "there is no policy");
-            vec![Finding::bad("trust", why, "correct the setting that is named"), unknown]
+            let why = Refusal::new(Code::PolicyInvalid, why).text("correct the setting that is named");
+            vec![Finding::bad("trust", why), unknown]
         }
         Ok(state) => vec![Finding::ok("trust", state.policy.clone()), root(&state, now)],
     }
@@ -128,7 +141,8 @@ fn root(state: &TrustState, now: Timestamp) -> Finding {
         return Finding::skipped("trusted root", "signatures are checked with a key, not against a root");
     }
     if let Some(ended) = &state.ended {
-        return Finding::bad("trusted root", ended.clone(), "PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH=true");
+        let why = Refusal::new(Code::RootEnded, ended).setting("PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH=true");
+        return Finding::bad("trusted root", why);
     }
     let age = state.since.map(|since| now.duration_since(since));
     let days = age.map_or_else(|| "an unknown number of".to_owned(), |age| (age.as_hours() / 24).to_string());
@@ -136,15 +150,18 @@ fn root(state: &TrustState, now: Timestamp) -> Finding {
     match age {
         Some(age) if state.refreshed && age > STALE_ROOT => Finding::warning(
             "trusted root",
-            format!(
-                "{text}, is what is at hand: it was not refreshed since, although PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH is true"
-            ),
-            "look into the log of `serve`; it needs https://tuf-repo-cdn.sigstore.dev",
+            Refusal::new(
+                Code::RootStale,
+                format!(
+                    "{text}, is what is at hand: it was not refreshed since, although PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH is true"
+                ),
+            )
+            .text("look into the log of `serve`; it needs https://tuf-repo-cdn.sigstore.dev"),
         ),
         Some(age) if !state.refreshed && age > OLD_ROOT => Finding::warning(
             "trusted root",
-            format!("{text}: keys change a few times a year"),
-            "PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH=true, or update the updater: processgit-updater self-update",
+            Refusal::new(Code::RootOld, format!("{text}: keys change a few times a year"))
+                .setting("PROCESSGIT_UPDATER_TRUSTED_ROOT_REFRESH=true"),
         ),
         _ => Finding::ok("trusted root", text),
     }
@@ -160,7 +177,7 @@ fn clock(now: Timestamp, engine: Option<SignedDuration>, outside: &Outside) -> F
     let shown = now.strftime("%Y-%m-%d %H:%M:%S UTC");
     if now < BUILT_IN_SINCE {
         let text = format!("it is {shown} here, before this program was built: every certificate fails");
-        return Finding::bad("clock", text, set);
+        return Finding::bad("clock", Refusal::new(Code::Clock, text).command(set));
     }
     let clocks = [("the release source", outside.ahead), ("the engine", engine)];
     let far = clocks.iter().filter_map(|(whose, ahead)| Some((whose, (*ahead)?)));
@@ -178,8 +195,11 @@ fn clock(now: Timestamp, engine: Option<SignedDuration>, outside: &Outside) -> F
     let text =
         format!("{shown} here, while {whose} is {} s {}", seconds.abs(), if seconds < 0 { "behind" } else { "ahead" });
     match ahead.abs() {
-        off if off > FAR => Finding::bad("clock", format!("{text}: certificates are misjudged"), set),
-        off if off > SKEW => Finding::warning("clock", text, set),
+        off if off > FAR => {
+            let seen = format!("{text}: certificates are misjudged");
+            Finding::bad("clock", Refusal::new(Code::Clock, seen).command(set))
+        }
+        off if off > SKEW => Finding::warning("clock", Refusal::new(Code::Clock, text).command(set)),
         _ => Finding::ok("clock", format!("{shown}, in agreement with {}", compared.join(" and "))),
     }
 }
@@ -195,19 +215,21 @@ fn releases(doctor: &Doctor, outside: &Outside) -> Finding {
         _ => String::new(),
     };
     match &outside.latest {
-        Err(SourceError::NotFound(why)) => Finding::warning(
+        Err(why @ SourceError::NotFound(_)) => Finding::warning(
             "releases",
-            why.clone(),
-            "processgit-updater check --channel prerelease, or correct PROCESSGIT_UPDATER_REPO",
+            first(Refused::from(why.clone()).or_text(
+                "`processgit-updater check --channel prerelease` looks at pre-releases, or correct PROCESSGIT_UPDATER_REPO",
+            )),
         ),
-        Err(why) => Finding::bad("releases", why.to_string(), format!("curl -sI {api}")),
+        Err(why) => Finding::bad("releases", first(Refused::from(why.clone()).or_command(&format!("curl -sI {api}")))),
         Ok(release) => {
             let text = format!("{} is the newest of {} at {api}{left}", release.tag, doctor.settings.repo);
             let few = |reach: &Reach| reach.remaining.is_some_and(|left| left < FEW_LEFT);
             match &outside.reach {
                 Ok(reach) if few(reach) => {
                     let resets = reach.resets.map_or_else(String::new, |at| format!(", until {at}"));
-                    Finding::warning("releases", text + &resets, "PROCESSGIT_UPDATER_GITHUB_TOKEN=… raises the limit")
+                    let why = Refusal::new(Code::FewRequests, text + &resets);
+                    Finding::warning("releases", why.text("a token in PROCESSGIT_UPDATER_GITHUB_TOKEN raises the limit"))
                 }
                 _ => Finding::ok("releases", text),
             }
@@ -221,7 +243,7 @@ async fn release(doctor: &Doctor, outside: &Outside, deployment: Option<&Deploym
         None => return Finding::skipped("newest release", "none is known"),
         Some(Err(why)) => {
             let remedy = "if the publisher is right, correct PROCESSGIT_UPDATER_SIGNING_KEY or _SIGNING_IDENTITY_REGEX";
-            return Finding::bad("newest release", why.clone(), remedy);
+            return Finding::bad("newest release", first(why.clone().or_text(remedy)));
         }
         Some(Ok(candidate)) => candidate,
     };
@@ -236,27 +258,33 @@ async fn release(doctor: &Doctor, outside: &Outside, deployment: Option<&Deploym
     }
     let request = Request { target_tag: tag.clone(), ..Request::default() };
     let judged = wish::update(&doctor.ports, &doctor.options, &request, candidate, &deployment);
-    let (wish, refusals) = match asked::<_, Refused>(LOOK, judged).await {
+    let (wish, refusals) = match asked(LOOK, judged).await {
         Ok(judged) => judged,
-        Err(why) => return Finding::bad("newest release", why, format!("processgit-updater check {tag}")),
+        Err(why) => {
+            let look = format!("processgit-updater check {}", shell_words::quote(tag));
+            return Finding::bad("newest release", first(why.or_command(&look)));
+        }
     };
     let reference = wish.target.reference();
     let running = &deployment.container.image_ref;
     if !is_same_repository(&reference, running) {
         return Finding::bad(
             "newest release",
-            format!("{tag} is image {reference}, but {running} runs: it is a release of something else"),
-            "correct PROCESSGIT_UPDATER_REPO, or the image in the Compose file",
+            Refusal::new(
+                Code::OtherImage,
+                format!("{tag} is image {reference}, but {running} runs: it is a release of something else"),
+            )
+            .text("correct PROCESSGIT_UPDATER_REPO, or the image in the Compose file"),
         );
     }
     match refusals.is_empty() {
         _ if is_same(&reference, running) => Finding::ok("newest release", format!("{signed}; it runs")),
         true => Finding::ok("newest release", format!("{signed}; it may be installed")),
-        false => Finding::warning(
-            "newest release",
-            format!("{tag} would be refused: {}", refusals.join("; ")),
-            format!("processgit-updater check {tag}"),
-        ),
+        false => {
+            let seen = format!("{tag} would be refused: {}", Refused(refusals));
+            let look = format!("processgit-updater check {}", shell_words::quote(tag));
+            Finding::warning("newest release", Refusal::new(Code::WouldBeRefused, seen).command(look))
+        }
     }
 }
 
@@ -283,8 +311,13 @@ mod tests {
             ("2026-10-01T00:00:00Z", None, None, Bad, "before this program was built"),
         ] {
             let unseen = || Err(SourceError::Unavailable(String::new()));
-            let outside =
-                Outside { reach: Err(String::new()), ahead: source, latest: unseen(), candidate: None, images: vec![] };
+            let outside = Outside {
+                reach: Err(Refused(vec![])),
+                ahead: source,
+                latest: unseen(),
+                candidate: None,
+                images: vec![],
+            };
             let finding = clock(at.parse().unwrap(), engine, &outside);
             assert_eq!(finding.verdict, verdict, "{finding:?}");
             assert!(finding.seen.contains(text), "{finding:?}");

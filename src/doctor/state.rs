@@ -5,9 +5,11 @@ use super::{Doctor, Finding, LOOK, asked};
 use crate::command::{self, line};
 use crate::engine::{Container, label, seal};
 use crate::helper::session;
+use crate::store::StoreError;
 use crate::update::effects::taken_by_another;
 use crate::update::job::{Job, JobId};
 use crate::update::note::Note;
+use crate::update::refusal::{Code, Refusal, Refused};
 use crate::update::survey;
 
 /// The journal's reserve, its logs and a job's record need some; bytes.
@@ -16,7 +18,7 @@ const LITTLE: u64 = 64 << 20;
 pub async fn check(
     doctor: &Doctor,
     state: &StateFolder,
-    unfinished: &Result<Vec<Job>, String>,
+    unfinished: &Result<Vec<Job>, Refused>,
     containers: Option<&[Container]>,
 ) -> Vec<Finding> {
     let mut findings = vec![folder(doctor, state)];
@@ -28,7 +30,7 @@ pub async fn check(
     });
     findings.push(match asked(LOOK, doctor.ports.deputy.possible()).await {
         Ok(()) => Finding::ok("self-update", "possible"),
-        Err(why) => Finding::skipped("self-update", why),
+        Err(why) => Finding::skipped("self-update", why.to_string()),
     });
     findings
 }
@@ -39,13 +41,17 @@ fn folder(doctor: &Doctor, state: &StateFolder) -> Finding {
     if let Some(why) = &state.unwritable {
         return Finding::bad(
             "state folder",
-            format!("{path} (PROCESSGIT_UPDATER_STATE_DIR) cannot be written: {why}"),
-            format!("install -d -m 0700 {}, owned by the user that runs the updater", command::path(folder)),
+            Refusal::new(
+                Code::StateUnwritable,
+                format!("{path} (PROCESSGIT_UPDATER_STATE_DIR) cannot be written: {why}"),
+            )
+            .text(format!("`install -d -m 0700 {}`, as the user that runs the updater", command::path(folder))),
         );
     }
     if let Some(free) = state.free.filter(|free| *free < LITTLE) {
         let seen = format!("{path} has {} MiB free, needed are {}", free >> 20, LITTLE >> 20);
-        return Finding::warning("state folder", seen, format!("df -h {}", command::path(folder)));
+        let look = format!("df -h {}", command::path(folder));
+        return Finding::warning("state folder", Refusal::new(Code::StateNoRoom, seen).command(look));
     }
     let holder = match &state.holder {
         Holder::Us => "in use by this updater".to_owned(),
@@ -60,30 +66,44 @@ fn folder(doctor: &Doctor, state: &StateFolder) -> Finding {
 fn journal(doctor: &Doctor, state: &StateFolder) -> Vec<Finding> {
     if let Some(why) = &state.unreadable {
         let path = doctor.settings.state_dir.join("journal.db");
-        let remedy = match () {
-            () if why.contains("newer updater") => "install the version of the updater that ran last".to_owned(),
-            () if why.contains("cannot be opened") => format!("df -h {0}; ls -l {0}", command::path(&path)),
-            () => format!("start the updater: it keeps {} aside and ends what was lost", path.display()),
-        };
-        return vec![Finding::bad("journal", why.clone(), remedy)];
+        let seen = why.to_string();
+        return vec![Finding::bad(
+            "journal",
+            match &**why {
+                StoreError::Newer { .. } => {
+                    Refusal::new(Code::JournalNewer, seen).text("install the version of the updater that ran last")
+                }
+                StoreError::Damaged { .. } => Refusal::new(Code::JournalDamaged, seen)
+                    .text(format!("start the updater: it keeps {} aside and ends what was lost", path.display())),
+                _ => Refusal::new(Code::JournalFailed, seen)
+                    .command(format!("df -h {0}; ls -l {0}", command::path(&path))),
+            },
+        )];
     }
     let troubles = doctor.ports.journal.troubles();
     if troubles.is_empty() {
         return vec![Finding::ok("journal", "whole")];
     }
     let remedy = format!("ls -l {}/journal.db.damaged-*", command::path(&doctor.settings.state_dir));
-    troubles.into_iter().map(|text| Finding::warning("journal", text, remedy.clone())).collect()
+    let finding =
+        |text: String| Finding::warning("journal", Refusal::new(Code::JournalDamaged, text).command(remedy.clone()));
+    troubles.into_iter().map(finding).collect()
 }
 
-fn jobs(state: &StateFolder, unfinished: &Result<Vec<Job>, String>) -> Finding {
+fn jobs(state: &StateFolder, unfinished: &Result<Vec<Job>, Refused>) -> Finding {
     match (unfinished, &state.holder) {
-        (Err(why), _) => Finding::bad("jobs", why.clone(), "processgit-updater history"),
+        (Err(why), _) => Finding::bad("jobs", Refusal::new(why.code(), why.to_string()).command("processgit-updater history")),
         (Ok(jobs), holder) => match (jobs.first(), holder) {
             (None, _) => Finding::ok("jobs", "none is unfinished"),
             (Some(job), Holder::Nobody) => Finding::bad(
                 "jobs",
-                format!("{} has not ended ({}), and no updater works on it", job.id, job.state),
-                "docker compose up -d processgit-updater, or processgit-updater serve: it takes the job up",
+                Refusal::new(
+                    Code::JobUnfinished,
+                    format!("{} has not ended ({}), and no updater works on it", job.id, job.state),
+                )
+                .text(
+                    "start the updater, which takes the job up: `docker compose up -d processgit-updater`, or `processgit-updater serve`",
+                ),
             ),
             (Some(job), _) => Finding::ok("jobs", format!("{} is at work: {}", job.id, job.state)),
         },
@@ -95,7 +115,7 @@ fn jobs(state: &StateFolder, unfinished: &Result<Vec<Job>, String>) -> Finding {
 async fn leftovers(
     doctor: &Doctor,
     state: &StateFolder,
-    unfinished: &Result<Vec<Job>, String>,
+    unfinished: &Result<Vec<Job>, Refused>,
     containers: &[Container],
 ) -> Vec<Finding> {
     let options = &doctor.options;
@@ -112,7 +132,8 @@ async fn leftovers(
         let name = &c.name;
         let claimed = project.as_ref().and_then(|project| taken_by_another(c, project, &options.owner.seal));
         if let Some(text) = claimed {
-            findings.push(Finding::bad("leftovers", text, line(["docker", "inspect", name])));
+            let why = Refusal::new(Code::Claimed, text).command(line(["docker", "inspect", name]));
+            findings.push(Finding::bad("leftovers", why));
             continue;
         }
         let Some(ours) = options.owner.seal.read(c) else {
@@ -126,14 +147,14 @@ async fn leftovers(
             Some(id) => {
                 if let Ok(Some(_)) = asked(LOOK, doctor.ports.journal.job(id)).await {
                     let text = format!("container {name} ({role}) is left of {id}, which has ended");
-                    findings.push(Finding::warning("leftovers", text, remove));
+                    findings.push(Finding::warning("leftovers", Refusal::new(Code::Leftover, text).command(remove)));
                 }
             }
             None if state.holder == Holder::Nobody && !is_young(doctor, c) => {
                 let running = if c.is_alive() { "still runs" } else { "is left" };
                 let text = format!("container {name} ({role}) {running}, although no updater works here");
-                let remedy = format!("{}: it ends what it began; then {remove}", line(["docker", "logs", name]));
-                findings.push(Finding::warning("leftovers", text, remedy));
+                let remedy = format!("`{}` shows what it ends; then `{remove}`", line(["docker", "logs", name]));
+                findings.push(Finding::warning("leftovers", Refusal::new(Code::Leftover, text).text(remedy)));
             }
             None => {}
         }
@@ -143,7 +164,8 @@ async fn leftovers(
             "these containers say that they belong to this updater, and do not carry its seal: {}. They are left alone; their labels were copied or inherited from an image, or an earlier version or another secret has made them",
             seal::few(&forged)
         );
-        findings.push(Finding::warning("leftovers", text, line(["docker", "inspect", &forged[0].name])));
+        let look = line(["docker", "inspect", &forged[0].name]);
+        findings.push(Finding::warning("leftovers", Refusal::new(Code::NotOurs, text).command(look)));
     }
     if findings.is_empty() {
         let also = match others.is_empty() {

@@ -68,7 +68,7 @@ pub mod label {
 
 /// Why the engine (or Compose) did not do what was asked. The message is complete: what was asked, what
 /// came back.
-#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineError {
     /// The engine does not answer: socket missing or refused, daemon restarting, deadline passed.

@@ -24,13 +24,13 @@ impl DeployedEnv {
 #[async_trait]
 impl EnvStore for DeployedEnv {
     async fn read(&self) -> Result<Option<Vec<u8>>, EnvError> {
-        aio::read(self.path.clone()).await.map_err(|e| EnvError(e.to_string()))
+        Ok(aio::read(self.path.clone()).await?)
     }
 
     async fn write(&self, bytes: Option<&[u8]>) -> Result<(), EnvError> {
         let path = self.path.clone();
         match bytes {
-            Some(bytes) => aio::write_atomic(path, bytes.to_vec()).await.map_err(|e| EnvError(e.to_string())),
+            Some(bytes) => Ok(aio::write_atomic(path, bytes.to_vec()).await?),
             None => blocking(move || remove(&path)).await,
         }
     }
@@ -46,12 +46,12 @@ impl EnvStore for DeployedEnv {
 }
 
 async fn blocking(work: impl FnOnce() -> Result<(), EnvError> + Send + 'static) -> Result<(), EnvError> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| EnvError(e.to_string()))?
+    tokio::task::spawn_blocking(work).await.map_err(|e| EnvError::Broken(e.to_string()))?
 }
 
 /// Removed, and the folder flushed: the file did not exist before the update.
 fn remove(path: &Path) -> Result<(), EnvError> {
-    let wrong = |e: std::io::Error| EnvError(format!("{} cannot be removed: {e}", path.display()));
+    let wrong = |e: std::io::Error| EnvError::NotRemoved { path: path.display().to_string(), cause: e.into() };
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(wrong(e)),
         _ => {}
@@ -62,31 +62,25 @@ fn remove(path: &Path) -> Result<(), EnvError> {
 
 /// A write must reach the file that Compose reads.
 fn check(path: &Path, project_env: &[String]) -> Result<(), EnvError> {
-    let shown = path.display();
+    let text = |path: &Path| path.display().to_string();
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let wrong = |why: String| Err(EnvError(format!("PROCESSGIT_UPDATER_ENV_FILE {shown}: {why}")));
+    let (path_text, folder_text) = (text(path), text(folder));
     let Some(here) = identity(path) else {
-        return wrong(format!("there is no folder {}; Compose reads {}", folder.display(), project_env.join(" and ")));
+        let project_env = project_env.to_vec();
+        return Err(EnvError::NoFolder { path: path_text, folder: folder_text, project_env });
     };
     // The last file wins where several set the key; with one, that is the one.
     let Some(selecting) = project_env.last() else { return Ok(()) };
     match identity(Path::new(selecting)) {
         Some(theirs) if theirs == here => {}
-        Some(_) => return wrong(format!("Compose reads {selecting} instead; name that file")),
-        None => {
-            return wrong(format!(
-                "Compose read {selecting}, which cannot be seen from here: the updater must see the deployment's folder under the same path as the host"
-            ));
-        }
+        Some(_) => return Err(EnvError::Other { path: path_text, theirs: selecting.clone() }),
+        None => return Err(EnvError::Unseen { path: path_text, theirs: selecting.clone() }),
     }
     if is_mountpoint(path, folder) {
-        return wrong(format!(
-            "it is mounted as a single file, so it cannot be replaced atomically: mount its folder {} instead",
-            folder.display()
-        ));
+        return Err(EnvError::SingleFile { path: path_text, folder: folder_text });
     }
     if let Err(e) = accessat(CWD, folder, Access::WRITE_OK, AtFlags::EACCESS) {
-        return wrong(format!("its folder {} cannot be written: {e}", folder.display()));
+        return Err(EnvError::Unwritable { path: path_text, folder: folder_text, cause: e.into() });
     }
     Ok(())
 }

@@ -117,7 +117,7 @@ pub mod aio {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EnvFileError {
     let path = path.display().to_string();
-    move |source| EnvFileError::Io { action, path, source }
+    move |source| EnvFileError::Io { action: action.into(), path, source: source.into() }
 }
 
 /// Where the links end; the last name need not exist.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
@@ -15,6 +16,7 @@ use super::wire::Call;
 use crate::engine::compose::ComposeCli;
 use crate::engine::planned_files::PlannedFiles;
 use crate::engine::{Compose, ComposeConfig, DryRun, EngineError, Mount, PlannedProjects, Project, Result};
+use crate::update::ports::EnvError;
 
 /// So many files outside of the project's folders are looked for before Compose's complaint is believed.
 const MOST_FILES: usize = 64;
@@ -52,7 +54,7 @@ impl PlacedCompose {
         Self { helpers, local, planned, known: Mutex::default() }
     }
 
-    async fn ask<T: serde::de::DeserializeOwned>(
+    async fn ask<T: DeserializeOwned>(
         &self,
         own: &OwnContainer,
         project: &Project,
@@ -65,8 +67,7 @@ impl PlacedCompose {
         let project = self.planned.original(project.clone()).await;
         let mounts = self.mounts(own, &project, oldest).await?;
         let ear = lines.as_ref().map_or(Ear::Nobody, Ear::Lines);
-        let answer = self.helpers.call(own, Kind::Deployment, &mounts, &call, ear).await?;
-        read(answer)
+        self.helpers.call(own, Kind::Deployment, &mounts, &call, ear).await
     }
 
     /// Everything that the Compose files name must be seen, wherever the host has it. What Compose demands
@@ -115,14 +116,19 @@ impl PlacedCompose {
         let mut named = Vec::new();
         for file in &project.config_files {
             let call = Call::Read { path: file.clone() };
-            let bytes = self.helpers.call(own, Kind::Deployment, mounts, &call, Ear::Nobody).await?;
-            let bytes: Option<Vec<u8>> = serde_json::from_value(bytes).unwrap_or_default();
+            let bytes: std::result::Result<Option<Vec<u8>>, EnvError> =
+                self.helpers.call(own, Kind::Deployment, mounts, &call, Ear::Nobody).await;
+            let bytes = match bytes {
+                Err(EnvError::Engine(error)) => return Err(error),
+                // Compose will say it better.
+                other => other.unwrap_or_default(),
+            };
             let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned();
             named.extend(paths::env_files_in(&text, &project.working_dir));
         }
         let call = Call::ComposeConfig { project: project.clone(), version: None };
-        let config = self.helpers.call(own, Kind::Deployment, mounts, &call, Ear::Nobody).await?;
-        let config: ComposeConfig = read(config)?;
+        let config: ComposeConfig =
+            self.helpers.call::<_, EngineError>(own, Kind::Deployment, mounts, &call, Ear::Nobody).await?;
         let files = config.secrets.values().chain(config.configs.values()).filter_map(|object| object.file.as_ref());
         named.extend(files.map(PathBuf::from));
         named.retain(|file| paths::can_be_shown(file));
@@ -130,16 +136,11 @@ impl PlacedCompose {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(answer: serde_json::Value) -> Result<T> {
-    serde_json::from_value(answer).map_err(|e| EngineError::Failed(format!("a helper's answer: {e}")))
-}
-
 #[async_trait]
 impl Compose for PlacedCompose {
     async fn version(&self) -> Result<String> {
         let Some(own) = self.helpers.own().await? else { return self.local.version().await };
-        let answer = self.helpers.call(&own, Kind::Deployment, &[], &Call::ComposeVersion, Ear::Nobody).await?;
-        read(answer)
+        self.helpers.call(&own, Kind::Deployment, &[], &Call::ComposeVersion, Ear::Nobody).await
     }
 
     async fn config(&self, project: &Project, version: Option<&str>) -> Result<ComposeConfig> {

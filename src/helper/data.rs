@@ -32,7 +32,7 @@ impl PlacedData {
     }
 
     async fn own(&self) -> Result<Option<Arc<OwnContainer>>, DataError> {
-        self.helpers.own().await.map_err(DataError::new)
+        Ok(self.helpers.own().await?)
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -42,8 +42,7 @@ impl PlacedData {
         call: Call,
         ear: Ear<'_>,
     ) -> Result<T, DataError> {
-        let answer = self.helpers.call(own, Kind::Data, mounts, &call, ear).await.map_err(DataError::new)?;
-        serde_json::from_value(answer).map_err(DataError::new)
+        self.helpers.call(own, Kind::Data, mounts, &call, ear).await
     }
 
     /// Of one that copies: progress is told.
@@ -65,12 +64,12 @@ impl PlacedData {
         for mount in mounts {
             let data = Path::new(&mount.source);
             if repository.starts_with(data) || data.starts_with(repository) {
-                return Err(DataError(format!(
-                    "the snapshot folder {shown} is at {} on the host, and the application's {} at {}: one is inside the other, move the snapshots elsewhere (PROCESSGIT_UPDATER_SNAPSHOT_DIR)",
-                    repository.display(),
-                    mount.destination,
-                    data.display()
-                )));
+                return Err(DataError::Inside {
+                    folder: shown.to_string(),
+                    repository: repository.display().to_string(),
+                    destination: mount.destination.clone(),
+                    data: data.display().to_string(),
+                });
             }
         }
         Ok(())
@@ -207,7 +206,12 @@ impl DataStore for PlacedData {
         let call = Call::DataExport { generation: generation.to_owned() };
         let exported: Result<(), DataError> = self.ask(&own, &[], call, Ear::Bytes(&pieces)).await;
         drop(pieces);
-        let written = writing.await.map_err(DataError::new)?;
-        exported.and(written.map_err(DataError::new))
+        let written = writing.await.map_err(|e| DataError::Broken(e.to_string()))?;
+        exported.and(written.map_err(|e| DataError::Io {
+            doing: "write".into(),
+            path: "the export".into(),
+            cause: e.into(),
+            remedy: String::new(),
+        }))
     }
 }

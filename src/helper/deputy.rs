@@ -49,16 +49,9 @@ impl ContainerDeputy {
 
     /// The own container, if somebody else can put another one in its place.
     async fn replaceable(&self) -> Result<Arc<OwnContainer>, DeputyError> {
-        let Some(own) = self.helpers.own().await.map_err(not_begun)? else {
-            return Err(DeputyError::NotBegun(
-                "this updater runs on the host, where nobody else can replace it: install the new program and restart `serve`, which takes up where it was".into(),
-            ));
-        };
+        let Some(own) = self.helpers.own().await? else { return Err(DeputyError::OnHost) };
         if own.container.label(label::SERVICE).is_none() {
-            return Err(DeputyError::NotBegun(format!(
-                "container {} was not made by Docker Compose, and only Compose can make it anew: pull the new image and run it as you ran this one",
-                own.container.name
-            )));
+            return Err(DeputyError::NotByCompose { container: own.container.name.clone() });
         }
         Ok(own)
     }
@@ -91,10 +84,6 @@ impl ContainerDeputy {
         self.engine.set_restart_policy(&id, &RestartPolicy::unless_stopped()).await?;
         self.engine.start(&id).await
     }
-}
-
-fn not_begun(error: EngineError) -> DeputyError {
-    DeputyError::NotBegun(format!("no deputy can be made: {error}"))
 }
 
 fn name(job: &JobId) -> String {
@@ -152,8 +141,7 @@ fn specification(own: &OwnContainer, job: &JobId, request: &Request) -> Result<C
 #[async_trait]
 impl Deputy for ContainerDeputy {
     async fn latest(&self) -> Result<String, DeputyError> {
-        let latest = self.releases.latest(Channel::Stable).await;
-        Ok(latest.map_err(|e| DeputyError::NotBegun(e.to_string()))?.tag)
+        Ok(self.releases.latest(Channel::Stable).await?.tag)
     }
 
     async fn possible(&self) -> Result<(), DeputyError> {
@@ -206,7 +194,7 @@ impl Deputy for ContainerDeputy {
                         Ok(()) => {}
                         Err(error) if made == 1 && other.is_none() && !error.is_unreachable() => {
                             self.dismiss(job, sealed).await;
-                            return Err(not_begun(error));
+                            return Err(error.into());
                         }
                         Err(error) => tracing::warn!(%job, "starting the deputy: {error}"),
                     }
@@ -250,15 +238,15 @@ pub struct NoDeputy(pub &'static str);
 #[async_trait]
 impl Deputy for NoDeputy {
     async fn latest(&self) -> Result<String, DeputyError> {
-        Err(DeputyError::NotBegun(self.0.into()))
+        Err(DeputyError::None(self.0))
     }
 
     async fn possible(&self) -> Result<(), DeputyError> {
-        Err(DeputyError::NotBegun(self.0.into()))
+        Err(DeputyError::None(self.0))
     }
 
     async fn carry_out(&self, _job: &JobId, _request: &Request, _sealed: bool) -> Result<Job, DeputyError> {
-        Err(DeputyError::NotBegun(self.0.into()))
+        Err(DeputyError::None(self.0))
     }
 
     async fn dismiss(&self, _job: &JobId, _sealed: bool) {}

@@ -27,14 +27,10 @@ impl PlacedEnv {
 
     /// The own container and the file's place on the host; `None` where this process is on the host.
     async fn on_host(&self) -> Result<Option<(Arc<OwnContainer>, OnHost)>, EnvError> {
-        let Some(own) = self.helpers.own().await.map_err(EnvError::new)? else { return Ok(None) };
+        let Some(own) = self.helpers.own().await? else { return Ok(None) };
         let on_host = own.on_host(&self.path).ok_or_else(|| {
             let folder = self.path.parent().unwrap_or(Path::new("/"));
-            EnvError(format!(
-                "PROCESSGIT_UPDATER_ENV_FILE {} is in no mount of this container: mount the deployment's folder at {}",
-                self.path.display(),
-                folder.display()
-            ))
+            EnvError::NotMounted { path: self.path.display().to_string(), folder: folder.display().to_string() }
         })?;
         Ok(Some((own, on_host)))
     }
@@ -54,8 +50,7 @@ impl PlacedEnv {
             writable: true,
             subpath: String::new(),
         };
-        let answer = self.helpers.call(own, Kind::Deployment, &[mount], &call, Ear::Nobody).await;
-        serde_json::from_value(answer.map_err(EnvError::new)?).map_err(EnvError::new)
+        self.helpers.call(own, Kind::Deployment, &[mount], &call, Ear::Nobody).await
     }
 }
 

@@ -205,7 +205,7 @@ mod tests {
     fn a_container_that_would_not_outlive_a_death_is_told() {
         use crate::helper::place::outlives_its_process;
         let mut own = OwnContainer { container: container(&[("/srv/state", "/state")]) };
-        let refused = outlives_its_process(&own, Path::new("/elsewhere")).unwrap_err().0;
+        let refused = outlives_its_process(&own, Path::new("/elsewhere")).unwrap_err().to_string();
         assert!(refused.starts_with("the state folder /elsewhere") && refused.contains("is no mount"), "{refused}");
         let warned = outlives_its_process(&own, Path::new("/state/updater")).unwrap().concat();
         assert!(warned.contains("updater has restart policy `no`"), "{warned}");

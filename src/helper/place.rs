@@ -24,10 +24,7 @@ impl Here {
 /// The state is kept when the container is gone, and the container is started again when the process is.
 pub(super) fn outlives_its_process(own: &OwnContainer, state: &Path) -> Result<Vec<String>, PlaceError> {
     if own.on_host(state).is_none() {
-        return Err(PlaceError(format!(
-            "the state folder {} (PROCESSGIT_UPDATER_STATE_DIR) is no mount: journal and snapshots would be gone with the container, in the middle of a job too; mount a volume or a folder of the host there",
-            state.display()
-        )));
+        return Err(PlaceError::StateNotMounted { state: state.display().to_string() });
     }
     // A one-off run, to look or to try, is not what has to be there at midnight.
     if own.container.restart_policy.name != "no" || own.container.label(label::ONEOFF) == Some("True") {
@@ -42,14 +39,14 @@ pub(super) fn outlives_its_process(own: &OwnContainer, state: &Path) -> Result<V
 #[async_trait]
 impl Place for Here {
     async fn check(&self) -> Result<Vec<String>, PlaceError> {
-        let Some(own) = self.helpers.own().await.map_err(PlaceError::new)? else { return Ok(Vec::new()) };
+        let Some(own) = self.helpers.own().await? else { return Ok(Vec::new()) };
         outlives_its_process(&own, &self.helpers.options().state_dir)
     }
 
     async fn settle(&self) -> Result<(), PlaceError> {
-        let Some(own) = self.helpers.own().await.map_err(PlaceError::new)? else { return Ok(()) };
+        let Some(own) = self.helpers.own().await? else { return Ok(()) };
         for kind in [Kind::Deployment, Kind::Data] {
-            self.helpers.farewell(&own, kind).await.map_err(PlaceError::new)?;
+            self.helpers.farewell(&own, kind).await?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::wire::{self, Call, Frame, Said};
+use super::wire::{self, Call, Failure, Frame, Said};
 use crate::engine::compose::ComposeCli;
 use crate::engine::{Compose, EngineError};
 use crate::envfile::{self, DeployedEnv};
@@ -126,7 +126,7 @@ impl Hands {
             }
             Err(e) => {
                 let why = format!("a call that this helper does not know: {e}");
-                let _ = said.send(Out::Said(Said::Failed(EngineError::Failed(why)))).await;
+                let _ = said.send(Out::Said(broken(why))).await;
             }
         }
         drop(said);
@@ -175,7 +175,7 @@ impl Hands {
         let up = self.swaps.spawn(async move { hands.compose.up(&project, lines).await });
         match up.await {
             Ok(ended) => done(ended),
-            Err(e) => Said::Failed(EngineError::Failed(e.to_string())),
+            Err(e) => broken(e.to_string()),
         }
     }
 }
@@ -193,17 +193,18 @@ fn reporter(said: mpsc::Sender<Out>) -> CopyReport {
     })
 }
 
-fn done<T: Serialize, E: std::fmt::Display + 'static>(result: Result<T, E>) -> Said {
+fn done<T: Serialize>(result: Result<T, impl Into<Failure>>) -> Said {
     match result {
         Ok(value) => match serde_json::to_value(value) {
             Ok(value) => Said::Done(value),
-            Err(e) => Said::Failed(EngineError::Failed(e.to_string())),
+            Err(e) => broken(e.to_string()),
         },
-        Err(error) => {
-            let engine = (&error as &dyn std::any::Any).downcast_ref::<EngineError>();
-            Said::Failed(engine.cloned().unwrap_or_else(|| EngineError::Failed(error.to_string())))
-        }
+        Err(error) => Said::Failed(error.into()),
     }
+}
+
+fn broken(why: String) -> Said {
+    Said::Failed(EngineError::Failed(why).into())
 }
 
 /// A blocking writer whose bytes go out as frames; written to on a blocking thread only.

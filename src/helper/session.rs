@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep};
 
 use super::own::{Own, OwnContainer};
-use super::wire::{self, Call, Frame, Said};
+use super::wire::{self, Call, Failure, Frame, Said};
 use crate::engine::seal::Seal;
 use crate::engine::{ContainerSpec, DEFAULT_HOST, Engine, EngineError, Mount, Result, label};
 use crate::snapshot::host::Retention;
@@ -134,14 +135,26 @@ impl Helpers {
     ///
     /// # Errors
     /// No helper can be made, it died, or what the call itself failed with.
-    pub async fn call(
+    pub async fn call<T: DeserializeOwned, E: From<Failure>>(
         &self,
         own: &OwnContainer,
         kind: Kind,
         mounts: &[Mount],
         call: &Call,
         ear: Ear<'_>,
-    ) -> Result<serde_json::Value> {
+    ) -> std::result::Result<T, E> {
+        let answer = self.asked(own, kind, mounts, call, ear).await?;
+        serde_json::from_value(answer).map_err(|e| E::from(died(kind, &format!("its answer: {e}")).into()))
+    }
+
+    async fn asked(
+        &self,
+        own: &OwnContainer,
+        kind: Kind,
+        mounts: &[Mount],
+        call: &Call,
+        ear: Ear<'_>,
+    ) -> std::result::Result<serde_json::Value, Failure> {
         let (mut stream, _user) = match self.connect(own, kind, mounts).await? {
             Some(connected) => connected,
             // It has died since it was last called; nothing was asked of it yet.
@@ -166,7 +179,7 @@ impl Helpers {
         match kind {
             // Within it every child has its own, shorter deadline.
             Kind::Deployment => tokio::time::timeout(LONGEST_CALL, conversation).await.unwrap_or_else(|_| {
-                Err(died(kind, &format!("no answer within {} minutes", LONGEST_CALL.as_secs() / 60)))
+                Err(died(kind, &format!("no answer within {} minutes", LONGEST_CALL.as_secs() / 60)).into())
             }),
             // A copy takes as long as there is data; one that dies ends the connection.
             Kind::Data => conversation.await,

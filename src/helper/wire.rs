@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::engine::{EngineError, Mount, Project};
+use crate::envfile::EnvFileError;
 use crate::update::job::{CopyProgress, JobId};
-use crate::update::ports::CopyLabel;
+use crate::update::ports::{CopyLabel, DataError, EnvError};
 
 /// The most that one frame may hold, bytes: a resolved configuration is the largest thing said.
 const LARGEST: usize = 32 * 1024 * 1024;
@@ -97,7 +98,75 @@ pub enum Said {
     Line(String),
     Copied(CopyProgress),
     Done(serde_json::Value),
-    Failed(EngineError),
+    Failed(Failure),
+}
+
+/// A call's own error, so that it arrives with its kind and values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error(transparent)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    Engine(EngineError),
+    Env(EnvError),
+    Data(DataError),
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<EnvError> for Failure {
+    fn from(error: EnvError) -> Self {
+        Self::Env(error)
+    }
+}
+
+impl From<EnvFileError> for Failure {
+    fn from(error: EnvFileError) -> Self {
+        Self::Env(error.into())
+    }
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        Self::Data(error)
+    }
+}
+
+impl From<Failure> for EngineError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Engine(error) => error,
+            Failure::Env(error) => Self::Failed(error.to_string()),
+            Failure::Data(error) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<Failure> for String {
+    fn from(failure: Failure) -> Self {
+        failure.to_string()
+    }
+}
+
+impl From<Failure> for EnvError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Env(error) => error,
+            other => Self::Engine(other.into()),
+        }
+    }
+}
+
+impl From<Failure> for DataError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Data(error) => error,
+            other => Self::Engine(other.into()),
+        }
+    }
 }
 
 /// A piece of a connection.
@@ -162,6 +231,7 @@ pub async fn hear(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Fram
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::update::ports::{IoCause, Obstacle};
 
     #[tokio::test]
     async fn frames_come_as_they_were_sent() {
@@ -173,6 +243,36 @@ mod tests {
         assert!(matches!(serde_json::from_slice(&text).unwrap(), Call::Read { path } if path == "/srv/.env"));
         assert!(matches!(hear(&mut b).await.unwrap(), Some(Frame::Bytes(bytes)) if bytes == b"\0raw"));
         assert!(hear(&mut b).await.unwrap().is_none());
+    }
+
+    /// A helper's error arrives as the kind it was, with its values.
+    #[test]
+    fn errors_arrive_as_they_were() {
+        let cause = IoCause::from(std::io::Error::from_raw_os_error(30));
+        let env = EnvError::Unwritable { path: "/d/.env".into(), folder: "/d".into(), cause };
+        let data = DataError::Preflight(vec![
+            Obstacle::NoRoom { folder: "/s".into(), needed: 20, free: 3 },
+            Obstacle::Unable { folder: "/s".into(), why: "no ACL".into() },
+        ]);
+        let file = EnvFileError::Owner {
+            path: "/d/.env".into(),
+            uid: 1,
+            gid: 2,
+            source: std::io::Error::from_raw_os_error(1).into(),
+        };
+        let gone = EngineError::NotFound("container a".into());
+        let sent = |failure: Failure| -> Failure {
+            match serde_json::from_str(&serde_json::to_string(&Said::Failed(failure)).unwrap()).unwrap() {
+                Said::Failed(failure) => failure,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(EnvError::from(sent(env.clone().into())), env);
+        assert_eq!(EnvError::from(sent(file.clone().into())), EnvError::File(file));
+        assert_eq!(DataError::from(sent(data.clone().into())), data);
+        assert_eq!(EngineError::from(sent(gone.clone().into())), gone);
+        assert_eq!(EnvError::from(sent(gone.clone().into())), EnvError::Engine(gone.clone()));
+        assert_eq!(DataError::from(sent(gone.clone().into())), DataError::Engine(gone));
     }
 
     #[tokio::test]

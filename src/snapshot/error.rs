@@ -4,6 +4,8 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::update::ports::{DataError, Obstacle};
+
 /// Why a pass, a restore, a check or an export ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -24,12 +26,39 @@ pub enum Error {
     /// What is on disk is not what the manifest says.
     #[error("{root} is not what the manifest says: {}", list(.differences, *.count))]
     Differs { root: String, count: u64, differences: Vec<Difference> },
+    /// No snapshot can be taken, for these reasons.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Preflight(Vec<Obstacle>),
+    /// There is no such snapshot; these there are.
+    #[error("there is no snapshot {id:?}; there are: {}", .known.join(", "))]
+    NoSuch { id: String, known: Vec<String> },
     /// The request cannot be carried out; the text says why and what would be accepted.
     #[error("{0}")]
     Refused(String),
     /// Another process works in the repository.
     #[error("the snapshot repository {path} is in use by another process: wait for it to end")]
     Busy { path: String },
+}
+
+/// With its values, as the domain knows it.
+impl From<Error> for DataError {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::Io { doing, path, source } => {
+                let remedy = remedy(&source).to_owned();
+                Self::Io { doing: doing.to_owned(), path, cause: source.into(), remedy }
+            }
+            Error::Changed { .. } => Self::Changed(text),
+            Error::Interrupted { .. } => Self::Interrupted(text),
+            Error::Damaged { .. } => Self::Damaged(text),
+            Error::Differs { .. } => Self::Differs(text),
+            Error::Preflight(obstacles) => Self::Preflight(obstacles),
+            Error::NoSuch { id, known } => Self::NoSuchSnapshot { id, known },
+            Error::Refused(text) => Self::Refused(text),
+            Error::Busy { .. } => Self::Busy(text),
+        }
+    }
 }
 
 /// One attribute of one entry that is not as recorded.

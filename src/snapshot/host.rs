@@ -69,7 +69,7 @@ impl HostData {
             let repository = open(&root)?;
             work(&repository, &mut Teller::new(report, abandoned))
         });
-        done.await.map_err(|e| DataError(e.to_string()))?.map_err(|e| DataError(e.to_string()))
+        done.await.map_err(|e| DataError::Broken(e.to_string()))?.map_err(DataError::from)
     }
 }
 
@@ -151,11 +151,8 @@ fn sources(mounts: &[Mount]) -> Result<Vec<Source>, DataError> {
         .map(|mount| {
             let path = mount.host_path();
             if !path.exists() {
-                return Err(DataError(format!(
-                    "{} is at {} on the engine's host, which cannot be seen from here: run the updater on the host, or set PROCESSGIT_UPDATER_SNAPSHOT=off",
-                    mount.destination,
-                    path.display()
-                )));
+                let (destination, path) = (mount.destination.clone(), path.display().to_string());
+                return Err(DataError::Unseen { destination, path });
             }
             let readable = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
             let text: String = mount.destination.trim_matches('/').chars().map(readable).take(60).collect();
@@ -355,7 +352,7 @@ impl DataStore for HostData {
     async fn list(&self) -> Result<Vec<SnapshotInfo>, DataError> {
         let root = self.root.clone();
         let listed = tokio::task::spawn_blocking(move || if root.exists() { list(&root) } else { Ok(Vec::new()) });
-        let generations = listed.await.map_err(|e| DataError(e.to_string()))?.map_err(|e| DataError(e.to_string()))?;
+        let generations = listed.await.map_err(|e| DataError::Broken(e.to_string()))??;
         Ok(generations.iter().rev().map(info).collect())
     }
 

@@ -12,16 +12,14 @@ use crate::update::ports::{
 /// `failed`.
 pub struct NoSnapshots;
 
-const WHY: &str = "PROCESSGIT_UPDATER_SNAPSHOT is off";
-
 fn refuse<T>() -> Result<T, DataError> {
-    Err(DataError(WHY.to_owned()))
+    Err(DataError::Off)
 }
 
 #[async_trait]
 impl DataStore for NoSnapshots {
     fn off(&self) -> Option<String> {
-        Some(WHY.to_owned())
+        Some(DataError::Off.to_string())
     }
     async fn preflight(&self, _: &[Mount]) -> Result<(), DataError> {
         Ok(())

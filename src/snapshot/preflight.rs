@@ -17,6 +17,7 @@ use super::progress::{Meter, Progress};
 use super::repository::{Repository, Source, new_private_folder, remove_folder};
 use super::restore::open_folder;
 use super::walk::{Step, Walk};
+use crate::update::ports::Obstacle;
 
 /// Room beyond the copy itself, for what changes until the cold pass and for the copy of what a failed
 /// version leaves: one tenth of the data and this much.
@@ -50,13 +51,13 @@ pub struct Preflight {
     pub available_bytes: u64,
     pub available_inodes: Option<u64>,
     /// Why no snapshot can be taken; empty when one can.
-    pub refusals: Vec<String>,
+    pub refusals: Vec<Obstacle>,
 }
 
 impl Preflight {
     /// All refusals as one error.
     pub fn verdict(&self) -> Result<(), Error> {
-        if self.refusals.is_empty() { Ok(()) } else { Err(Error::Refused(self.refusals.join("; "))) }
+        if self.refusals.is_empty() { Ok(()) } else { Err(Error::Preflight(self.refusals.clone())) }
     }
 }
 
@@ -84,18 +85,19 @@ impl Repository {
             None => format!("probe-{:016x}", rand::random::<u64>()),
         };
         if let Err(e) = abilities(&self.root().join(probe)) {
-            found.refusals.push(format!("the snapshot folder cannot hold everything: {e}"));
+            let folder = self.root().display().to_string();
+            found.refusals.push(Obstacle::Unable { folder, why: e.to_string() });
         }
         Ok(found)
     }
 }
 
 /// The repository in a source would copy itself; a source in the repository would be pruned.
-fn overlap(repository: &Repository, source: &Path) -> Result<Option<String>, Error> {
+fn overlap(repository: &Repository, source: &Path) -> Result<Option<Obstacle>, Error> {
     let root = fs::canonicalize(repository.root()).at("find", repository.root())?;
     let path = fs::canonicalize(source).at("find", source)?;
     Ok(if path.starts_with(&root) {
-        Some(format!("{} is inside the snapshot folder {}: move one of them", path.display(), root.display()))
+        Some(Obstacle::DataInFolder { folder: root.display().to_string(), data: path.display().to_string() })
     } else if root.starts_with(&path) {
         Some(inside(repository, source))
     } else {
@@ -103,8 +105,9 @@ fn overlap(repository: &Repository, source: &Path) -> Result<Option<String>, Err
     })
 }
 
-fn inside(repository: &Repository, source: &Path) -> String {
-    format!("the snapshot folder {} is inside {}: move it elsewhere", repository.root().display(), source.display())
+fn inside(repository: &Repository, source: &Path) -> Obstacle {
+    let (folder, data) = (repository.root().display().to_string(), source.display().to_string());
+    Obstacle::FolderInData { folder, data }
 }
 
 /// Adds up what is to be copied, and looks for what cannot be read.
@@ -152,13 +155,14 @@ fn survey(
             if copied && stat.is_file() && !is_readable(&walk) {
                 unreadable += 1;
                 if unreadable <= NAMED {
-                    found.refusals.push(format!("{} cannot be read: run with the rights of root", walk.site().text()));
+                    found.refusals.push(Obstacle::Unreadable { path: walk.site().text() });
                 }
             }
         }
     }
     if unreadable > NAMED {
-        found.refusals.push(format!("{} more cannot be read in {}", unreadable - NAMED, source.display()));
+        let (data, count) = (source.display().to_string(), (unreadable - NAMED) as u64);
+        found.refusals.push(Obstacle::MoreUnreadable { data, count });
     }
     Ok(())
 }
@@ -188,19 +192,13 @@ fn room(repository: &Repository, found: &mut Preflight) -> Result<(), Error> {
     found.available_inodes = (free.f_files > 0).then_some(free.f_favail);
     found.needed_bytes += found.source_bytes / 10 + RESERVE;
     found.needed_inodes += found.needed_inodes / 10 + INODES_RESERVE;
-    let missing_bytes = found.needed_bytes.saturating_sub(found.available_bytes);
-    if missing_bytes > 0 {
-        found.refusals.push(format!(
-            "no room for the snapshot in {}: {} MiB needed, {} MiB free; free {} MiB, prune snapshots, or move the folder",
-            root.display(),
-            found.needed_bytes >> 20,
-            found.available_bytes >> 20,
-            (missing_bytes >> 20) + 1
-        ));
+    if found.needed_bytes > found.available_bytes {
+        let (needed, free) = (found.needed_bytes >> 20, found.available_bytes >> 20);
+        found.refusals.push(Obstacle::NoRoom { folder: root.display().to_string(), needed, free });
     }
     if let Some(free) = found.available_inodes.filter(|free| *free < found.needed_inodes) {
         let needed = found.needed_inodes;
-        found.refusals.push(format!("not enough inodes in {}: {needed} needed, {free} free", root.display()));
+        found.refusals.push(Obstacle::NoInodes { folder: root.display().to_string(), needed, free });
     }
     Ok(())
 }

@@ -173,7 +173,7 @@ impl Repository {
         known
             .into_iter()
             .find(|g| g.meta.id == id)
-            .ok_or_else(|| Error::Refused(format!("there is no snapshot {id:?}; there are: {}", names.join(", "))))
+            .ok_or_else(|| Error::NoSuch { id: id.to_owned(), known: names.clone() })
     }
 
     /// Starts a pass over these sources. Nothing is copied yet.

@@ -248,9 +248,9 @@ impl Store {
     ) -> Result<T, JournalError> {
         let db = self.db.clone();
         let done = tokio::task::spawn_blocking(move || work(&mut db.lock().unwrap_or_else(PoisonError::into_inner)));
-        done.await.map_err(|e| JournalError(e.to_string()))?.map_err(|e| {
-            let remedy = if lacks_room(&e) { "; is there room in the state folder?" } else { "" };
-            JournalError(format!("{e}{remedy}"))
+        done.await.map_err(|e| JournalError::Failed(e.to_string()))?.map_err(|e| match lacks_room(&e) {
+            true => JournalError::NoRoom(e.to_string()),
+            false => JournalError::Failed(e.to_string()),
         })
     }
 }
@@ -531,7 +531,7 @@ impl Journal for Store {
 
     async fn read_log(&self, job: &str, offset: u64, cap: usize) -> Result<Vec<u8>, JournalError> {
         match &self.logs {
-            Some(logs) => logs.read(job, offset, cap).await.map_err(|e| JournalError(e.to_string())),
+            Some(logs) => logs.read(job, offset, cap).await.map_err(|e| JournalError::Failed(e.to_string())),
             None => Ok(Vec::new()),
         }
     }

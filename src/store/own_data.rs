@@ -39,7 +39,8 @@ impl OwnData {
         &self,
         work: impl FnOnce() -> Result<T, String> + Send + 'static,
     ) -> Result<T, DataError> {
-        tokio::task::spawn_blocking(work).await.map_err(DataError::new)?.map_err(DataError)
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|e| DataError::Broken(e.to_string()))?.map_err(DataError::Refused)
     }
 }
 
@@ -189,7 +190,7 @@ impl DataStore for OwnData {
     }
 
     async fn export(&self, _generation: &str, _sink: ExportSink) -> Result<(), DataError> {
-        Err(DataError("the journal is not exported".into()))
+        Err(DataError::Refused("the journal is not exported".into()))
     }
 }
 

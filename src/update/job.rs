@@ -6,6 +6,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::refusal::Code;
+
 /// The most that a step's `output` holds, in bytes; older text is dropped at a line's start. The whole
 /// log is a route of its own. The admin page reads at most 1 MiB of any answer, and `/history` answers
 /// with fifty jobs, hence the small number (see [`Job::for_history`]).
@@ -206,6 +208,9 @@ pub struct Job {
     pub steps: Vec<Step>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Why the job did not do what it was asked for, for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
     /// What the operator should know, but what stopped nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -221,6 +226,13 @@ pub struct Job {
     /// What was verified, and how: one line each for the manifest and the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verified: Vec<Verified>,
+}
+
+/// Why a job did not do what it was asked for: the first cause, not what followed from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    pub code: Code,
+    pub text: String,
 }
 
 /// What a verified signature says.
@@ -263,6 +275,7 @@ impl Job {
             completed_at: None,
             steps: Vec::new(),
             error: None,
+            reason: None,
             warnings: Vec::new(),
             stub,
             snapshot: None,

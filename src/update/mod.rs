@@ -9,6 +9,7 @@ pub mod context;
 pub mod door;
 pub mod drift;
 pub mod effects;
+pub mod errors;
 pub mod job;
 mod lives;
 mod lost;
@@ -18,6 +19,7 @@ pub mod plan;
 pub mod policy;
 pub mod ports;
 pub mod record;
+pub mod refusal;
 pub mod run;
 pub mod running;
 pub mod self_update;
@@ -42,6 +44,7 @@ use door::{AbortError, Door};
 use job::{Job, JobId, Kind, State};
 use ports::{DataError, Entry, ExportSink, JournalError, Options, Ports, SnapshotInfo};
 use record::Record;
+use refusal::Refusal;
 use running::Running;
 
 /// What a job is asked to do.
@@ -158,6 +161,9 @@ pub struct Check {
     pub allowed: bool,
     /// Why not; says what was found and what was expected.
     pub refusal: Option<String>,
+    /// The same, one by one.
+    #[serde(default)]
+    pub refusals: Vec<Refusal>,
     /// The release is what runs already.
     pub up_to_date: bool,
     pub target_version: Option<String>,
@@ -383,6 +389,7 @@ impl Updater {
         let mut check = Check { trust: self.trust(), ..Check::default() };
         if let Err(refused) = self.look_at(request, &mut check).await {
             check.refusal = Some(refused.to_string());
+            check.refusals = refused.0;
         }
         check
     }
@@ -396,7 +403,7 @@ impl Updater {
         }
         let tag = match request.tag {
             Some(tag) => tag,
-            None => self.latest(request.channel).await.map_err(|e| survey::Refused(vec![e.to_string()]))?.tag,
+            None => self.latest(request.channel).await?.tag,
         };
         let candidate = survey::candidate(ports, &tag).await?;
         check.describe(&candidate);
@@ -477,11 +484,11 @@ impl Updater {
     pub async fn prune_snapshots(&self) -> Result<usize, DataError> {
         let _no_job_begins = self.inner.entrance.lock().await;
         if let Some(active) = self.active() {
-            return Err(DataError(format!("job {} is active ({}): prune when it has ended", active.id, active.state)));
+            return Err(DataError::JobActive { job: active.id.to_string(), state: active.state.to_string() });
         }
         let data = &self.inner.ports.data;
         let needed = effects::needed_generations(&self.inner.ports, &self.inner.book).await;
-        data.tidy(&JobId("by hand".into()), &needed.map_err(|e| DataError(e.to_string()))?).await?;
+        data.tidy(&JobId("by hand".into()), &needed?).await?;
         Ok(data.list().await?.len())
     }
 

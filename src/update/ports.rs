@@ -10,6 +10,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::Request;
+pub use super::errors::{DataError, DeputyError, EnvError, IoCause, JournalError, Obstacle, PlaceError};
 use super::job::{CopyProgress, Job, JobId, Kind, Verified};
 use super::record::Record;
 use super::transition::Effect;
@@ -35,16 +36,6 @@ pub trait EnvStore: Send + Sync {
     fn path(&self) -> String;
 }
 
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct EnvError(pub String);
-
-impl EnvError {
-    pub fn new(error: impl std::fmt::Display) -> Self {
-        Self(error.to_string())
-    }
-}
-
 /// Where this process runs: on the host, or in a container of the engine.
 #[async_trait]
 pub trait Place: Send + Sync {
@@ -68,26 +59,6 @@ pub trait Deputy: Send + Sync {
     async fn carry_out(&self, job: &JobId, request: &Request, sealed: bool) -> Result<Job, DeputyError>;
     /// The job has its verdict: what is left of the deputy goes.
     async fn dismiss(&self, job: &JobId, sealed: bool);
-}
-
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum DeputyError {
-    /// Nothing was changed.
-    #[error("{0}")]
-    NotBegun(String),
-    /// A person has to look.
-    #[error("{0}")]
-    Lost(String),
-}
-
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct PlaceError(pub String);
-
-impl PlaceError {
-    pub fn new(error: impl std::fmt::Display) -> Self {
-        Self(error.to_string())
-    }
 }
 
 /// What is appended to the audit trail together with a save.
@@ -125,10 +96,6 @@ impl VerifiedDigest {
     }
 }
 
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("the journal: {0}")]
-pub struct JournalError(pub String);
-
 /// Everything the updater remembers. A call that returns `Ok` has reached the disk.
 #[async_trait]
 pub trait Journal: Send + Sync {
@@ -159,16 +126,6 @@ pub trait Journal: Send + Sync {
     fn log(&self, job: &JobId, line: &str);
     /// The whole log from `offset` on, at most `cap` bytes.
     async fn read_log(&self, job: &str, offset: u64, cap: usize) -> Result<Vec<u8>, JournalError>;
-}
-
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct DataError(pub String);
-
-impl DataError {
-    pub fn new(error: impl std::fmt::Display) -> Self {
-        Self(error.to_string())
-    }
 }
 
 /// What a copy is of: enough to have the matching version again.
@@ -240,7 +197,7 @@ pub struct Room {
     /// Copies that were begun and that nobody will end.
     pub unfinished: usize,
     /// Why none can be made.
-    pub refusals: Vec<String>,
+    pub refusals: Vec<Obstacle>,
 }
 
 /// Hears how copying comes on.
@@ -255,8 +212,11 @@ pub trait DataStore: Send + Sync {
     async fn preflight(&self, mounts: &[Mount]) -> Result<(), DataError>;
     /// As [`Self::preflight`], for a person; and what an earlier life left stays.
     async fn room(&self, mounts: &[Mount]) -> Result<Room, DataError> {
-        let refused = self.preflight(mounts).await.err();
-        Ok(Room { refusals: refused.into_iter().map(|e| e.0).collect(), ..Room::default() })
+        match self.preflight(mounts).await {
+            Ok(()) => Ok(Room::default()),
+            Err(DataError::Preflight(refusals)) => Ok(Room { refusals, ..Room::default() }),
+            Err(other) => Err(other),
+        }
     }
     /// First pass, the application running.
     async fn hot(&self, label: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<(), DataError>;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Order;
 use super::job::JobId;
 use super::plan::Plan;
+use super::refusal::Code;
 use super::transition::Effect;
 
 /// Which way the job goes.
@@ -47,6 +48,9 @@ pub struct Record {
     pub order: Order,
     pub plan: Option<Plan>,
     pub heading: Heading,
+    /// What it went back for, for programs.
+    #[serde(default)]
+    pub code: Option<Code>,
     /// Effects whose intent was recorded.
     pub begun: Vec<Effect>,
     /// Effects whose success was recorded.
@@ -82,6 +86,7 @@ impl Record {
             order,
             plan: None,
             heading: Heading::There,
+            code: None,
             begun: Vec::new(),
             done: Vec::new(),
             failed_there: None,
@@ -93,6 +98,12 @@ impl Record {
             aborted: false,
             sealed: true,
         }
+    }
+
+    /// From here on it goes back, because of this.
+    pub fn turn(&mut self, code: Code, why: String) {
+        self.code.get_or_insert(code);
+        self.heading = Heading::Back { why };
     }
 
     pub fn has_begun(&self, effect: Effect) -> bool {

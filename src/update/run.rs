@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::door::AbortError;
 use super::effects::{self, EffectError};
-use super::job::State;
+use super::job::{Reason, State};
 use super::observe::{Blind, observe};
 use super::plan::{Plan, Purpose};
 use super::ports::{Entry, JournalError};
 use super::record::{Heading, Record};
+use super::refusal::{Code, Explained};
 use super::survey::{self, Refused};
 use super::transition::{self, Action, Effect, Seen, Verdict};
 use super::{Order, Request};
@@ -45,7 +46,7 @@ pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
         tokio::select! {
             planned = plan(cx, &mut record) => match planned {
                 Ok(()) => note(cx, &record, Entry::Note("planned".into())).await,
-                Err(refused) => turn(cx, &mut record, &refused.to_string()).await,
+                Err(refused) => turn(cx, &mut record, refused.code(), &refused.to_string()).await,
             },
             () = cx.door.asked() => mind_the_door(cx, &mut record).await,
         }
@@ -66,7 +67,10 @@ pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
         };
         match action {
             Action::Do(effect) => act(cx, &mut record, effect, stop).await,
-            Action::Turn(why) => turn(cx, &mut record, &why).await,
+            Action::Turn(why) => {
+                let code = if record.interrupted { Code::Interrupted } else { Code::Meddled };
+                turn(cx, &mut record, code, &why).await;
+            }
             Action::End(verdict) => return end(cx, &record, verdict).await,
         }
     }
@@ -81,7 +85,7 @@ async fn mind_the_door(cx: &Context, record: &mut Record) {
     let before = record.clone();
     record.aborted = true;
     if record.heading == Heading::There {
-        record.heading = Heading::Back { why: "stopped on request, before anything was changed".into() };
+        record.turn(Code::Aborted, "stopped on request, before anything was changed".into());
     }
     // Whoever is told that the job is aborted may rely on it, whatever happens to this process.
     let recorded = save(cx, record, Entry::Note("aborted on request".into())).await;
@@ -223,7 +227,7 @@ async fn act(cx: &Context, record: &mut Record, effect: Effect, stop: &Cancellat
     {
         // What cannot be written down is not begun.
         record.begun.retain(|b| *b != effect);
-        return turn(cx, record, &e.to_string()).await;
+        return turn(cx, record, e.code(), &e.to_string()).await;
     }
     failpoint::enter(format_args!("{effect:?}"));
     failpoint::reach(format_args!("begun"));
@@ -310,7 +314,7 @@ async fn failed(cx: &Context, record: &mut Record, effect: Effect, failure: &(Ef
         Heading::There => {
             record.failed_there = Some(effect);
             record.blamed = matches!(error, EffectError::Bad(_));
-            record.heading = Heading::Back { why: text.clone() };
+            record.turn(error.code(effect), text.clone());
         }
         Heading::Back { why } => {
             record.heading = Heading::Back { why: format!("{why}; and on the way back: {text}") };
@@ -323,11 +327,11 @@ async fn failed(cx: &Context, record: &mut Record, effect: Effect, failure: &(Ef
 }
 
 /// From here on it goes back.
-async fn turn(cx: &Context, record: &mut Record, why: &str) {
+async fn turn(cx: &Context, record: &mut Record, code: Code, why: &str) {
     tracing::warn!(job = %cx.job, "turning back: {why}");
     let now = cx.ports.clock.now();
     cx.change(|job| job.fail_step(why, now));
-    record.heading = Heading::Back { why: why.to_owned() };
+    record.turn(code, why.to_owned());
     note(cx, record, Entry::Note(format!("turning back: {why}"))).await;
 }
 
@@ -346,6 +350,7 @@ pub(super) async fn end(cx: &Context, record: &Record, verdict: Verdict) {
     let mut ended = cx.book.get(&cx.job.0).map(|job| (*job).clone());
     if let Some(job) = &mut ended {
         job.error.clone_from(&verdict.error);
+        job.reason = reason(record, &verdict);
         job.enter(verdict.state, now);
         if let Err(e) = cx.ports.journal.save(job, record, Entry::Ended { bad_digest, committed }).await {
             // The world is as the verdict says; only the memory of it is missing, and the next start
@@ -362,6 +367,13 @@ pub(super) async fn end(cx: &Context, record: &Record, verdict: Verdict) {
         let job = job.clone();
         cx.change(|known| *known = job);
     }
+}
+
+/// The first cause; what is to be done stands in the error.
+fn reason(record: &Record, verdict: &Verdict) -> Option<Reason> {
+    let error = verdict.error.as_ref().filter(|_| verdict.state != State::Committed)?;
+    let text = record.why_or(error);
+    Some(Reason { code: record.code.unwrap_or(Code::NotSeen), text })
 }
 
 pub(super) fn enter(cx: &Context, state: State) {

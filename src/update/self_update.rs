@@ -9,8 +9,9 @@ use super::Request;
 use super::context::Context;
 use super::door::AbortError;
 use super::job::{Job, State};
-use super::ports::{DeputyError, Entry};
+use super::ports::Entry;
 use super::record::Record;
+use super::refusal::{Explained, Refusal};
 use super::run::{end, enter, save};
 use super::transition::Verdict;
 
@@ -26,7 +27,7 @@ pub async fn run(cx: &Context, record: Record, request: &Request, stop: &Cancell
         }
         // The deputy's own journal has the job from its first moment; this one only has to know of it.
         let noted = save(cx, &record, Entry::Note("handed to a deputy".into())).await;
-        noted.map_err(|e| DeputyError::NotBegun(e.to_string()))?;
+        noted?;
         cx.say("handed to a deputy: a container that outlives this one");
         cx.ports.deputy.carry_out(&cx.job, &request, cx.sealed).await
     };
@@ -34,10 +35,17 @@ pub async fn run(cx: &Context, record: Record, request: &Request, stop: &Cancell
         ended = carried_out => ended,
         () = stop.cancelled() => return,
     };
+    let mut record = record;
     let verdict = match ended {
-        Ok(job) => adopt(cx, job),
-        Err(DeputyError::NotBegun(why)) => Verdict { state: State::RolledBack, error: Some(why) },
-        Err(DeputyError::Lost(why)) => Verdict { state: State::Failed, error: Some(why) },
+        Ok(job) => {
+            record.code = job.reason.as_ref().map(|reason| reason.code);
+            adopt(cx, job)
+        }
+        Err(error) => {
+            let state = if error.not_begun() { State::RolledBack } else { State::Failed };
+            record.code = Some(error.code());
+            Verdict { state, error: Some(Refusal::from(error).to_string()) }
+        }
     };
     end(cx, &record, verdict).await;
     cx.ports.deputy.dismiss(&cx.job, cx.sealed).await;

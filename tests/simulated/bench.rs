@@ -198,7 +198,7 @@ impl Journal for Mortal {
                 std::future::pending().await
             }
             Fate::Go => Ok(()),
-            _ => Err(JournalError("the disk is full".into())),
+            _ => Err(JournalError::NoRoom("the disk is full".into())),
         }
     }
     async fn unfinished(&self) -> Result<Vec<(Job, Record)>, JournalError> {

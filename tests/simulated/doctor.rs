@@ -13,6 +13,9 @@ use processgit_updater::doctor::{Doctor, Examine, Report, Verdict};
 use processgit_updater::engine::simulated::{Fate, Faults, NoFaults, World};
 use processgit_updater::engine::{EngineError, EngineFacts, RunState, label};
 use processgit_updater::helper::own::OwnContainer;
+use processgit_updater::helper::wire::Failure;
+use processgit_updater::registry::RegistryError;
+use processgit_updater::release::SourceError;
 use processgit_updater::release::github::Reach;
 use processgit_updater::settings::{Fault, ServeArgs, Settings};
 use processgit_updater::trust::judge::TrustState;
@@ -33,8 +36,8 @@ pub struct Surroundings {
     pub refused: Vec<String>,
     pub state: StateFolder,
     pub trust: Result<TrustState, String>,
-    pub reach: Result<Reach, String>,
-    pub has_image: Result<bool, String>,
+    pub reach: Result<Reach, SourceError>,
+    pub has_image: Result<bool, RegistryError>,
 }
 
 impl Surroundings {
@@ -80,10 +83,10 @@ impl Around for Surroundings {
     fn trust(&self) -> Result<TrustState, String> {
         self.trust.clone()
     }
-    async fn reach(&self) -> Result<Reach, String> {
+    async fn reach(&self) -> Result<Reach, SourceError> {
         self.reach.clone()
     }
-    async fn has_image(&self, _: &str, _: &str, _: &str) -> Result<bool, String> {
+    async fn has_image(&self, _: &str, _: &str, _: &str) -> Result<bool, RegistryError> {
         self.has_image.clone()
     }
 }
@@ -195,8 +198,9 @@ pub async fn troubles(case: Case) -> Vec<(Verdict, String)> {
     let report = report(case).await;
     let is_trouble = |v: Verdict| matches!(v, Bad | Warning);
     let found = report.findings.iter().filter(|f| is_trouble(f.verdict));
-    let found =
-        found.map(|f| (f.verdict, format!("{}: {} -> {}", f.check, f.seen, f.remedy.as_deref().unwrap_or("NONE"))));
+    let found = found.map(|f| {
+        (f.verdict, format!("{}: {} -> {}", f.check, f.seen, f.remedy.as_ref().map_or("NONE", |r| r.words())))
+    });
     let found: Vec<_> = found.collect();
     assert_eq!(report.ok, !found.iter().any(|(verdict, _)| *verdict == Bad));
     found
@@ -232,6 +236,10 @@ pub fn world(world: fn(&mut World)) -> Case {
 
 pub fn fails(call: &str, why: &str) -> Case {
     Case { faults: At::nth(call, 1, Fate::Fail(why.into())), ..Case::default() }
+}
+
+pub fn fails_as(call: &str, failure: impl Into<Failure>) -> Case {
+    Case { faults: At::nth(call, 1, Fate::FailAs(failure.into())), ..Case::default() }
 }
 
 pub fn around(around: fn(&mut Surroundings)) -> Case {

@@ -8,12 +8,13 @@ use processgit_updater::doctor::Verdict::{Bad, Warning};
 use processgit_updater::doctor::around::Holder;
 use processgit_updater::engine::simulated::{Behaviour, Fate, Mate, World};
 use processgit_updater::engine::{ContainerSpec, EngineError, Healthcheck, RunState, label};
+use processgit_updater::registry::RegistryError;
 use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, SourceError};
 use processgit_updater::store::StoreError;
-use processgit_updater::update::ports::{HookSetting, Place, PlaceError};
+use processgit_updater::update::ports::{DataError, EnvError, HookSetting, Obstacle, Place, PlaceError};
 
 use crate::bench::{At, SEAL, Scene, add_service, runs_as};
-use crate::doctor::{Case, around, fails, one, ports, troubles, world};
+use crate::doctor::{Case, around, fails, fails_as, one, ports, troubles, world};
 
 struct Elsewhere(Result<Vec<String>, PlaceError>);
 
@@ -56,9 +57,9 @@ async fn the_engine_and_the_place() {
         ),
         (
             "a state folder in the container's layer",
-            ports(|p| p.place = Arc::new(Elsewhere(Err(PlaceError("the state folder /s is no mount".into()))))),
+            ports(|p| p.place = Arc::new(Elsewhere(Err(PlaceError::StateNotMounted { state: "/s".into() })))),
             Bad,
-            &["place: the state folder /s is no mount", "volumes: "],
+            &["place: the state folder /s ", "is no mount", "volumes: "],
         ),
         (
             "nobody starts the updater again",
@@ -171,9 +172,16 @@ async fn the_deployment() {
         ),
         (
             "a folder that is read-only",
-            fails("env.preflight", "its folder /deploy cannot be written: Read-only file system"),
+            fails_as(
+                "env.preflight",
+                EnvError::Unwritable {
+                    path: "/deploy/.env".into(),
+                    folder: "/deploy".into(),
+                    cause: std::io::Error::from_raw_os_error(30).into(),
+                },
+            ),
             Bad,
-            &[".env: its folder /deploy cannot be written", "mount -o remount,rw"],
+            &[".env: ", "its folder /deploy cannot be written: Read-only", "findmnt -T /deploy", "mount it writable"],
         ),
         (
             "no .env",
@@ -282,9 +290,12 @@ async fn the_data() {
         ),
         (
             "no room",
-            fails("data.preflight", "no room for the snapshot: 9 MiB needed, 1 MiB free"),
+            fails_as(
+                "data.preflight",
+                DataError::Preflight(vec![Obstacle::NoRoom { folder: "/s".into(), needed: 9, free: 1 }]),
+            ),
             Bad,
-            &["room: no room", "9 MiB needed, 1 MiB free", "snapshot prune"],
+            &["room: no room", "9 MiB needed, 1 MiB free", "free 9 MiB there", "PROCESSGIT_UPDATER_SNAPSHOT_DIR"],
         ),
     ] {
         one(what, case, verdict, says).await;
@@ -365,7 +376,7 @@ async fn the_world_outside() {
         ),
         (
             "no credentials",
-            around(|a| a.has_image = Err("ghcr.io wants credentials".into())),
+            around(|a| a.has_image = Err(RegistryError::Denied("ghcr.io wants credentials".into()))),
             Bad,
             &["registry: ghcr.io wants credentials", "docker login ghcr.io"],
         ),
@@ -405,7 +416,10 @@ async fn what_is_remembered_and_what_is_left() {
         ("a full disk", around(|a| a.state.free = Some(1 << 20)), Warning, &["state folder: ", "1 MiB free", "df -h"]),
         (
             "a damaged journal",
-            around(|a| a.state.unreadable = Some("the journal /s/journal.db cannot be read".into())),
+            around(|a| {
+                let damaged = StoreError::Damaged { file: "/s/journal.db".into(), why: "no header".into() };
+                a.state.unreadable = Some(Arc::new(damaged));
+            }),
             Bad,
             &["journal: ", "cannot be read", "start the updater"],
         ),
@@ -413,7 +427,7 @@ async fn what_is_remembered_and_what_is_left() {
             "a newer journal",
             around(|a| {
                 let newer = StoreError::Newer { file: "/s/journal.db".into(), found: 9, known: 1 };
-                a.state.unreadable = Some(newer.to_string());
+                a.state.unreadable = Some(Arc::new(newer));
             }),
             Bad,
             &["journal: ", "format 9", "install the version of the updater that ran last"],

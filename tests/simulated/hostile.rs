@@ -71,7 +71,7 @@ async fn the_doctors_remedies_hold_every_name_as_one_word() {
         for options in [(|_| {}) as fn(&mut Options), |options| options.move_services = vec![HOSTILE.into()]] {
             let scene = Scene { world, options, ..Scene::default() };
             for finding in report(Case { scene: scene.clone(), ..Case::default() }).await.findings {
-                let (seen, remedy) = (finding.seen, finding.remedy.unwrap_or_default());
+                let (seen, remedy) = (finding.seen, finding.remedy.map(|r| r.words().to_owned()).unwrap_or_default());
                 assert!(!remedy.contains(HOSTILE), "{what}: {}: {remedy}", finding.check);
                 assert_harmless(what, &seen);
                 named += usize::from(remedy.contains("pwned"));

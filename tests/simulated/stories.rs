@@ -122,7 +122,7 @@ fn stories() -> Vec<Story> {
             name: "a lodger that is not moved",
             scene: Scene { options: |options| options.move_services = vec!["init".into()], ..crewed() },
             end: RolledBack,
-            reason: "container test-lodger-1 lives in the namespaces of processgit and would lose them: name its service in PROCESSGIT_UPDATER_MOVE_SERVICES",
+            reason: "container test-lodger-1 lives in the namespaces of processgit and would lose them. Name its service in PROCESSGIT_UPDATER_MOVE_SERVICES",
             steps: UNTOUCHED,
         },
         Story {
@@ -153,7 +153,7 @@ fn stories() -> Vec<Story> {
         refused(
             "too large a step",
             |m| m["min_upgrade_from"] = json!("1.0.5"),
-            "can be installed from 1.0.5 or later, but 1.0.0 runs: update to 1.0.5 first",
+            "can be installed from 1.0.5 or later, but 1.0.0 runs. Run `processgit-updater update v1.0.5`",
         ),
         Story {
             name: "a downgrade",

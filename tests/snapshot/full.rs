@@ -7,7 +7,7 @@ use processgit_updater::engine::{Mount, MountKind};
 use processgit_updater::snapshot::host::{HostData, Retention};
 use processgit_updater::snapshot::{Label, Quiet, Repository, Source};
 use processgit_updater::update::job::JobId;
-use processgit_updater::update::ports::{CopyLabel, CopyReport, DataStore};
+use processgit_updater::update::ports::{CopyLabel, CopyReport, DataStore, Obstacle};
 
 use crate::disk::Disk;
 use crate::tree::*;
@@ -43,7 +43,7 @@ fn at_the_hot_pass_and_at_the_cold_pass() {
         assert!(error.is_disk_full(), "{error}");
         assert!(error.to_string().contains("file 1") && error.to_string().contains("prune snapshots"), "{error}");
         let refusals = repository.preflight(&source, &mut Quiet).unwrap().refusals;
-        assert!(refusals.iter().any(|r| r.contains("no room for the snapshot")), "{refusals:?}");
+        assert!(refusals.iter().any(|r| matches!(r, Obstacle::NoRoom { .. })), "{refusals:?}");
         repository.discard(&id).unwrap();
         assert_eq!(repository.generations().unwrap(), std::slice::from_ref(&first));
         assert_same(&before, &account(&copy(&first)), full_at);

@@ -76,7 +76,7 @@ impl Face for Script {
     }
     async fn export_snapshot(&self, _: &str, mut sink: ExportSink) -> Result<(), DataError> {
         let (archive, fails) = (self.archive.clone(), self.export_fails);
-        let written = move || sink.write_all(&archive).map_err(|e| DataError(e.to_string()));
+        let written = move || sink.write_all(&archive).map_err(|e| DataError::Broken(e.to_string()));
         tokio::task::spawn_blocking(written).await.unwrap()?;
         fails.map_or(Ok(()), |why| Err(error(why)))
     }
@@ -147,7 +147,7 @@ impl Script {
 }
 
 fn error(why: &str) -> DataError {
-    DataError(why.to_owned())
+    DataError::Refused(why.to_owned())
 }
 
 pub fn snapshot(id: &str) -> SnapshotInfo {

@@ -22,13 +22,13 @@ use crate::update::ports::{
 
 impl From<String> for EnvError {
     fn from(why: String) -> Self {
-        Self(why)
+        Self::Broken(why)
     }
 }
 
 impl From<String> for DataError {
     fn from(why: String) -> Self {
-        Self(why)
+        Self::Refused(why)
     }
 }
 
@@ -185,7 +185,7 @@ impl DataStore for Simulated {
         let data = self.call("data.export", |w| w.generation(generation).cloned()).await?;
         // Writing to the sink blocks.
         let written = tokio::task::spawn_blocking(move || sink.write_all(data.as_bytes())).await;
-        written.map_err(|e| DataError(e.to_string()))?.map_err(|e| DataError(e.to_string()))
+        written.map_err(|e| DataError::Broken(e.to_string()))?.map_err(|e| DataError::Broken(e.to_string()))
     }
 }
 
@@ -207,7 +207,9 @@ impl World {
     }
 
     fn generation(&self, id: &str) -> Result<&String, DataError> {
-        self.generations.get(id).map(|(_, data)| data).ok_or_else(|| DataError(format!("there is no snapshot {id:?}")))
+        let known = || self.generations.keys().cloned().collect();
+        let missing = || DataError::NoSuchSnapshot { id: id.to_owned(), known: known() };
+        self.generations.get(id).map(|(_, data)| data).ok_or_else(missing)
     }
 
     fn load(&mut self, id: &str) -> Result<(), DataError> {

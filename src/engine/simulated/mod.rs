@@ -21,6 +21,7 @@ use jiff::Timestamp;
 
 use super::{Container, EngineError, Healthcheck, Image, Mount, MountKind, RestartPolicy, RunState, label};
 use crate::clock::Clock;
+use crate::helper::wire::Failure;
 use crate::reference::{Reference, is_same_repository};
 use crate::update::plan::strings;
 use crate::update::ports::{DataError, SnapshotInfo};
@@ -76,6 +77,8 @@ pub enum Fate {
     Go,
     /// Fails without having done anything.
     Fail(String),
+    /// The same, as a kind.
+    FailAs(Failure),
     /// Works, but reports a failure.
     Lose(String),
     /// The engine is away for this call.
@@ -223,7 +226,7 @@ impl Simulated {
     }
 
     /// One call: its latency, its fate, its work.
-    async fn call<T, E: From<String>>(
+    async fn call<T, E: From<String> + From<Failure>>(
         &self,
         name: &str,
         work: impl FnOnce(&mut World) -> Result<T, E>,
@@ -246,6 +249,7 @@ impl Simulated {
         match self.faults.fate(name) {
             Fate::Go => work(),
             Fate::Fail(why) => Err(E::from(why)),
+            Fate::FailAs(failure) => Err(E::from(failure)),
             Fate::Away => Err(E::from(AWAY.to_owned())),
             Fate::Lose(why) => work().and(Err(E::from(why))),
             Fate::Hang => self.no_answer().await,
@@ -481,7 +485,7 @@ impl World {
     fn require_nobody_writes(&self) -> Result<(), DataError> {
         let writes = |c: &&Container| c.state == RunState::Running && c.mounts.iter().any(|m| m.writable);
         match self.containers.iter().find(writes) {
-            Some(c) => Err(DataError(format!("{} runs, and writes to the data", c.name))),
+            Some(c) => Err(DataError::Changed(format!("{} runs, and writes to the data", c.name))),
             None => Ok(()),
         }
     }

@@ -1,7 +1,7 @@
 //! The data: copied before, put back exactly.
 
+use super::Result;
 use super::app::{require_no_writers, require_stopped, stop_writers};
-use super::{EffectError, Result};
 use crate::engine::Mount;
 use crate::update::book::{Book, HISTORY};
 use crate::update::context::Context;
@@ -31,13 +31,13 @@ fn label(cx: &Context, plan: &Plan) -> CopyLabel {
 /// First pass: most of the work, while the application runs.
 pub async fn hot_copy(cx: &Context, plan: &Plan) -> Result {
     cx.say("copying the data while the application runs");
-    cx.ports.data.hot(&label(cx, plan), mounts(plan), cx.copying()).await.map_err(EffectError::other)
+    Ok(cx.ports.data.hot(&label(cx, plan), mounts(plan), cx.copying()).await?)
 }
 
 /// What changed since the hot copy; complete and durable before anything else is done.
 pub async fn cold_copy(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let copied = cx.ports.data.cold(&label(cx, plan), mounts(plan), cx.copying()).await;
-    let generation = copied.map_err(EffectError::other)?;
+    let generation = copied?;
     require_stopped(cx, plan, learned, "copying its data").await?;
     taken(cx, generation, learned);
     Ok(())
@@ -46,7 +46,7 @@ pub async fn cold_copy(cx: &Context, plan: &Plan, learned: &mut Learned) -> Resu
 /// A snapshot of the running application: no moment at which it had exactly this data.
 pub async fn copy_running(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let copied = cx.ports.data.running(&label(cx, plan), mounts(plan), cx.copying()).await;
-    taken(cx, copied.map_err(EffectError::other)?, learned);
+    taken(cx, copied?, learned);
     Ok(())
 }
 
@@ -61,7 +61,7 @@ fn taken(cx: &Context, generation: Generation, learned: &mut Learned) {
 pub async fn load(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(generation) = plan.restores() else { return Ok(()) };
     cx.say(&format!("restoring the data of snapshot {generation}"));
-    cx.ports.data.load(generation, mounts(plan), cx.copying()).await.map_err(EffectError::other)?;
+    cx.ports.data.load(generation, mounts(plan), cx.copying()).await?;
     require_stopped(cx, plan, learned, "restoring its data").await
 }
 
@@ -72,7 +72,7 @@ pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> R
     cx.say(&format!("restoring the data from snapshot {generation}"));
     let needed = needed(cx, learned).await?;
     let kept = cx.ports.data.restore(&label(cx, plan), &generation, mounts(plan), &needed, cx.copying()).await;
-    let Kept { id, pruned } = kept.map_err(EffectError::other)?;
+    let Kept { id, pruned } = kept?;
     require_no_writers(cx, plan, &stopped, "restoring the data").await?;
     if !pruned.is_empty() {
         cx.warn(&format!(
@@ -89,11 +89,11 @@ pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> R
 /// Retention. What cannot be asked for is not pruned.
 pub async fn prune(cx: &Context, learned: &Learned) -> Result {
     let needed = needed(cx, learned).await?;
-    cx.ports.data.tidy(&cx.job, &needed).await.map_err(EffectError::other)
+    Ok(cx.ports.data.tidy(&cx.job, &needed).await?)
 }
 
 async fn needed(cx: &Context, learned: &Learned) -> Result<Vec<String>> {
-    let mut needed = needed_generations(&cx.ports, &cx.book).await.map_err(EffectError::other)?;
+    let mut needed = needed_generations(&cx.ports, &cx.book).await?;
     needed.extend(learned.generation.clone());
     Ok(needed)
 }

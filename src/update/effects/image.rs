@@ -11,6 +11,7 @@ use crate::update::context::Context;
 use crate::update::job::{Kind, State};
 use crate::update::plan::{Plan, Target};
 use crate::update::record::Learned;
+use crate::update::refusal::Refusal;
 
 /// Pulls exactly the digest and makes the tag that Compose will resolve to mean it. An image that ran here
 /// before is taken as it is, if it is still at hand.
@@ -79,13 +80,13 @@ pub async fn verify(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
         cx.warn("PROCESSGIT_UPDATER_VERIFY_IMAGE is off: the image's own signature was not demanded (its digest is in the signed manifest)");
         return Ok(());
     }
-    let verified =
-        cx.ports.trust.image(&target.registry, &target.repository, &target.digest).await.map_err(|e| match e {
-            TrustError::Refused(why) => EffectError::other(format!("the image's signature is refused: {why}")),
-            TrustError::Unavailable(why) => {
-                EffectError::other(format!("the image's signature cannot be checked: {why}"))
-            }
-        })?;
+    let verified = cx.ports.trust.image(&target.registry, &target.repository, &target.digest).await.map_err(|e| {
+        let before = match e {
+            TrustError::Refused(_) => "the image's signature is refused: ",
+            TrustError::Unavailable(_) => "the image's signature cannot be checked: ",
+        };
+        EffectError::Port(Refusal::of(before, &e))
+    })?;
     cx.say(&format!("image signed by {} ({})", verified.identity, verified.carrier));
     cx.change(|job| {
         job.verified.retain(|v| v.subject != "image");

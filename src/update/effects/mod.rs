@@ -16,16 +16,22 @@ pub use data::needed_generations;
 
 use super::context::Context;
 use super::plan::Plan;
+use super::ports::{DataError, EnvError, JournalError};
 use super::record::{Learned, Record};
+use super::refusal::{Code, Explained, Refusal};
 use super::transition::Effect;
 use crate::command::line;
 use crate::engine::{Container, EngineError};
+use crate::envfile::EnvFileError;
 
 /// Why an effect failed, for the operator. Engine trouble is told apart, because waiting may help.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EffectError {
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A port failed, and has said how.
+    #[error("{}", .0.what)]
+    Port(Refusal),
     #[error("{0}")]
     Other(String),
     /// The version that was tried does not work: a verdict, and trying again changes nothing.
@@ -48,6 +54,47 @@ impl EffectError {
             container.name,
             line(["docker", "inspect", &container.name])
         ))
+    }
+
+    /// What the job ends for, when this effect fails so.
+    pub fn code(&self, effect: Effect) -> Code {
+        match (self, effect) {
+            (Self::Port(refusal), _) => refusal.code,
+            (Self::Refused(_), _) => Code::Claimed,
+            (Self::Engine(error), _) if error.is_unreachable() => error.code(),
+            (Self::Bad(_), Effect::Migrate) => Code::MigrationFailed,
+            (Self::Bad(_), _) => Code::Unhealthy,
+            (_, Effect::Pull) => Code::PullFailed,
+            (_, Effect::Migrate) => Code::StepFailed,
+            (_, Effect::HookBefore | Effect::HookAfter | Effect::HookRestored) => Code::HookFailed,
+            (_, Effect::Swap) => Code::SwapFailed,
+            (Self::Engine(error), _) => error.code(),
+            (Self::Other(_), _) => Code::StepFailed,
+        }
+    }
+}
+
+impl From<EnvError> for EffectError {
+    fn from(error: EnvError) -> Self {
+        Self::Port(error.into())
+    }
+}
+
+impl From<DataError> for EffectError {
+    fn from(error: DataError) -> Self {
+        Self::Port(error.into())
+    }
+}
+
+impl From<JournalError> for EffectError {
+    fn from(error: JournalError) -> Self {
+        Self::Port(error.into())
+    }
+}
+
+impl From<EnvFileError> for EffectError {
+    fn from(error: EnvFileError) -> Self {
+        Self::Port(error.into())
     }
 }
 

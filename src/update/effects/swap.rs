@@ -22,19 +22,19 @@ pub async fn write_env(cx: &Context, record: &Record, plan: &Plan) -> Result {
     let change = &plan.env;
     let value = change.value_after.as_deref().unwrap_or("(absent)");
     cx.say(&format!("{}: {}={value}", cx.ports.env.path(), change.key));
-    cx.ports.env.write(change.after.as_deref()).await.map_err(EffectError::other)
+    Ok(cx.ports.env.write(change.after.as_deref()).await?)
 }
 
 /// The very bytes, if the file is still what we wrote. Somebody's edits are kept: then only the key goes
 /// back.
 pub async fn restore_env(cx: &Context, plan: &Plan) -> Result {
     let (env, change) = (&cx.ports.env, &plan.env);
-    let now = env.read().await.map_err(EffectError::other)?;
+    let now = env.read().await?;
     if now == change.before {
         return Ok(());
     }
     if now == change.after {
-        return env.write(change.before.as_deref()).await.map_err(EffectError::other);
+        return Ok(env.write(change.before.as_deref()).await?);
     }
     cx.warn(&format!(
         "{} was edited during the update: the edits are kept, only {} was set back",
@@ -42,8 +42,8 @@ pub async fn restore_env(cx: &Context, plan: &Plan) -> Result {
         change.key
     ));
     let before = change.before.as_deref().unwrap_or_default();
-    let bytes = envfile::set_back(&now.unwrap_or_default(), before, &change.key).map_err(EffectError::other)?;
-    env.write(Some(&bytes)).await.map_err(EffectError::other)
+    let bytes = envfile::set_back(&now.unwrap_or_default(), before, &change.key)?;
+    Ok(env.write(Some(&bytes)).await?)
 }
 
 /// Compose makes all that is moved anew; then the new containers must be there, of the right image.

@@ -16,6 +16,7 @@ use crate::update::plan::{
     Target, Was,
 };
 use crate::update::ports::{Options, Ports};
+use crate::update::refusal::{Code, Refusal};
 use crate::update::running::Running;
 
 /// The baseline is asked once; a hanging application must not hold the planning up.
@@ -29,7 +30,7 @@ pub async fn plan(
     options: &Options,
     deployment: &Deployment,
     mut wish: Wish,
-    mut refusals: Vec<String>,
+    mut refusals: Vec<Refusal>,
 ) -> Result<Plan, Refused> {
     let resolved = compose::resolve(ports, deployment, &wish).await?;
     let drift = compose::drift(&resolved, deployment, &options.others_version_key);
@@ -48,7 +49,8 @@ pub async fn plan(
     }
     let data = data::data_plan(ports, options, deployment).await?;
     if data.copied.is_empty() && wish.purpose != Purpose::Update {
-        return Err(Refused::because("the application has no data to copy: no writable mount, or all are left out"));
+        let what = "the application has no data to copy: no writable mount, or all are left out";
+        return Err(Refused::because(Code::NoData, what));
     }
     assemble(ports, options, deployment, wish, resolved, data, drift).await
 }
@@ -63,7 +65,7 @@ async fn assemble(
     drift: Vec<String>,
 ) -> Result<Plan, Refused> {
     let (container, project, target) = (&deployment.container, &deployment.project, &wish.target);
-    let held = |reference: String| async move { ports.engine.image(&reference).await.map_err(Refused::because) };
+    let held = |reference: String| async move { ports.engine.image(&reference).await };
     let (handle, tagged) = tokio::try_join!(held(target.handle()), held(target.reference()))?;
     let old_image = resolved.old.service(&project.service).and_then(|service| service.image.as_deref());
     let previous = previous(ports, deployment, old_image.unwrap_or(&container.image_ref)).await;
@@ -140,11 +142,9 @@ fn runs_already(deployment: &Deployment, target: &Target, image: Option<&Image>)
         return Ok(elsewhere.is_empty());
     }
     let names: Vec<_> = elsewhere.iter().map(|(service, ..)| *service).collect();
-    Err(Refused::because(format!(
-        "{} runs already, but not in all that is moved with it: `{}` first",
-        target.reference(),
-        line(["docker", "compose", "up", "-d"].into_iter().chain(names))
-    )))
+    let what = format!("{} runs already, but not in all that is moved with it", target.reference());
+    let up = line(["docker", "compose", "up", "-d"].into_iter().chain(names));
+    Err(Refusal::new(Code::PartlyUpdated, what).command(up).into())
 }
 
 /// In the order in which they are started.
@@ -172,7 +172,7 @@ fn env_change(deployment: &Deployment, key: &str, wish: &Wish) -> Result<EnvChan
     };
     Ok(EnvChange {
         key: key.to_owned(),
-        after: Some(after.map_err(Refused::because)?),
+        after: Some(after?),
         before,
         value_before: deployment.env_value.clone(),
         value_after: wish.env_value.clone(),
@@ -183,14 +183,15 @@ fn migration(wish: &Wish, new: &ComposeConfig, deployment: &Deployment) -> Resul
     let Some(command) = wish.migration.clone() else { return Ok(None) };
     let container = &deployment.container;
     if let Some(odd) = container.mounts.iter().find(|m| m.kind == MountKind::Other) {
-        return Err(Refused::because(format!(
-            "the mount {} is of a kind that a migration's container cannot be given",
-            odd.destination
-        )));
+        let what = format!("the mount {} is of a kind that a migration's container cannot be given", odd.destination);
+        return Err(Refused::because(Code::MountKind, what));
     }
     let (project, networks) = (&deployment.project, container.reachable_networks());
     let Some(service) = new.service(&project.service) else {
-        return Err(Refused::because(format!("the Compose files have no service {}", project.service)));
+        return Err(Refused::because(
+            Code::ServiceMissing,
+            format!("the Compose files have no service {}", project.service),
+        ));
     };
     let surroundings = plan::surroundings(service, networks, &project.version_key, &wish.target.image_tag);
     let mounts = container.mounts.iter().filter(|m| !data::is_socket(m)).cloned().collect();

@@ -11,6 +11,7 @@ use crate::reference::{self, Reference};
 use crate::update::drift;
 use crate::update::plan::{self, Target};
 use crate::update::ports::Ports;
+use crate::update::refusal::{Code, Refusal};
 
 /// The project as Compose resolves it now and with the wanted version, and what `up` would do now with each
 /// of the services that are moved.
@@ -43,7 +44,13 @@ pub async fn resolve(ports: &Ports, deployment: &Deployment, wish: &Wish) -> Res
         compose.config(project, Some(wanted)),
         futures_util::future::try_join_all(dry_runs)
     );
-    let compose = |e: EngineError| Refused::because(format!("Compose cannot read the deployment: {e}"));
+    let compose = |e: EngineError| match e.is_unreachable() {
+        true => Refusal::from(e),
+        false => Refusal {
+            code: Code::ComposeUnreadable,
+            ..Refusal::of("Compose cannot read the deployment: ", &e).command("docker compose config --quiet")
+        },
+    };
     Ok(Resolved { old: old.map_err(compose)?, new: new.map_err(compose)?, dry_runs: dry_runs.map_err(compose)? })
 }
 
@@ -79,23 +86,26 @@ pub fn drift(resolved: &Resolved, deployment: &Deployment, ours: &str) -> Vec<St
     found
 }
 
-pub fn drift_refusal(drift: &[String], wish: &Wish, deployment: &Deployment) -> Option<String> {
+pub fn drift_refusal(drift: &[String], wish: &Wish, deployment: &Deployment) -> Option<Refusal> {
     (!drift.is_empty() && !wish.accept_drift).then(|| {
-        format!(
-            "the deployment has drifted from what runs, and the update would change more than the version: {}. Run `{}` first, or say \"accept_drift\": true",
-            drift.join("; "),
-            line(["docker", "compose", "up", "-d"].into_iter().chain(deployment.project.moved()))
+        Refusal::new(
+            Code::Drift,
+            format!(
+                "the deployment has drifted from what runs, and the update would change more than the version: {}",
+                drift.join("; ")
+            ),
         )
+        .command(line(["docker", "compose", "up", "-d"].into_iter().chain(deployment.project.moved())))
     })
 }
 
 /// The images of all services that are moved must follow the version key, and nothing else may.
-pub fn resolution_refusals(resolved: &Resolved, deployment: &Deployment, wish: &Wish) -> Vec<String> {
+pub fn resolution_refusals(resolved: &Resolved, deployment: &Deployment, wish: &Wish) -> Vec<Refusal> {
     let moved = deployment.project.moved();
     moved.flat_map(|service| resolution_refusals_of(service, resolved, deployment, wish)).collect()
 }
 
-fn resolution_refusals_of(service: &str, resolved: &Resolved, deployment: &Deployment, wish: &Wish) -> Vec<String> {
+fn resolution_refusals_of(service: &str, resolved: &Resolved, deployment: &Deployment, wish: &Wish) -> Vec<Refusal> {
     let key = &deployment.project.version_key;
     let image = |config: &ComposeConfig| config.service(service).and_then(|s| s.image.clone()).unwrap_or_default();
     let (old, new) = (image(&resolved.old), image(&resolved.new));
@@ -108,16 +118,22 @@ fn resolution_refusals_of(service: &str, resolved: &Resolved, deployment: &Deplo
     let (a, b) = (of(&resolved.old), of(&resolved.new));
     let beyond = plan::changes_beyond_version(a, b, &old_version.unwrap_or_default(), wanted);
     if !beyond.is_empty() {
-        refusals.push(format!(
-            "{key} changes more of service {service} than its image and the version itself: {}",
-            beyond.join(", ")
-        ));
+        refusals.push(
+            Refusal::new(
+                Code::KeyChangesMore,
+                format!(
+                    "{key} changes more of service {service} than its image and the version itself: {}",
+                    beyond.join(", ")
+                ),
+            )
+            .text(format!("use {key} in the Compose file for the image only")),
+        );
     }
     refusals
 }
 
 /// The image that Compose resolves with the wanted version is the wanted one, by a tag that the key selects.
-fn image_refusal(service: &str, key: &str, wanted: &str, resolved: &str, target: &Target) -> Option<String> {
+fn image_refusal(service: &str, key: &str, wanted: &str, resolved: &str, target: &Target) -> Option<Refusal> {
     let expected = target.reference();
     if reference::is_same(resolved, &expected) {
         return None;
@@ -128,13 +144,17 @@ fn image_refusal(service: &str, key: &str, wanted: &str, resolved: &str, target:
     let name = named.map(|(found, _)| found).or(needed.as_ref()).map_or(expected.as_str(), Reference::written_name);
     let remedy = format!("image: {name}:${{{key}}}");
     if found.as_ref().is_some_and(|found| found.digest().is_some()) {
-        return Some(format!(
-            "service {service} is pinned to a digest (with {key}={wanted} Compose resolves its image to {resolved:?}), so {key} cannot select another version: the Compose file must say {remedy}, without @sha256:…; the updater itself makes sure that exactly the digest of the signed release runs"
-        ));
+        let what = format!(
+            "service {service} is pinned to a digest (with {key}={wanted} Compose resolves its image to {resolved:?}), so {key} cannot select another version"
+        );
+        return Some(Refusal::new(Code::NotSelected, what).text(format!(
+            "the Compose file must say {remedy}, without @sha256:…; the updater itself makes sure that exactly the digest of the signed release runs"
+        )));
     }
-    Some(format!(
-        "with {key}={wanted} Compose resolves the image of service {service} to {resolved:?}, expected {expected:?}: the Compose file must say {remedy}"
-    ))
+    let what = format!(
+        "with {key}={wanted} Compose resolves the image of service {service} to {resolved:?}, expected {expected:?}"
+    );
+    Some(Refusal::new(Code::NotSelected, what).text(format!("the Compose file must say {remedy}")))
 }
 
 /// The name of the image as the Compose file spells it.
@@ -145,23 +165,23 @@ pub fn spelled(resolved: &Resolved, deployment: &Deployment) -> Option<String> {
 }
 
 /// One container of the service is moved, not several.
-pub fn replica_refusal(deployment: &Deployment) -> Option<String> {
+pub fn replica_refusal(deployment: &Deployment) -> Option<Refusal> {
     let service = &deployment.project.service;
     let containers: Vec<&Container> = deployment.of_service(service).collect();
     (containers.len() != 1).then(|| replicas(service, &containers))
 }
 
 /// Nothing that stays may live inside of what is stopped or made anew.
-pub fn namespace_refusals(deployment: &Deployment) -> Vec<String> {
+pub fn namespace_refusals(deployment: &Deployment) -> Vec<Refusal> {
     let stay = deployment.containers.iter().filter(|c| !deployment.moves(c));
     let lodgers = stay.filter_map(|c| host_of(c, deployment).map(|host| (c, host)));
-    let text = |(c, host): (&Container, &str)| {
-        format!(
-            "container {} lives in the namespaces of {host} and would lose them: name its service in PROCESSGIT_UPDATER_MOVE_SERVICES to have it moved too, or remove it for the time of the update",
-            c.name
+    let refusal = |(c, host): (&Container, &str)| {
+        let what = format!("container {} lives in the namespaces of {host} and would lose them", c.name);
+        Refusal::new(Code::Lodger, what).text(
+            "name its service in PROCESSGIT_UPDATER_MOVE_SERVICES to have it moved too, or remove it for the time of the update",
         )
     };
-    lodgers.map(text).collect()
+    lodgers.map(refusal).collect()
 }
 
 /// The name of the moved container in whose namespaces this one lives.
@@ -215,7 +235,7 @@ mod tests {
             let refusal = image_refusal("app", "KEY", "2", &resolved, &target(registry, repository));
             match refusal {
                 None => assert_eq!(remedy, "", "{resolved}"),
-                Some(text) => assert!(!remedy.is_empty() && text.contains(remedy), "{resolved}: {text}"),
+                Some(text) => assert!(!remedy.is_empty() && text.to_string().contains(remedy), "{resolved}: {text}"),
             }
         }
     }

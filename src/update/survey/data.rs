@@ -6,6 +6,7 @@ use super::{Deployment, Refused, compose};
 use crate::engine::{ComposeConfig, Container, Mount, MountKind, label};
 use crate::update::plan::{self, Companion, DataPlan, Hooks, OneShot, StartOrder};
 use crate::update::ports::{HookSetting, Options, Ports};
+use crate::update::refusal::{Code, Refusal};
 
 /// The engine's socket is no data, and never reaches a one-shot container.
 pub fn is_socket(mount: &Mount) -> bool {
@@ -16,7 +17,7 @@ pub fn is_socket(mount: &Mount) -> bool {
 pub async fn data_plan(ports: &Ports, options: &Options, deployment: &Deployment) -> Result<DataPlan, Refused> {
     let plan = mounts(ports, options, deployment);
     if plan.is_copied() {
-        ports.data.preflight(&plan.copied).await.map_err(Refused::because)?;
+        ports.data.preflight(&plan.copied).await?;
     }
     Ok(plan)
 }
@@ -86,10 +87,13 @@ pub fn companions<'a>(
         deployment.containers.iter().filter(stops).partition(is_named);
     if !others.is_empty() {
         let names: Vec<_> = others.iter().map(|c| c.name.as_str()).collect();
-        return Err(Refused::because(format!(
-            "these containers write to the application's data too, which must not change meanwhile: {}. Name them in PROCESSGIT_UPDATER_STOP_SERVICES to have them stopped as well",
+        let what = format!(
+            "these containers write to the application's data too, which must not change meanwhile: {}",
             names.join(", ")
-        )));
+        );
+        let stopped = options.stop_services.iter().map(String::as_str).chain(names).collect::<Vec<_>>().join(",");
+        let setting = format!("PROCESSGIT_UPDATER_STOP_SERVICES={stopped}");
+        return Err(Refusal::new(Code::Writers, what).setting(setting).into());
     }
     let order = StartOrder::new(config, &deployment.project.service);
     let companion = |c: &'a Container| Companion {
@@ -128,18 +132,21 @@ pub fn hooks(options: &Options, config: &ComposeConfig, deployment: &Deployment)
 /// is copied.
 fn hook(setting: &HookSetting, config: &ComposeConfig, deployment: &Deployment) -> Result<OneShot, Refused> {
     let Some(container) = deployment.of_service(&setting.service).next() else {
-        return Err(Refused::because(format!(
-            "the hook {:?} is to run in the surroundings of service {}, which has no container: start it, or name another service",
+        let what = format!(
+            "the hook {:?} is to run in the surroundings of service {}, which has no container",
             setting.text(),
             setting.service
-        )));
+        );
+        let start = format!("docker compose up -d {}", shell_words::quote(&setting.service));
+        return Err(Refusal::new(Code::ServiceMissing, what).command(start).into());
     };
     let Some(service) = config.service(&setting.service) else {
-        return Err(Refused::because(format!(
-            "the hook {:?} is to run in the surroundings of service {}, which the Compose files do not have: name another service",
+        let what = format!(
+            "the hook {:?} is to run in the surroundings of service {}, which the Compose files do not have",
             setting.text(),
             setting.service
-        )));
+        );
+        return Err(Refusal::new(Code::ServiceMissing, what).text("name another service").into());
     };
     let mut mounts: Vec<Mount> = container.mounts.iter().filter(|m| !is_socket(m)).cloned().collect();
     for mount in deployment.container.mounts.iter().filter(|m| !is_socket(m)) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::{Project, label};
+use crate::update::refusal::{Code, Refusal};
 
 /// What the operator says of the project; everything else is in the labels.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,10 +19,13 @@ pub struct Named<'a> {
 ///
 /// # Errors
 /// A label is missing; the text names it.
-pub fn project(name: &str, labels: &BTreeMap<String, String>, named: Named<'_>) -> Result<Project, String> {
+pub fn project(name: &str, labels: &BTreeMap<String, String>, named: Named<'_>) -> Result<Project, Refusal> {
     let need = |label: &str| {
         labels.get(label).cloned().ok_or_else(|| {
-            format!("container {name} has no label {label}: it was not made by Docker Compose, and only Compose can make it anew")
+            let what = format!(
+                "container {name} has no label {label}: it was not made by Docker Compose, and only Compose can make it anew"
+            );
+            Refusal::new(Code::NotByCompose, what).text("run the application by a Compose file: docker compose up -d")
         })
     };
     let list = |text: &String| text.split(',').filter(|f| !f.is_empty()).map(str::to_owned).collect::<Vec<_>>();

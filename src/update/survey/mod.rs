@@ -23,6 +23,8 @@ use bytes::Bytes;
 
 use super::job::Verified;
 use super::ports::{Options, Ports, VerifiedDigest};
+pub use super::refusal::Refused;
+use super::refusal::{Code, Refusal};
 use super::running::{self, Evidence, Running, VERSION_LABEL};
 use crate::command::line;
 use crate::engine::{Container, EngineInfo, Image, Project, label};
@@ -37,17 +39,6 @@ use crate::trust::{CARRIER_CAP, TrustError};
 const ASKED: Duration = Duration::from_secs(2);
 /// The asset that is the manifest.
 pub const MANIFEST: &str = "release.json";
-
-/// The update is refused; each line says what was found and what was expected.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.join("; "))]
-pub struct Refused(pub Vec<String>);
-
-impl Refused {
-    fn because(why: impl std::fmt::Display) -> Self {
-        Self(vec![why.to_string()])
-    }
-}
 
 /// A release whose manifest is genuine.
 #[derive(Debug, Clone)]
@@ -116,25 +107,25 @@ impl Deployment {
 
 /// Fetches the release, has its manifest judged, and only then reads what it says.
 pub async fn candidate(ports: &Ports, tag: &str) -> Result<Candidate, Refused> {
-    let release = ports.releases.by_tag(tag).await.map_err(Refused::because)?;
+    let release = ports.releases.by_tag(tag).await?;
     let Some(asset) = release.assets.iter().find(|a| a.name == MANIFEST) else {
-        return Err(Refused::because(format!(
-            "release {tag} has no asset {MANIFEST}: it was not published for this updater"
-        )));
+        return Err(Refusal::new(
+            Code::NoManifest,
+            format!("release {tag} has no asset {MANIFEST}: it was not published for this updater"),
+        )
+        .text("choose another release, or tell the publisher")
+        .into());
     };
     let manifest = fetch(ports, asset, MANIFEST_CAP).await?;
     let carriers = carriers(ports, &release).await?;
     let verified = ports.trust.manifest(&manifest, &carriers).await.map_err(|e| match e {
-        TrustError::Refused(why) => Refused::because(format!("the manifest of {tag} is not trusted: {why}")),
-        TrustError::Unavailable(why) => Refused::because(format!("the manifest of {tag} cannot be verified: {why}")),
+        TrustError::Refused(_) => Refusal::of(format_args!("the manifest of {tag} is not trusted: "), &e),
+        TrustError::Unavailable(_) => Refusal::of(format_args!("the manifest of {tag} cannot be verified: "), &e),
     })?;
-    let manifest =
-        Manifest::parse(&manifest).map_err(|e| Refused::because(format!("the manifest of {tag} is refused: {e}")))?;
+    let refused = format!("the manifest of {tag} is refused: ");
+    let manifest = Manifest::parse(&manifest).map_err(|e| Refusal::of(&refused, &e))?;
     let signing = &manifest.signing;
-    ports
-        .trust
-        .agrees(&signing.method, &signing.issuer)
-        .map_err(|e| Refused::because(format!("the manifest of {tag} is refused: {e}")))?;
+    ports.trust.agrees(&signing.method, &signing.issuer).map_err(|e| Refusal::of(&refused, &e))?;
     Ok(Candidate { release, manifest, verified })
 }
 
@@ -147,21 +138,21 @@ async fn carriers(ports: &Ports, release: &Release) -> Result<BTreeMap<String, B
 
 async fn fetch(ports: &Ports, asset: &Asset, cap: usize) -> Result<Bytes, Refused> {
     let fetched = ports.releases.fetch(asset, cap).await;
-    fetched.map_err(|e| Refused::because(format!("{} cannot be fetched: {e}", asset.name)))
+    Ok(fetched.map_err(|e| Refusal::of(format_args!("{} cannot be fetched: ", asset.name), &e))?)
 }
 
 /// Looks at the application's container and how Compose made it.
 pub async fn deployment(ports: &Ports, options: &Options) -> Result<Deployment, Refused> {
-    let place_warnings = ports.place.check().await.map_err(Refused::because)?;
+    let place_warnings = ports.place.check().await?;
     let (engine, container) = tokio::join!(ports.engine.info(), application(ports, options));
-    let engine = engine.map_err(Refused::because)?;
+    let engine = engine?;
     let container = container?;
     let project = project_of(ports, &container, options).await?;
     let image = image_of(ports, &container).await?;
-    let containers = ports.engine.containers(&[]).await.map_err(Refused::because)?;
+    let containers = ports.engine.containers(&[]).await?;
     let crew = crew(ports, &project, &containers).await?;
-    ports.env.preflight(&project.environment_files()).await.map_err(Refused::because)?;
-    let env = ports.env.read().await.map_err(Refused::because)?;
+    ports.env.preflight(&project.environment_files()).await?;
+    let env = ports.env.read().await?;
     let env_value = env.as_deref().and_then(|bytes| envfile::get(bytes, &options.version_key));
     let running = running(ports, options, &container, &image, env_value.as_deref()).await?;
     Ok(Deployment { engine, container, image, project, crew, containers, env, env_value, running, place_warnings })
@@ -198,7 +189,7 @@ pub async fn running(
 async fn verified(ports: &Ports, image: &Image) -> Result<Vec<VerifiedDigest>, Refused> {
     let digests = image.repo_digests.iter().filter_map(|name| name.split_once('@')).map(|(_, digest)| digest);
     let asked = digests.map(|digest| ports.journal.verified(digest));
-    let found = futures_util::future::try_join_all(asked).await.map_err(Refused::because)?;
+    let found = futures_util::future::try_join_all(asked).await?;
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -220,10 +211,10 @@ async fn named_by_itself(ports: &Ports, options: &Options, container: &Container
 /// The application's container.
 pub async fn application(ports: &Ports, options: &Options) -> Result<Container, Refused> {
     let name = &options.app_container;
-    ports.engine.container(name).await.map_err(Refused::because)?.ok_or_else(|| {
-        Refused::because(format!(
-            "there is no container {name:?} (PROCESSGIT_UPDATER_APP_CONTAINER): start the application with `docker compose up -d`, or name its container"
-        ))
+    ports.engine.container(name).await?.ok_or_else(|| {
+        Refusal::new(Code::NoContainer, format!("there is no container {name:?} (PROCESSGIT_UPDATER_APP_CONTAINER)"))
+            .text("start the application with `docker compose up -d`, or name its container")
+            .into()
     })
 }
 
@@ -234,17 +225,23 @@ pub async fn project_of(ports: &Ports, container: &Container, options: &Options)
         crew: &options.move_services,
         version_key: &options.version_key,
     };
-    let project = labels::project(&container.name, &container.labels, named).map_err(Refused::because)?;
+    let project = labels::project(&container.name, &container.labels, named)?;
     Ok(ports.planned.original(project).await)
 }
 
 /// The image that it runs.
 pub async fn image_of(ports: &Ports, container: &Container) -> Result<Image, Refused> {
-    ports.engine.image(&container.image_id).await.map_err(Refused::because)?.ok_or_else(|| {
-        Refused::because(format!(
-            "the image that {} runs ({}) was removed from the engine; there would be no way back: `docker compose up -d` first",
-            container.name, container.image_id
-        ))
+    let service = container.label(label::SERVICE).unwrap_or_default();
+    ports.engine.image(&container.image_id).await?.ok_or_else(|| {
+        Refusal::new(
+            Code::ImageGone,
+            format!(
+                "the image that {} runs ({}) was removed from the engine; there would be no way back",
+                container.name, container.image_id
+            ),
+        )
+        .command(line(["docker", "compose", "up", "-d", service]))
+        .into()
     })
 }
 
@@ -258,11 +255,16 @@ pub async fn crew(ports: &Ports, project: &Project, containers: &[Container]) ->
                 let (container, image) = (one.clone(), image_of(ports, one).await?);
                 crew.push(Mate { service: service.clone(), container, image });
             }
-            [] => refusals.push(format!(
-                "service {service} (PROCESSGIT_UPDATER_MOVE_SERVICES) has no container in project {}: `{}` first, or take it out of the setting",
-                project.name,
-                line(["docker", "compose", "up", "-d", service])
-            )),
+            [] => refusals.push(
+                Refusal::new(
+                    Code::ServiceMissing,
+                    format!(
+                        "service {service} (PROCESSGIT_UPDATER_MOVE_SERVICES) has no container in project {}",
+                        project.name
+                    ),
+                )
+                .command(line(["docker", "compose", "up", "-d", service])),
+            ),
             ref many => refusals.push(replicas(service, many)),
         }
     }
@@ -270,13 +272,11 @@ pub async fn crew(ports: &Ports, project: &Project, containers: &[Container]) ->
 }
 
 /// What is said of a service that has not one container.
-fn replicas(service: &str, containers: &[&Container]) -> String {
+fn replicas(service: &str, containers: &[&Container]) -> Refusal {
     let names: Vec<_> = containers.iter().map(|c| c.name.as_str()).collect();
-    format!(
-        "service {service} has {} containers ({}), expected one: remove the leftovers, or scale it to one",
-        names.len(),
-        names.join(", ")
-    )
+    let what = format!("service {service} has {} containers ({}), expected one", names.len(), names.join(", "));
+    let service = shell_words::quote(service);
+    Refusal::new(Code::Replicas, what).command(format!("docker compose up -d --scale {service}=1 {service}"))
 }
 
 fn of_service<'a>(

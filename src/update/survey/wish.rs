@@ -6,8 +6,9 @@ use crate::reference::{self, Reference};
 use crate::release::manifest::Manifest;
 use crate::update::plan::{Purpose, Target};
 use crate::update::policy;
-use crate::update::ports::{CopyLabel, Options, Ports};
+use crate::update::ports::{CopyLabel, DataError, Options, Ports};
 use crate::update::record::Record;
+use crate::update::refusal::{Code, Refusal};
 use crate::update::{Order, Request};
 
 /// What the Plan is made from, beside what runs.
@@ -31,7 +32,7 @@ pub async fn update(
     request: &Request,
     candidate: &Candidate,
     deployment: &Deployment,
-) -> Result<(Wish, Vec<String>), Refused> {
+) -> Result<(Wish, Vec<Refusal>), Refused> {
     let manifest = &candidate.manifest;
     let refusals = judge(ports, options, request, manifest, deployment).await?;
     let migration = manifest.migration.command.clone().filter(|_| manifest.migration.required);
@@ -53,9 +54,9 @@ async fn judge(
     request: &Request,
     manifest: &Manifest,
     deployment: &Deployment,
-) -> Result<Vec<String>, Refused> {
-    let highest = ports.journal.highest_committed().await.map_err(Refused::because)?;
-    let known_bad = ports.journal.known_bad(&manifest.image.digest).await.map_err(Refused::because)?;
+) -> Result<Vec<Refusal>, Refused> {
+    let highest = ports.journal.highest_committed().await?;
+    let known_bad = ports.journal.known_bad(&manifest.image.digest).await?;
     let facts = policy::Facts {
         app_name: &options.app_name,
         asked_tag: &request.target_tag,
@@ -68,7 +69,7 @@ async fn judge(
         retry: request.retry,
         command: options.command,
     };
-    Ok(policy::judge(manifest, &facts).iter().map(ToString::to_string).collect())
+    Ok(policy::judge(manifest, &facts))
 }
 
 fn target(manifest: &Manifest) -> Target {
@@ -90,10 +91,13 @@ pub async fn by_hand(ports: &Ports, order: &Order, deployment: &Deployment) -> R
     if let Some(why) = ports.data.off()
         && !matches!(order, Order::Rollback { with_data: false, .. })
     {
-        return Err(Refused::because(format!("no data is copied here: {why}")));
+        let what = format!("no data is copied here: {why}");
+        return Err(Refusal::new(Code::SnapshotsOff, what).setting("PROCESSGIT_UPDATER_SNAPSHOT=on").into());
     }
     match order {
-        Order::Update(_) | Order::SelfUpdate(_) => Err(Refused::because("an update is wanted by its release")),
+        Order::Update(_) | Order::SelfUpdate(_) => {
+            Err(Refused::because(Code::Internal, "an update is wanted by its release"))
+        }
         Order::Snapshot { hot } => Ok(Wish { hot_only: *hot, ..staying(Purpose::Snapshot, deployment) }),
         Order::Restore { snapshot, accept_drift } => restore(ports, snapshot, *accept_drift, deployment).await,
         Order::Rollback { with_data, accept_drift } => rollback(ports, *with_data, *accept_drift, deployment).await,
@@ -140,10 +144,10 @@ fn of_running(deployment: &Deployment) -> CopyLabel {
 }
 
 async fn restore(ports: &Ports, id: &str, accept_drift: bool, deployment: &Deployment) -> Result<Wish, Refused> {
-    let snapshots = ports.data.list().await.map_err(Refused::because)?;
+    let snapshots = ports.data.list().await?;
     let Some(snapshot) = snapshots.iter().find(|s| s.id == id) else {
-        let known: Vec<_> = snapshots.iter().map(|s| s.id.as_str()).collect();
-        return Err(Refused::because(format!("there is no snapshot {id:?}; there are: {}", known.join(", "))));
+        let known = snapshots.iter().map(|s| s.id.clone()).collect();
+        return Err(DataError::NoSuchSnapshot { id: id.to_owned(), known }.into());
     };
     let purpose = Purpose::Restore { generation: id.to_owned() };
     match &snapshot.label {
@@ -159,19 +163,21 @@ async fn rollback(
     accept_drift: bool,
     deployment: &Deployment,
 ) -> Result<Wish, Refused> {
-    let last = ports.journal.last_committed().await.map_err(Refused::because)?;
+    let last = ports.journal.last_committed().await?;
     let Some((job, Record { plan: Some(plan), learned, .. })) = last else {
         return Err(Refused::because(
+            Code::NothingToRollBack,
             "there is nothing to go back to: no update has been committed here since the last rollback",
         ));
     };
     if !reference::is_same(&deployment.container.image_ref, &plan.target.reference()) {
-        return Err(Refused::because(format!(
+        let what = format!(
             "the last committed update ({}) installed {}, but {} runs: somebody has changed the version since, and going back is a matter of judgement; `snapshot restore` brings data back",
             job.id,
             plan.target.reference(),
             deployment.container.image_ref
-        )));
+        );
+        return Err(Refusal::new(Code::VersionChanged, what).command("processgit-updater snapshot list").into());
     }
     let previous = &plan.previous;
     let label = CopyLabel {
@@ -188,9 +194,9 @@ async fn rollback(
         (true, Some(generation)) => Purpose::Restore { generation },
         (true, None) if plan.data.is_empty() => Purpose::Update,
         (true, None) => {
-            return Err(Refused::because(
-                "the last update took no snapshot, so its data cannot be had again: go back without the data, if the old version can read what the new one wrote",
-            ));
+            let what = "the last update took no snapshot, so its data cannot be had again; without it, going back works only if the old version can read what the new one wrote";
+            let without = "processgit-updater rollback --without-data";
+            return Err(Refusal::new(Code::NoSnapshotOfUpdate, what).command(without).into());
         }
     };
     moving(purpose, &label, accept_drift)
@@ -199,10 +205,8 @@ async fn rollback(
 /// Another version, one that ran here before.
 fn moving(purpose: Purpose, label: &CopyLabel, accept_drift: bool) -> Result<Wish, Refused> {
     if !Reference::parse(&label.image).is_ok_and(|image| image.digest().is_none()) {
-        return Err(Refused::because(format!(
-            "{} names a digest, which no version key selects: go back by hand",
-            label.image
-        )));
+        let what = format!("{} names a digest, which no version key selects", label.image);
+        return Err(Refusal::new(Code::PinnedByDigest, what).text("go back by hand").into());
     }
     Ok(Wish {
         purpose,

@@ -7,5 +7,6 @@ mod observe;
 mod plan;
 mod policy;
 mod recovery;
+mod refusal;
 mod running;
 mod transition;

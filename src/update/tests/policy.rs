@@ -58,7 +58,7 @@ fn every_refusal_says_what_was_found_and_what_was_expected() {
             plain(),
             Facts { running: &newer, ..base.clone() },
             &[
-                "version 1.2.0 is older than 1.3.0, which runs. `processgit-updater update v1.2.0 --allow-downgrade` (or \"allow_downgrade\": true) installs it all the same",
+                "version 1.2.0 is older than 1.3.0, which runs. Run `processgit-updater update v1.2.0 --allow-downgrade`",
             ],
         ),
         ("older, allowed", plain(), Facts { running: &newer, allow_downgrade: true, ..base.clone() }, &[]),
@@ -67,7 +67,7 @@ fn every_refusal_says_what_was_found_and_what_was_expected() {
             plain(),
             Facts { highest_committed: Some(&v130), ..base.clone() },
             &[
-                "version 1.2.0 is older than 1.3.0, which was committed here before. `processgit-updater update v1.2.0 --allow-downgrade` (or \"allow_downgrade\": true) installs it all the same",
+                "version 1.2.0 is older than 1.3.0, which was committed here before. Run `processgit-updater update v1.2.0 --allow-downgrade`",
             ],
         ),
         ("what was committed once", plain(), Facts { highest_committed: Some(&v120), ..base.clone() }, &[]),
@@ -90,7 +90,7 @@ fn every_refusal_says_what_was_found_and_what_was_expected() {
             plain(),
             Facts { running: &unknown, ..base.clone() },
             &[
-                "which version runs is not known, so it cannot be excluded that 1.2.0 is older: APP_VERSION=latest names no version; ; . If it is not older, `processgit-updater update v1.2.0 --allow-downgrade` (or \"allow_downgrade\": true) installs it",
+                "which version runs is not known, so it cannot be excluded that 1.2.0 is older: APP_VERSION=latest names no version; ; . If it is not older, `processgit-updater update v1.2.0 --allow-downgrade` installs it",
             ],
         ),
         (
@@ -123,7 +123,9 @@ fn every_refusal_says_what_was_found_and_what_was_expected() {
             "below the minimum",
             from("1.1.5"),
             base.clone(),
-            &["version 1.2.0 can be installed from 1.1.5 or later, but 1.1.0 runs: update to 1.1.5 first"],
+            &[
+                "version 1.2.0 can be installed from 1.1.5 or later, but 1.1.0 runs. Run `processgit-updater update v1.1.5`",
+            ],
         ),
         (
             "below the minimum, as far as is known",
@@ -154,7 +156,7 @@ fn every_refusal_says_what_was_found_and_what_was_expected() {
             "known to be bad",
             plain(),
             Facts { known_bad: Some("it crashed"), ..base.clone() },
-            &["was started before and rolled back: it crashed. `processgit-updater update v1.2.0 --retry`"],
+            &["was started before and rolled back: it crashed. Run `processgit-updater update v1.2.0 --retry`"],
         ),
         ("known to be bad, again", plain(), Facts { known_bad: Some("it crashed"), retry: true, ..base.clone() }, &[]),
         (
