@@ -14,8 +14,9 @@ use serde_json::Value;
 use crate::engine::Engine;
 use crate::random_hex;
 
-/// On every image of the laboratory, and so on every container made of one, whoever makes it.
-pub const LABEL: &str = "io.processgit.updater.lab";
+/// On every image of the laboratory, and so on every container made of one, whoever makes it. Not one of the
+/// updater's own labels: those prove that a container is its own.
+pub const LABEL: &str = "io.processgit.lab";
 const PROJECT: &str = "com.docker.compose.project";
 const PREFIX: &str = "updater-lab-";
 

@@ -31,6 +31,10 @@ pub struct Learned {
     /// has started them since.
     #[serde(default)]
     pub stopped: BTreeMap<String, Option<Timestamp>>,
+    /// Containers with a writable mount of the data that did not run when the application was stopped, by id, and
+    /// when they had last been started. `None` before that.
+    #[serde(default)]
+    pub bystanders: Option<BTreeMap<String, Option<Timestamp>>>,
     /// Since when the application may be writing, with the new version or with other data.
     pub swap_began: Option<Timestamp>,
     /// Another version than the old one ran before our own swap: somebody else's doing.

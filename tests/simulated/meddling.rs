@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use processgit_updater::clock::Clock;
-use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults, World, is_edited};
+use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults, STRANGER, World, is_edited};
 use processgit_updater::engine::{Container, RunState, label};
 use processgit_updater::update::effects::is_half_swapped;
 use processgit_updater::update::job::{Job, State};
@@ -30,7 +30,7 @@ const fn deed(name: &'static str, does: fn(&mut World, Timestamp)) -> Deed {
     Deed { name, does }
 }
 
-const DEEDS: [Deed; 11] = [
+const DEEDS: [Deed; 13] = [
     deed("the engine restarts", World::restart_engine),
     deed("compose up", |w, now| w.compose_up(false, usize::MAX, now)),
     deed("compose up --force-recreate", |w, now| w.compose_up(true, usize::MAX, now)),
@@ -40,6 +40,8 @@ const DEEDS: [Deed; 11] = [
     deed("the application's container is removed", |w, _| w.remove_application()),
     deed("docker container prune", |w, _| w.prune_containers()),
     deed("docker image prune -a", |w, _| w.prune_images()),
+    deed("another container comes and writes to the data", |w, now| w.run_stranger(true, now)),
+    deed("another container has written to the data", |w, now| w.run_stranger(false, now)),
     deed("more is written into the Compose file", |w, _| w.edited = true),
     deed("a comment is added to .env", |w, _| {
         if let Some(env) = &mut w.env {
@@ -73,8 +75,12 @@ impl Faults for Meddler {
 }
 
 /// What nobody may put right unattended: data that was written to a container of somebody else's, and data that
-/// was thrown away.
-const BEYOND_REPAIR: [&str; 2] = ["what runs now is not what the updater started", "has a new, empty volume at"];
+/// was thrown away, and data into which somebody goes on writing.
+const BEYOND_REPAIR: [&str; 3] = [
+    "what runs now is not what the updater started",
+    "has a new, empty volume at",
+    "container stranger writes to the application's data now, so the data cannot be put back",
+];
 
 #[derive(Default)]
 struct Count {
@@ -133,6 +139,7 @@ fn forget_what_people_leave(world: &mut World) {
     let standing: Vec<_> = world.containers.iter().filter(|c| !is_half_swapped(c)).cloned().collect();
     let stands = |c: &Container| standing.iter().any(|other| other.label(label::SERVICE) == c.label(label::SERVICE));
     world.containers.retain(|c| !(c.state == RunState::Created && is_half_swapped(c) && stands(c)));
+    world.containers.retain(|c| c.name != STRANGER);
     if let Some(env) = &mut world.env
         && env.ends_with(COMMENT)
     {

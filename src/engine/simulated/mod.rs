@@ -12,6 +12,7 @@ mod operator;
 
 pub use application::SimulatedTrust;
 pub use compose::is_edited;
+pub use operator::STRANGER;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 
 use super::World;
 use super::compose::{OWN_FILE, is_edited};
-use crate::engine::{Container, RunState, label};
+use crate::engine::{Container, RestartPolicy, RunState, label};
+
+/// The name of a container that nobody has planned with.
+pub const STRANGER: &str = "stranger";
 
 impl World {
     /// The application was started from `.env` as it is: its image has the tag that the file selects.
@@ -15,6 +18,28 @@ impl World {
         if let Some(image) = self.tags.remove(&former) {
             self.tags.insert(reference, image);
         }
+    }
+
+    /// `docker run -v DATA:/data …`: a container that nobody has planned with writes to the application's data, and
+    /// goes on or has ended.
+    pub fn run_stranger(&mut self, goes_on: bool, now: Timestamp) {
+        let Some(application) = self.container_of(&self.seed.service).cloned() else { return };
+        let (id, name) = (format!("{:064x}", self.serial()), STRANGER.to_owned());
+        let state = if goes_on { RunState::Running } else { RunState::Exited };
+        let labels = Default::default();
+        let policy = RestartPolicy::never();
+        self.containers.push(Container {
+            id,
+            name,
+            state,
+            labels,
+            started_at: Some(now),
+            restart_policy: policy,
+            network_mode: "none".into(),
+            image_id: "sha256:stranger".into(),
+            image_ref: STRANGER.into(),
+            ..application
+        });
     }
 
     /// `docker compose up -d`, as `.env` is now; interrupted after so many of its steps. `force`: as with

@@ -77,6 +77,7 @@ fn start_order(plan: &Plan) -> impl DoubleEndedIterator<Item = (&String, &String
 /// Stops them gracefully, those that need others first, and observes that they have exited.
 pub async fn stop(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let engine = &cx.ports.engine;
+    super::writers::before_the_stop(cx, plan, learned).await?;
     for (id, name, _) in start_order(plan).rev() {
         cx.say(&format!("stopping {name}"));
         engine.stop(id, None).await?;

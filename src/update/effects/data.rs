@@ -1,7 +1,7 @@
 //! The data: copied before, put back exactly.
 
-use super::Result;
 use super::app::{require_no_writers, require_stopped, stop_writers};
+use super::{Result, writers};
 use crate::engine::Mount;
 use crate::update::book::{Book, HISTORY};
 use crate::update::context::Context;
@@ -39,6 +39,7 @@ pub async fn cold_copy(cx: &Context, plan: &Plan, learned: &mut Learned) -> Resu
     let copied = cx.ports.data.cold(&label(cx, plan), mounts(plan), cx.copying()).await;
     let generation = copied?;
     require_stopped(cx, plan, learned, "copying its data").await?;
+    writers::require_none(cx, plan, learned, "while it was copied").await?;
     taken(cx, generation, learned);
     Ok(())
 }
@@ -69,6 +70,7 @@ pub async fn load(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
 pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let Some(generation) = learned.generation.clone() else { return Ok(()) };
     let stopped = stop_writers(cx, plan).await?;
+    writers::await_none(cx, plan, learned).await?;
     cx.say(&format!("restoring the data from snapshot {generation}"));
     let needed = needed(cx, learned).await?;
     let kept = cx.ports.data.restore(&label(cx, plan), &generation, mounts(plan), &needed, cx.copying()).await;

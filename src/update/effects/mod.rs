@@ -9,6 +9,7 @@ mod guard;
 mod image;
 mod oneshot;
 mod swap;
+mod writers;
 
 pub use app::{containers, is_half_swapped};
 pub use claim::taken_by_another;

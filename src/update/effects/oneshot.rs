@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::app::require_stopped;
-use super::{EffectError, Result};
+use super::{EffectError, Result, writers};
 use crate::engine::ContainerSpec;
 use crate::engine::seal::name_of;
 use crate::update::context::Context;
@@ -24,9 +24,11 @@ pub async fn migrate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let id = create(cx, MIGRATION, migration, learned).await?;
     // The last moment at which it can be seen that nobody else has the data.
     require_stopped(cx, plan, learned, "the preparation of the migration").await?;
+    writers::require_none(cx, plan, learned, "before the migration").await?;
     // Its exit code is a verdict about the version; that of a hook is not.
     finish(cx, MIGRATION, migration, &id, EffectError::Bad).await?;
-    require_stopped(cx, plan, learned, "the migration").await
+    require_stopped(cx, plan, learned, "the migration").await?;
+    writers::tell(cx, plan, learned, "during the migration").await
 }
 
 /// The operator's command after the application was stopped and before its data is copied.
