@@ -11,6 +11,7 @@ use crate::update::context::Context;
 use crate::update::drift;
 use crate::update::plan::{Configuration, Plan, Was};
 use crate::update::record::{Learned, Record};
+use crate::update::refusal::{Code, Refusal};
 use crate::update::transition::Effect;
 
 /// The version key, atomically and durably.
@@ -59,9 +60,7 @@ pub async fn swap(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let (stopped, changed) = tokio::join!(stopped, changes_since(cx, plan, |planned| &planned.new));
     stopped?;
     if let Some(changed) = changed? {
-        return Err(EffectError::other(format!(
-            "the deployment's files were changed since the job was planned: {changed}"
-        )));
+        return Err(meddled(format!("the deployment's files were changed since the job was planned: {changed}")));
     }
     if let Err(e) = up(cx, plan, &plan.project).await {
         return Err(verdict(cx, plan, learned).await.unwrap_or(e));
@@ -123,6 +122,10 @@ pub async fn start_old(cx: &Context, record: &Record, plan: &Plan) -> Result {
     require_as_planned(cx, plan, &containers, &previous.image_id, |planned| &planned.old).await
 }
 
+fn meddled(what: String) -> EffectError {
+    EffectError::Port(Refusal::new(Code::Meddled, what))
+}
+
 /// What the files say of all that is moved, other than planned; `None`: nothing, or the plan knows nothing.
 async fn changes_since(
     cx: &Context,
@@ -161,7 +164,7 @@ async fn require_as_planned(
         let mut differs = drift::differences(planned(configuration), service, container, &image, ours);
         differs.retain(|line| !known.contains(line));
         if !differs.is_empty() {
-            return Err(EffectError::other(format!(
+            return Err(meddled(format!(
                 "the deployment's files were changed while Compose read them; the container it made of service {service} is not what was planned: {}",
                 differs.join("; ")
             )));

@@ -7,10 +7,12 @@ use tokio::time::{Instant, sleep};
 
 use super::app::is_moved;
 use super::{EffectError, Result};
+use crate::command;
 use crate::engine::{Container, Mount};
 use crate::update::context::Context;
 use crate::update::plan::Plan;
 use crate::update::record::Learned;
+use crate::update::refusal::{Code, Refusal};
 use crate::update::survey::data::overlaps;
 
 /// A backup or an import that somebody has begun may end by itself. Longer than this the application is not
@@ -65,10 +67,10 @@ pub async fn await_none(cx: &Context, plan: &Plan, learned: &Learned) -> Result 
         }
         let names: Vec<_> = alive.iter().map(|c| c.name.as_str()).collect();
         if began.elapsed() >= PATIENCE {
-            return Err(EffectError::other(format!(
-                "{}, so the data cannot be put back. It is not stopped without your consent: docker stop {}",
+            return Err(refused(format!(
+                "{}, so the data cannot be put back. It is not stopped without your consent: {}",
                 described(&alive, "now"),
-                shell_words::join(names)
+                command::line(["docker", "stop"].into_iter().chain(names))
             )));
         }
         if began.elapsed().is_zero() {
@@ -83,10 +85,14 @@ fn refuse<'a>(strangers: impl Iterator<Item = &'a Container>, when: &str) -> Res
     if strangers.is_empty() {
         return Ok(());
     }
-    Err(EffectError::other(format!(
+    Err(refused(format!(
         "{} and was not there when the job was planned. Stop it, or name it in PROCESSGIT_UPDATER_STOP_SERVICES to have it stopped as well, then ask again",
         described(&strangers, when)
     )))
+}
+
+fn refused(what: String) -> EffectError {
+    EffectError::Port(Refusal::new(Code::Writers, what))
 }
 
 fn described(strangers: &[&Container], when: &str) -> String {
