@@ -20,6 +20,8 @@ use crate::envfile;
 use crate::failpoint;
 use crate::health::gate::GateSettings;
 use crate::health::http::HttpProbe;
+use crate::health::tcp::TcpProbe;
+use crate::health::{HealthTarget, HealthcheckAlone, Probe, VersionAt};
 use crate::helper::compose::PlacedCompose;
 use crate::helper::data::PlacedData;
 use crate::helper::deputy::{ContainerDeputy, NoDeputy};
@@ -30,7 +32,7 @@ use crate::helper::session::{HelperOptions, Helpers};
 use crate::https::{Authorities, AuthoritiesError};
 use crate::registry;
 use crate::release::github::GithubReleases;
-use crate::settings::{Fault, Hook, ServeArgs, Settings, name};
+use crate::settings::{Fault, Health, Hook, ServeArgs, Settings, name};
 use crate::snapshot::NoSnapshots;
 use crate::snapshot::host::{HostData, Retention};
 use crate::store::Store;
@@ -225,8 +227,14 @@ pub(crate) fn options(settings: &Settings, installation: &str, seal: &Seal) -> O
             timeout: health.timeout,
             interval: health.interval,
             stable: health.stable,
-            version: health.version.clone(),
+            // The simulated application says its version in one way, and has no HEALTHCHECK.
+            version: match &health.version {
+                Some(_) if settings.stub => Some(VersionAt::Pointer("/version".to_owned())),
+                version => version.clone(),
+            },
+            healthcheck_decides: health.target == HealthTarget::Healthcheck && !settings.stub,
         },
+        health_target: health.target.clone(),
         stub: settings.stub,
     }
 }
@@ -288,7 +296,7 @@ pub(crate) fn ports(
         engine: engine.clone(),
         compose: Arc::new(PlacedCompose::new(helpers.clone(), ComposeCli::from_environment(), planned.clone())),
         planned: Arc::new(planned),
-        probe: Arc::new(HttpProbe::new(settings.health.url.clone(), authorities.clone())),
+        probe: probe(&settings.health, authorities),
         env: Arc::new(PlacedEnv::new(helpers.clone(), settings.env_file.clone())),
         data,
         deputy: Arc::new(ContainerDeputy::new(engine.clone(), helpers.clone(), own_releases)),
@@ -298,6 +306,14 @@ pub(crate) fn ports(
         journal,
         clock,
     })
+}
+
+fn probe(health: &Health, authorities: &Authorities) -> Arc<dyn Probe> {
+    match &health.target {
+        HealthTarget::Http(url) => Arc::new(HttpProbe::new(url.clone(), health.version.is_some(), authorities.clone())),
+        HealthTarget::Tcp { host, port } => Arc::new(TcpProbe { host: host.clone(), port: *port }),
+        HealthTarget::Healthcheck => Arc::new(HealthcheckAlone),
+    }
 }
 
 fn retention(settings: &Settings) -> Retention {

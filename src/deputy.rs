@@ -8,7 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::daemon::{self, GRACE, ServeError};
 use crate::engine::RestartPolicy;
-use crate::health::HealthcheckAlone;
+use crate::health::gate::GateSettings;
+use crate::health::{HealthTarget, HealthcheckAlone};
 use crate::helper::deputy::{NoDeputy, state_dir};
 use crate::helper::own;
 use crate::settings::Settings;
@@ -54,13 +55,16 @@ pub async fn serve(settings: Settings, mission: Mission) -> Result<(), ServeErro
     ports.probe = Arc::new(HealthcheckAlone);
     ports.deputy = Arc::new(NoDeputy("a deputy has none of its own"));
     let engine = ports.engine.clone();
+    let options = daemon::options(&settings, &owner, &seal);
     let options = Options {
+        // Not every image of the updater has one.
+        health: GateSettings { healthcheck_decides: false, ..options.health.clone() },
         command: "self-update",
         data_in: Some(updaters_state.display().to_string()),
         own_container: own::container_id(),
         // The deputy is made from the image of the updater that runs.
         runs_as: semver::Version::parse(env!("CARGO_PKG_VERSION")).ok(),
-        ..daemon::options(&settings, &owner, &seal)
+        ..options
     };
     let updater = Updater::start(ports, options).await?;
     if updater.job(&mission.job.0).await.is_none() {
@@ -112,6 +116,8 @@ fn as_of_the_updater(settings: Settings, container: &str) -> Settings {
         ..settings
     };
     settings.health.version = None;
+    // Asked of another container, and by the deputy's own probe.
+    settings.health.target = HealthTarget::Healthcheck;
     settings.snapshot.exclude = Vec::new();
     settings
 }

@@ -274,13 +274,14 @@ async fn abort() {
 
 #[tokio::test]
 async fn bodies_of_an_update() {
-    let plain = Request { target_tag: "v1".into(), allow_downgrade: false, accept_drift: false, retry: false };
+    let plain = Request { target_tag: "v1".into(), ..Request::default() };
     for (body, expected) in [
         (r#"{"target_tag":"v1"}"#, Ok(plain.clone())),
         (r#" {"target_tag" : "v1", "unknown": [1, {"x": null}]} "#, Ok(plain.clone())),
         (r#"{"target_tag":"v1","allow_downgrade":true}"#, Ok(Request { allow_downgrade: true, ..plain.clone() })),
         (r#"{"target_tag":"v1","accept_drift":true}"#, Ok(Request { accept_drift: true, ..plain.clone() })),
         (r#"{"target_tag":"v1","retry":true}"#, Ok(Request { retry: true, ..plain.clone() })),
+        (r#"{"target_tag":"v1","accept_unwell":true}"#, Ok(Request { accept_unwell: true, ..plain.clone() })),
         ("", Err(400)),
         ("nonsense", Err(400)),
         ("{", Err(400)),

@@ -146,13 +146,14 @@ fn an_abort() {
 
 #[test]
 fn what_an_update_asks_for() {
-    let plain = Request { target_tag: "v0.1.2".into(), allow_downgrade: false, accept_drift: false, retry: false };
+    let plain = Request { target_tag: "v0.1.2".into(), ..Request::default() };
     for (line, channels, request) in [
         ("update", vec![Channel::Stable], plain.clone()),
         ("update --channel prerelease", vec![Channel::Prerelease], plain.clone()),
         ("update v7", vec![], Request { target_tag: "v7".into(), ..plain.clone() }),
         ("update --allow-downgrade", vec![Channel::Stable], Request { allow_downgrade: true, ..plain.clone() }),
         ("update --accept-drift", vec![Channel::Stable], Request { accept_drift: true, ..plain.clone() }),
+        ("update --accept-unwell", vec![Channel::Stable], Request { accept_unwell: true, ..plain.clone() }),
         ("update --retry", vec![Channel::Stable], Request { retry: true, ..plain.clone() }),
     ] {
         let server = Server::start(Script::default());

@@ -25,6 +25,8 @@ mod faults;
 mod forged;
 #[path = "simulated/full_disk.rs"]
 mod full_disk;
+#[path = "simulated/gate.rs"]
+mod gate;
 #[path = "simulated/hostile.rs"]
 mod hostile;
 #[path = "simulated/invariants.rs"]

@@ -74,7 +74,8 @@ fn texts(job: &Job) -> usize {
     let len = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let steps: usize = job.steps.iter().map(|step| len(&step.output) + len(&step.error)).sum();
     let reason = job.reason.as_ref().map_or(0, |reason| reason.text.len());
-    steps + reason + len(&job.error) + job.warnings.iter().map(String::len).sum::<usize>()
+    let evidence: usize = job.evidence.iter().flat_map(|evidence| &evidence.tail).map(String::len).sum();
+    steps + reason + evidence + len(&job.error) + job.warnings.iter().map(String::len).sum::<usize>()
 }
 
 /// `job` with at most `cap` bytes in each text. What a step does right now is left out.
@@ -93,7 +94,9 @@ fn shortened(job: &Job, cap: usize) -> Job {
         }
     }
     let reason = job.reason.as_mut().map(|reason| &mut reason.text);
-    job.error.iter_mut().chain(reason).chain(&mut job.warnings).for_each(|text| cut_middle(text, cap));
+    let evidence = job.evidence.iter_mut().flat_map(|evidence| &mut evidence.tail);
+    let texts = job.error.iter_mut().chain(reason).chain(&mut job.warnings).chain(evidence);
+    texts.for_each(|text| cut_middle(text, cap));
     job
 }
 

@@ -40,9 +40,10 @@ pub struct CheckQuery {
     channel: Option<String>,
     allow_downgrade: Option<String>,
     accept_drift: Option<String>,
+    accept_unwell: Option<String>,
 }
 
-/// `GET /check?tag=…&channel=…&allow_downgrade=…&accept_drift=…`: the plan, without any effect.
+/// `GET /check?tag=…&channel=…&allow_downgrade=…&accept_drift=…&accept_unwell=…`: the plan, without any effect.
 pub async fn check(State(app): State<Arc<App>>, Asked(query): Asked<CheckQuery>) -> Result<Response, ApiError> {
     let tag = query.tag.filter(|tag| !tag.is_empty());
     if let Some(tag) = &tag {
@@ -53,6 +54,7 @@ pub async fn check(State(app): State<Arc<App>>, Asked(query): Asked<CheckQuery>)
         channel: channel(query.channel.as_deref())?,
         allow_downgrade: flag("allow_downgrade", query.allow_downgrade.as_deref(), false)?,
         accept_drift: flag("accept_drift", query.accept_drift.as_deref(), false)?,
+        accept_unwell: flag("accept_unwell", query.accept_unwell.as_deref(), false)?,
     };
     let check = timeout(CHECK_TIMEOUT, app.face.check(request))
         .await

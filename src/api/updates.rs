@@ -79,6 +79,8 @@ struct Wanted {
     accept_drift: bool,
     #[serde(default)]
     retry: bool,
+    #[serde(default)]
+    accept_unwell: bool,
 }
 
 impl Wanted {
@@ -88,8 +90,9 @@ impl Wanted {
     }
 
     fn unchecked(self) -> Request {
-        let Self { target_tag, allow_downgrade, accept_drift, retry } = self;
-        Request { target_tag: target_tag.unwrap_or_default(), allow_downgrade, accept_drift, retry }
+        let Self { target_tag, allow_downgrade, accept_drift, retry, accept_unwell } = self;
+        let target_tag = target_tag.unwrap_or_default();
+        Request { target_tag, allow_downgrade, accept_drift, retry, accept_unwell }
     }
 }
 

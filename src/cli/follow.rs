@@ -17,9 +17,10 @@ const SLOWEST: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The exit code that tells how a job ended; 1 for one that has not.
-pub fn exit_code(state: State) -> u8 {
-    match state {
+pub fn exit_code(job: &Job) -> u8 {
+    match job.state {
         State::Committed => 0,
+        State::RolledBack if job.touched == Some(false) => 6,
         State::RolledBack => 3,
         State::Failed => 4,
         State::Aborted => 5,
@@ -151,15 +152,24 @@ mod tests {
 
     #[test]
     fn exit_codes() {
-        for (state, code) in [
-            (State::Committed, 0),
-            (State::RolledBack, 3),
-            (State::Failed, 4),
-            (State::Aborted, 5),
-            (State::Planning, 1),
-            (State::RollingBack, 1),
+        let (refused, began, unknown) = (Some(false), Some(true), None);
+        for (state, touched, code) in [
+            (State::Committed, began, 0),
+            (State::Committed, refused, 0),
+            (State::RolledBack, began, 3),
+            (State::RolledBack, unknown, 3),
+            (State::RolledBack, refused, 6),
+            (State::Failed, began, 4),
+            (State::Aborted, refused, 5),
+            (State::Planning, refused, 1),
+            (State::RollingBack, refused, 1),
         ] {
-            assert_eq!(exit_code(state), code, "{state}");
+            let job = Job {
+                state,
+                touched,
+                ..Job::new(JobId("job_1".into()), "v1".into(), jiff::Timestamp::UNIX_EPOCH, false)
+            };
+            assert_eq!(exit_code(&job), code, "{state} {touched:?}");
         }
     }
 }

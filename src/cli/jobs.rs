@@ -55,7 +55,7 @@ pub async fn to_the_end(client: &Client, job: Job, following: &Following) -> Out
         }
         Err(text) => complain(&text),
     }
-    Ok(follow::exit_code(job.state))
+    Ok(follow::exit_code(&job))
 }
 
 /// Follows a job that was told to end, and shows that it has.

@@ -108,14 +108,16 @@ pub struct DeputyArgs {
     accept_drift: bool,
     #[arg(long)]
     retry: bool,
+    #[arg(long)]
+    accept_unwell: bool,
     #[command(flatten)]
     serve: Box<ServeArgs>,
 }
 
 /// `deputy`: updates the updater that made it.
 pub fn deputy(args: DeputyArgs) -> Outcome {
-    let DeputyArgs { job, tag, container, allow_downgrade, accept_drift, retry, serve } = args;
-    let request = Request { target_tag: tag, allow_downgrade, accept_drift, retry };
+    let DeputyArgs { job, tag, container, allow_downgrade, accept_drift, retry, accept_unwell, serve } = args;
+    let request = Request { target_tag: tag, allow_downgrade, accept_drift, retry, accept_unwell };
     let mission = Mission { job, request, container };
     with_settings(*serve, |settings| deputy::serve(settings, mission))
 }

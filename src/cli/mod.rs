@@ -61,7 +61,7 @@ Examples:
 
 Exit codes:
   0 done   1 error   2 usage or configuration
-  of a job: 0 committed   3 rolled back   4 failed, a person is needed   5 aborted   130 interrupted";
+  of a job: 0 committed   3 rolled back   4 failed, a person is needed   5 aborted   6 not started   130 interrupted";
 
 /// Updates a Docker Compose application as one transaction
 ///

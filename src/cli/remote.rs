@@ -65,6 +65,9 @@ struct Wanted {
     /// Also if the files differ from what runs in more than the version
     #[arg(long)]
     accept_drift: bool,
+    /// Also if the application is not well now: to repair it
+    #[arg(long)]
+    accept_unwell: bool,
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +95,9 @@ pub struct SelfUpdateArgs {
     /// Also if the files differ from what runs in more than the version
     #[arg(long)]
     accept_drift: bool,
+    /// Also if the application is not well now: to repair it
+    #[arg(long)]
+    accept_unwell: bool,
     /// Also if this very image was started and rolled back before
     #[arg(long)]
     retry: bool,
@@ -146,10 +152,11 @@ pub async fn check(args: CheckArgs) -> Outcome {
     let client = args.access.client()?;
     let wanted = &args.wanted;
     let mut query = format!(
-        "channel={}&allow_downgrade={}&accept_drift={}",
+        "channel={}&allow_downgrade={}&accept_drift={}&accept_unwell={}",
         wanted.channel.name(),
         wanted.allow_downgrade,
-        wanted.accept_drift
+        wanted.accept_drift,
+        wanted.accept_unwell
     );
     if let Some(tag) = &wanted.tag {
         query.push_str("&tag=");
@@ -214,8 +221,9 @@ pub async fn update(args: UpdateArgs) -> Outcome {
 /// `self-update`
 pub async fn self_update(args: SelfUpdateArgs) -> Outcome {
     let client = args.access.client()?;
-    let SelfUpdateArgs { tag, allow_downgrade, accept_drift, retry, .. } = args;
-    let request = Request { target_tag: tag.unwrap_or_default(), allow_downgrade, accept_drift, retry };
+    let SelfUpdateArgs { tag, allow_downgrade, accept_drift, retry, accept_unwell, .. } = args;
+    let target_tag = tag.unwrap_or_default();
+    let request = Request { target_tag, allow_downgrade, accept_drift, retry, accept_unwell };
     let job = jobs::begin(&client, "/self-update", &json!(request)).await?;
     jobs::to_the_end(&client, job, &args.following).await
 }
@@ -239,8 +247,8 @@ async fn submit(client: &Client, wanted: Wanted, retry: bool) -> Result<Job, Cli
         Some(tag) => tag,
         None => client.get_as::<Release>(&format!("/releases/latest?channel={}", wanted.channel.name())).await?.tag,
     };
-    let request =
-        Request { target_tag, allow_downgrade: wanted.allow_downgrade, accept_drift: wanted.accept_drift, retry };
+    let Wanted { allow_downgrade, accept_drift, accept_unwell, .. } = wanted;
+    let request = Request { target_tag, allow_downgrade, accept_drift, retry, accept_unwell };
     jobs::begin(client, "/update", &json!(request)).await
 }
 

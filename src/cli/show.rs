@@ -214,6 +214,9 @@ pub fn verdict(job: &Job) -> Result<String, String> {
     let stub = if job.stub { " (simulated)" } else { "" };
     match job.state {
         State::Committed => Ok(format!("committed: {}; it took {took}{stub}", clean(&achieved(job)))),
+        State::RolledBack if job.touched == Some(false) => {
+            Err(format!("not started: nothing was changed, the application was never stopped{stub}{why}"))
+        }
         State::RolledBack => Err(format!("rolled_back after {took}: the application is as it was before{stub}{why}")),
         State::Failed => Err(format!("failed after {took}: a person is needed{stub}{why}")),
         State::Aborted => Err(format!("aborted after {took}: nothing was changed{stub}{why}")),
@@ -247,6 +250,7 @@ mod tests {
 
     fn job(tag: &str, end: Option<State>) -> Job {
         let mut job = Job::new(JobId("job_00000000000000a1".into()), tag.into(), at(0), false);
+        job.touched = Some(true);
         job.enter(State::Pulling, at(2));
         if let Some(end) = end {
             job.enter(end, at(75));

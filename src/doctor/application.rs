@@ -4,9 +4,10 @@ use super::{APPLICATION, Doctor, Finding, LOOK, WORK, asked, data, deployment};
 use crate::command::line;
 use crate::engine::{Container, EngineInfo, Healthcheck, RunState};
 use crate::envfile;
-use crate::health::Answer;
+use crate::health::{Answer, HealthTarget};
 use crate::update::refusal::{Code, Refusal, Refused};
 use crate::update::survey::assemble;
+use crate::update::survey::unwell::{self, Place, Unwell};
 use crate::update::survey::{self, Deployment};
 
 /// So long the application may take to answer.
@@ -55,7 +56,7 @@ async fn look(
     findings.push(state(&container));
     let health = async {
         match container.is_running() {
-            true => health(doctor, &container, ports.probe.ask(&container, ANSWER).await),
+            true => health(doctor, containers, &container, ports.probe.ask(&container, ANSWER).await),
             false => Finding::skipped("health", "the application does not run"),
         }
     };
@@ -206,36 +207,35 @@ fn state(c: &Container) -> Finding {
     }
 }
 
-fn health(doctor: &Doctor, c: &Container, answer: Answer) -> Finding {
-    let url = &doctor.settings.health.url;
-    let wrong = |seen: String| {
-        let logs = line(["docker", "logs", "--tail", "50", &c.name]);
-        let remedy = format!("`{logs}` shows why, or correct PROCESSGIT_UPDATER_HEALTH_URL");
+fn health(doctor: &Doctor, containers: &[Container], c: &Container, answer: Answer) -> Finding {
+    let url = &doctor.options.health_target;
+    let bad = |unwell: Unwell| {
+        let (seen, remedy) = Place::among(&doctor.options, c, containers).explain(&unwell);
         Finding::bad("health", Refusal::new(Code::HealthWrong, seen).text(remedy))
     };
     match answer {
-        Answer::Http { status: 200, body } => match doctor.options.health.version.as_deref() {
+        Answer::Accepted if *url == HealthTarget::Healthcheck && c.healthcheck == Healthcheck::None => {
+            Finding::bad("health", unwell::no_healthcheck(c))
+        }
+        Answer::Accepted if *url == HealthTarget::Healthcheck => {
+            Finding::ok("health", "the container's HEALTHCHECK decides")
+        }
+        Answer::Accepted => Finding::ok("health", format!("{url} accepts connections")),
+        Answer::Http { status: 200, body } => match &doctor.options.health.version {
             None => Finding::ok("health", format!("{url} answers 200")),
-            Some(pointer) => match version_at(&body, pointer) {
-                Some(version) => Finding::ok("health", format!("{url} answers 200, version {version}")),
-                None => {
-                    let seen = format!(
-                        "{url} answers 200, but there is nothing at {pointer} (PROCESSGIT_UPDATER_HEALTH_VERSION)"
-                    );
-                    let remedy = format!("look at the answer with `curl -s {url}`, then name where the version stands");
+            Some(at) => match at.find(&body) {
+                Ok(version) => Finding::ok("health", format!("{url} answers 200, version {version}")),
+                Err(why) => {
+                    let seen = format!("{url} answers 200, but {why} (PROCESSGIT_UPDATER_HEALTH_VERSION)");
+                    let look = line(["curl", "-s", &url.to_string()]);
+                    let remedy = format!("look at the answer with `{look}`, then name where the version stands");
                     Finding::bad("health", Refusal::new(Code::HealthWrong, seen).text(remedy))
                 }
             },
         },
-        Answer::Http { status, .. } => wrong(format!("{url} answers {status}, expected 200")),
-        Answer::Silent(why) => wrong(format!("{url} does not answer: {why}")),
+        Answer::Http { status, .. } => bad(Unwell::Status(status)),
+        Answer::Silent(why) => bad(Unwell::Silent(why)),
     }
-}
-
-fn version_at(body: &[u8], pointer: &str) -> Option<String> {
-    let answer: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let version = answer.pointer(pointer)?;
-    Some(version.as_str().map_or_else(|| version.to_string(), str::to_owned))
 }
 
 fn healthcheck(doctor: &Doctor, c: &Container) -> Finding {

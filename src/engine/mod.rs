@@ -24,6 +24,7 @@ pub mod spawner;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -226,6 +227,9 @@ impl RestartPolicy {
     }
 }
 
+/// What the engine gives a container that names no stop timeout, in seconds.
+pub const DEFAULT_STOP_GRACE: i64 = 10;
+
 /// A container, as inspected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -242,8 +246,8 @@ pub struct Container {
     pub created_at: Option<Timestamp>,
     pub restart_count: i64,
     pub healthcheck: Healthcheck,
-    /// The longer of the HEALTHCHECK's interval and its start period, in seconds: so long the verdict may
-    /// stay [`Healthcheck::Starting`]. 0 where there is no check.
+    /// When the HEALTHCHECK is made for the first time, in seconds from the start: until then it is
+    /// [`Healthcheck::Starting`]. 0 where there is no check.
     #[serde(default)]
     pub healthcheck_seconds: u64,
     pub restart_policy: RestartPolicy,
@@ -267,6 +271,14 @@ impl Container {
     /// It runs, or its restart policy is at work.
     pub fn is_alive(&self) -> bool {
         matches!(self.state, RunState::Running | RunState::Restarting | RunState::Paused)
+    }
+
+    /// How long it has to end by itself when it is stopped. Without bound where the time is negative.
+    pub fn stop_grace(&self) -> Duration {
+        match self.raw["Config"]["StopTimeout"].as_i64().unwrap_or(DEFAULT_STOP_GRACE) {
+            seconds @ 0.. => Duration::from_secs(seconds.unsigned_abs()),
+            _ => Duration::MAX,
+        }
     }
 
     /// The containers in whose namespaces it lives (`network_mode: service:app`, `pid`, `ipc`), by id. They

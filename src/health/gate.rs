@@ -6,15 +6,17 @@
 //! at once. Services that are moved together are judged together, in every look: one that was healthy for
 //! long and falls while another is still starting was not.
 //!
-//! What cannot be seen is no observation: while the engine is away the clock of the gate stands still. A
-//! container that somebody else removed, replaced or stopped gets no verdict at all.
+//! What cannot be seen is no observation: while the engine is away, or this process itself did not run, the clock of
+//! the gate stands still, and afterwards the application has the time to show itself healthy once more. A container
+//! that somebody else removed, replaced or stopped gets no verdict at all.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use super::{Answer, Probe, version_at};
+use super::watch::watched;
+use super::{Answer, Evidence, Probe, Silence, VersionAt};
 use crate::engine::{Container, Engine, Healthcheck, RunState};
 
 #[derive(Debug, Clone)]
@@ -25,8 +27,10 @@ pub struct GateSettings {
     pub interval: Duration,
     /// How long it must stay healthy, unbroken.
     pub stable: Duration,
-    /// JSON pointer into the answer.
-    pub version: Option<String>,
+    /// Where the answer names the version.
+    pub version: Option<VersionAt>,
+    /// Nothing but the container's own HEALTHCHECK decides, so it must have one.
+    pub healthcheck_decides: bool,
 }
 
 /// Who must be healthy.
@@ -67,6 +71,9 @@ pub enum GateError {
     /// It was seen, and does not work.
     #[error("{0}")]
     Unhealthy(String),
+    /// Its container ended.
+    #[error("{why}")]
+    Ended { why: String, evidence: Evidence },
     /// Nothing was seen, or somebody else had a hand in it: this says nothing about the application.
     #[error("{0}")]
     NoVerdict(String),
@@ -79,6 +86,11 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many restarts within one gate are a crash loop. The engine restarts after 0.1, 0.2, 0.4 … seconds,
 /// so this is about a second; fewer may be an application that waits for its database by dying.
 const RESTARTS: i64 = 3;
+/// After this process did not run for a while, a healthy application has at least so long to begin to show it,
+/// beyond [`GateSettings::stable`]: its own HEALTHCHECK may have to come round again.
+const AFRESH: Duration = Duration::from_secs(15);
+/// So long it is waited to see a crashing container between two of its runs, where its exit code can be read.
+const BETWEEN_RUNS: Duration = Duration::from_secs(5);
 /// So long an engine that does not answer is waited for.
 const MOST_BLINDNESS: Duration = Duration::from_secs(15 * 60);
 
@@ -92,20 +104,24 @@ pub async fn pass(
     settings: &GateSettings,
     candidates: &[Candidate],
 ) -> Result<(), GateError> {
-    let start = Instant::now();
+    let mut deadline = Instant::now() + settings.timeout;
     let mut blind = Duration::ZERO;
     let mut pause = FIRST_PAUSE.min(settings.interval);
     let mut streak: Option<Streak> = None;
-    let mut restarts = vec![None; candidates.len()];
+    let mut restarts: Vec<_> = candidates.iter().map(|c| c.fresh.then_some(0)).collect();
     let mut last = GateError::NoVerdict("no observation was complete".into());
     loop {
         let begun = Instant::now();
-        match look_at_all(engine, probe, settings, candidates, &mut restarts).await {
+        let (look, away) = watched(look_at_all(engine, probe, settings, candidates, &mut restarts)).await;
+        match look {
+            // Whatever it says, it may be of a moment long ago.
+            _ if !away.is_never() => {}
             Look::Hopeless(why) => return Err(why),
             Look::Blind(why) => {
                 sleep(pause).await;
-                blind += begun.elapsed();
                 streak = None;
+                deadline += begun.elapsed();
+                blind += begun.elapsed();
                 if blind > MOST_BLINDNESS {
                     return Err(GateError::NoVerdict(why));
                 }
@@ -124,22 +140,35 @@ pub async fn pass(
             }
         }
         // Who became healthy in time may go on to prove that it stays so.
-        let deadline = start + settings.timeout + blind;
         let in_time = streak.as_ref().is_some_and(|s| s.since < deadline);
-        if Instant::now() + pause >= deadline && !in_time {
-            let within = |why| format!("not healthy within {:?}: {why}", settings.timeout);
-            return Err(match last {
-                GateError::Unhealthy(why) => GateError::Unhealthy(within(why)),
-                GateError::NoVerdict(why) => GateError::NoVerdict(within(why)),
-            });
+        if away.is_never() && Instant::now() + pause >= deadline && !in_time {
+            return Err(last.within(settings.timeout));
         }
-        sleep(match &streak {
+        let rest = match &streak {
             // In the last stretch there is no reason to overshoot.
             Some(s) => pause.min(settings.stable.saturating_sub(s.since.elapsed())).max(FIRST_PAUSE.min(pause)),
             None => pause,
-        })
-        .await;
+        };
+        let ((), slept) = watched(sleep(rest)).await;
         pause = (pause + pause / 2).min(settings.interval);
+        let away = away.and(slept);
+        if !away.is_never() {
+            tracing::warn!("this process did not run for {:?}: the application is looked at afresh", away.time);
+            deadline = (deadline + away.counted).max(Instant::now() + settings.stable + AFRESH);
+            streak = None;
+            restarts.fill(None);
+        }
+    }
+}
+
+impl GateError {
+    fn within(self, timeout: Duration) -> Self {
+        let within = |why: String| format!("not healthy within {timeout:?}: {why}");
+        match self {
+            Self::Unhealthy(why) => Self::Unhealthy(within(why)),
+            Self::Ended { why, evidence } => Self::Ended { why: within(why), evidence },
+            Self::NoVerdict(why) => Self::NoVerdict(within(why)),
+        }
     }
 }
 
@@ -165,8 +194,9 @@ fn not_yet<T>(why: impl Into<String>) -> Look<T> {
     Look::NotYet(GateError::Unhealthy(why.into()))
 }
 
-fn hopeless<T>(why: impl Into<String>) -> Look<T> {
-    Look::Hopeless(GateError::Unhealthy(why.into()))
+fn ended<T>(why: String, evidence: Evidence) -> Look<T> {
+    let why = format!("{why}{}", evidence.words());
+    Look::Hopeless(GateError::Ended { why, evidence })
 }
 
 /// Healthy is what all of them are; hopeless, if one of them is. `restarts`: how often each had restarted
@@ -213,7 +243,7 @@ async fn look(
         return Look::Hopeless(GateError::NoVerdict(format!("{called} runs image {runs}, expected {expected}")));
     }
     let healthy = Look::Healthy((container.started_at, container.restart_count));
-    let before = *restarts_before.get_or_insert(if candidate.fresh { 0 } else { container.restart_count });
+    let before = *restarts_before.get_or_insert(container.restart_count);
     let restarts = container.restart_count - before;
     match container.state {
         _ if !demands.running && !demands.ended => return healthy,
@@ -223,15 +253,15 @@ async fn look(
             return Look::NotYet(GateError::NoVerdict(format!("{called} was stopped by somebody else")));
         }
         RunState::Exited | RunState::Dead => {
-            let tail = tail(engine, &container.id).await;
-            return hopeless(format!("{called} exited with code {}{tail}", container.exit_code));
+            let code = container.exit_code;
+            let evidence = Evidence::read(engine, &container.id, &container.name, Some(code), restarts).await;
+            return ended(format!("{called} exited with code {code}"), evidence);
         }
         _ if restarts >= RESTARTS => {
-            let tail = tail(engine, &container.id).await;
-            return hopeless(format!(
-                "{called} crashes again and again (exit code {}, {restarts} restarts){tail}",
-                container.exit_code
-            ));
+            let code = exit_code(engine, container.clone()).await;
+            let evidence = Evidence::read(engine, &container.id, &container.name, code, restarts).await;
+            let code = code.map_or_else(String::new, |code| format!("exit code {code}, "));
+            return ended(format!("{called} crashes again and again ({code}{restarts} restarts)"), evidence);
         }
         RunState::Running if demands.ended => {
             return not_yet(format!("{called} still runs; the one before it had run to its end"));
@@ -248,10 +278,26 @@ async fn look(
     if !demands.http {
         return healthy;
     }
+    if settings.healthcheck_decides && container.healthcheck == Healthcheck::None {
+        return Look::Hopeless(GateError::NoVerdict(format!(
+            "{called} has no HEALTHCHECK, and PROCESSGIT_UPDATER_HEALTH_URL=none leaves the verdict to it"
+        )));
+    }
     match judge(probe.ask(&container, PROBE_TIMEOUT.min(settings.timeout)).await, settings, candidate) {
         Ok(()) => healthy,
-        Err(why) => not_yet(why),
+        Err(why) => Look::NotYet(why),
     }
+}
+
+/// The exit code of the run that ended last. While the container runs again the engine says 0, so it is waited for
+/// the moment between two runs.
+async fn exit_code(engine: &dyn Engine, mut container: Container) -> Option<i64> {
+    let begun = Instant::now();
+    while container.is_running() && begun.elapsed() < BETWEEN_RUNS {
+        sleep(FIRST_PAUSE).await;
+        container = engine.container(&container.id).await.ok()??;
+    }
+    (!container.is_running()).then_some(container.exit_code)
 }
 
 /// Its restart policy would start it again, whatever its exit code, unless a person has stopped it.
@@ -260,25 +306,20 @@ fn is_revived(container: &Container) -> bool {
 }
 
 /// Is this answer what a healthy application of this version says?
-fn judge(answer: Answer, settings: &GateSettings, candidate: &Candidate) -> Result<(), String> {
+fn judge(answer: Answer, settings: &GateSettings, candidate: &Candidate) -> Result<(), GateError> {
+    let unhealthy = |why: String| Err(GateError::Unhealthy(why));
     let body = match answer {
-        Answer::Silent(why) => return Err(format!("the health URL does not answer: {why}")),
+        Answer::Accepted => return Ok(()),
         Answer::Http { status: 200, body } => body,
-        Answer::Http { status, .. } => return Err(format!("the health URL answers {status}, expected 200")),
+        Answer::Http { status, .. } => return unhealthy(format!("the health URL answers {status}, expected 200")),
+        // It was not even asked.
+        Answer::Silent(why @ Silence::NoSuchName { .. }) => return Err(GateError::NoVerdict(why.to_string())),
+        Answer::Silent(why) => return unhealthy(format!("the health URL does not answer: {why}")),
     };
-    let (Some(pointer), Some(expected)) = (&settings.version, &candidate.version) else { return Ok(()) };
-    let found = version_at(&body, pointer).map_err(|why| format!("{why}, expected {expected}"))?;
-    if found == *expected {
-        Ok(())
-    } else {
-        Err(format!("the health answer says version {found} at {pointer}, expected {expected}"))
-    }
-}
-
-/// The container's last words, for the verdict.
-async fn tail(engine: &dyn Engine, id: &str) -> String {
-    match engine.log_tail(id, 5).await {
-        Ok(lines) if !lines.is_empty() => format!("; its last words: {}", lines.join(" | ")),
-        _ => String::new(),
+    let (Some(at), Some(expected)) = (&settings.version, &candidate.version) else { return Ok(()) };
+    match at.find(&body) {
+        Ok(found) if found == *expected => Ok(()),
+        Ok(found) => unhealthy(format!("the health answer says version {found} at {at}, expected {expected}")),
+        Err(why) => unhealthy(format!("{why}, expected {expected}")),
     }
 }

@@ -1,6 +1,6 @@
 //! The probe over HTTP.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,12 +8,13 @@ use futures_util::StreamExt;
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder};
 use tokio::sync::Mutex;
-use url::{Host, Url};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
 
-use super::{Answer, Probe};
-use crate::engine::{Container, label};
+use super::target::addresses;
+use super::{Answer, HealthTarget, Probe, Silence};
+use crate::engine::Container;
 use crate::https::Authorities;
-use crate::update::plan::strings;
 
 /// The most of a health answer that is read, bytes.
 const BODY_CAP: usize = 64 * 1024;
@@ -25,27 +26,36 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// Asks the configured URL.
 pub struct HttpProbe {
     url: Url,
+    /// A version is looked for in the body. Otherwise status line and headers decide: a body may never end, as that
+    /// of server-sent events does.
+    reads_body: bool,
     authorities: Authorities,
     /// The client for the addresses asked last: building one costs milliseconds.
     client: Mutex<Option<(Vec<SocketAddr>, Client)>>,
 }
 
 impl HttpProbe {
-    pub fn new(url: Url, authorities: Authorities) -> Self {
-        Self { url, authorities, client: Mutex::new(None) }
+    pub fn new(url: Url, reads_body: bool, authorities: Authorities) -> Self {
+        Self { url, reads_body, authorities, client: Mutex::new(None) }
     }
 
-    /// The container's own addresses, where the URL names the container, its service or an alias: on a shared
-    /// network another container may answer to the same name. Empty: the name is looked up as usual.
-    fn addresses(&self, container: &Container) -> Vec<SocketAddr> {
-        let (Some(Host::Domain(host)), Some(port)) = (self.url.host(), self.url.port_or_known_default()) else {
-            return Vec::new();
+    async fn answer(&self, container: &Container, deadline: Instant) -> Result<Answer, Silence> {
+        let addresses = match HealthTarget::Http(self.url.clone()).host_and_port() {
+            Some((host, port)) => addresses(&host, port, container).await?,
+            None => Vec::new(),
         };
-        if host != container.name && Some(host) != container.label(label::SERVICE) && !is_alias(host, container) {
-            return Vec::new();
+        let client = self.client(addresses).await.map_err(|e| silence(&e, &self.url))?;
+        let response = client.get(self.url.clone()).send().await.map_err(|e| silence(&e, &self.url))?;
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        let mut chunks = response.bytes_stream();
+        // What has come when the time is over counts.
+        while self.reads_body && body.len() < BODY_CAP {
+            let Ok(Some(Ok(chunk))) = timeout_at(deadline, chunks.next()).await else { break };
+            body.extend_from_slice(&chunk);
         }
-        let ips = container.networks.values().filter_map(|ip| ip.parse::<IpAddr>().ok());
-        ips.map(|ip| SocketAddr::new(ip, port)).collect()
+        body.truncate(BODY_CAP);
+        Ok(Answer::Http { status, body })
     }
 
     async fn client(&self, addresses: Vec<SocketAddr>) -> Result<Client, reqwest::Error> {
@@ -79,29 +89,24 @@ impl HttpProbe {
 #[async_trait]
 impl Probe for HttpProbe {
     async fn ask(&self, container: &Container, timeout: Duration) -> Answer {
-        let ask = async {
-            let client = self.client(self.addresses(container)).await?;
-            let response = client.get(self.url.clone()).timeout(timeout).send().await?;
-            let status = response.status().as_u16();
-            let mut body = Vec::new();
-            let mut chunks = response.bytes_stream();
-            while let Some(chunk) = chunks.next().await {
-                body.extend_from_slice(&chunk?);
-                if body.len() >= BODY_CAP {
-                    body.truncate(BODY_CAP);
-                    break;
-                }
-            }
-            Ok::<_, reqwest::Error>(Answer::Http { status, body })
-        };
-        ask.await.unwrap_or_else(|e| Answer::Silent(chain(&e)))
+        // A body that never ends is cut off before the time is over, so that it is an answer all the same.
+        let (deadline, last) = (Instant::now() + timeout.mul_f32(0.9), Instant::now() + timeout);
+        let answer = timeout_at(last, self.answer(container, deadline)).await;
+        answer.unwrap_or(Err(Silence::TimedOut(timeout))).unwrap_or_else(Answer::Silent)
     }
 }
 
-/// Another name that the engine gives it in one of its networks.
-fn is_alias(host: &str, container: &Container) -> bool {
-    let networks = container.raw["NetworkSettings"]["Networks"].as_object().into_iter().flatten();
-    networks.flat_map(|(_, network)| strings(&network["Aliases"])).any(|alias| alias == host)
+fn silence(error: &reqwest::Error, url: &Url) -> Silence {
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
+        if let Some(io) = source.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::ConnectionRefused
+        {
+            return Silence::of_io(io, url.authority());
+        }
+        cause = source.source();
+    }
+    Silence::Other(chain(error))
 }
 
 /// reqwest's own text hides the cause.
@@ -116,4 +121,4 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -102,6 +102,7 @@ fn specification(own: &OwnContainer, job: &JobId, request: &Request) -> Result<C
         ("--allow-downgrade", request.allow_downgrade),
         ("--accept-drift", request.accept_drift),
         ("--retry", request.retry),
+        ("--accept-unwell", request.accept_unwell),
     ];
     let flags = flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag.to_owned());
     let mut command = vec!["deputy".to_owned()];

@@ -135,7 +135,8 @@ pub struct ServeArgs {
     /// How long the application must stay healthy, unbroken, before the update is committed
     #[arg(long, env = name::HEALTH_STABLE, value_name = "DURATION", default_value = default::HEALTH_STABLE)]
     pub(super) health_stable: OsString,
-    /// JSON pointer into the health answer (`/version`) that must equal the new version
+    /// Where the health answer names the version, which must equal the new one: a JSON pointer (`/version`; `/` is the
+    /// whole answer), `text`, or `re:REGEX`
     #[arg(long, env = name::HEALTH_VERSION, value_name = "POINTER")]
     pub(super) health_version: Option<OsString>,
     /// File with a PEM public key (`cosign.pub`): signatures are checked with it instead of keyless

@@ -19,6 +19,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::health::{HealthTarget, VersionAt};
+
 /// Where the HTTP API listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
@@ -38,15 +40,16 @@ pub struct Repo {
 
 #[derive(Debug, Clone)]
 pub struct Health {
-    pub url: Url,
+    /// What is asked.
+    pub target: HealthTarget,
     /// Deadline of the gate.
     pub timeout: Duration,
     /// Longest pause between two probes.
     pub interval: Duration,
     /// How long it must stay healthy, unbroken.
     pub stable: Duration,
-    /// JSON pointer into the answer that must equal the new version.
-    pub version: Option<String>,
+    /// Where the answer names the version, which must equal the new one.
+    pub version: Option<VersionAt>,
 }
 
 #[derive(Debug, Clone)]

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::health::{HealthTarget, VersionAt};
+
 use super::args::{ServeArgs, default, name};
 use super::{Health, Hooks, Own, Settings, Signing, Snapshot, duration, value};
 
@@ -121,13 +123,14 @@ impl Reader<'_> {
         let version_key = self.one(name::VERSION_KEY, args.version_key, default::VERSION_KEY, value::variable);
         let compose_file = self.path(name::COMPOSE_FILE, args.compose_file, default::COMPOSE_FILE);
         let env_file = self.path(name::ENV_FILE, args.env_file, default::ENV_FILE);
-        let health_url = self.one(name::HEALTH_URL, args.health_url, default::HEALTH_URL, value::url);
+        let target = self.one(name::HEALTH_URL, args.health_url, default::HEALTH_URL, value::health_target);
         let timeout = self.span(name::HEALTH_TIMEOUT, args.health_timeout, default::HEALTH_TIMEOUT, (SECOND, DAY));
         let interval =
             self.span(name::HEALTH_INTERVAL, args.health_interval, default::HEALTH_INTERVAL, (MILLISECOND, HOUR));
         let stable = self.span(name::HEALTH_STABLE, args.health_stable, default::HEALTH_STABLE, (Duration::ZERO, DAY));
         self.stable_within(stable, timeout);
-        let version = self.maybe(name::HEALTH_VERSION, args.health_version, value::pointer);
+        let version = self.maybe(name::HEALTH_VERSION, args.health_version, VersionAt::parse);
+        self.version_of_an_answer(version.as_ref(), target.as_ref());
         let key = self.maybe_path(name::SIGNING_KEY, args.signing_key);
         let issuer = self.one(name::SIGNING_ISSUER, args.signing_issuer, default::SIGNING_ISSUER, value::issuer);
         let identity = self.maybe(name::SIGNING_IDENTITY_REGEX, args.signing_identity_regex, value::regex);
@@ -175,7 +178,7 @@ impl Reader<'_> {
             compose_file: compose_file?,
             env_file: env_file?,
             health: Health {
-                url: health_url?,
+                target: target?,
                 timeout: timeout?,
                 interval: interval?,
                 stable: stable?,
@@ -292,6 +295,17 @@ impl Reader<'_> {
                 duration::show(timeout)
             );
             self.fault::<()>(name::HEALTH_STABLE, Some(duration::show(stable)), accepted);
+        }
+    }
+
+    /// Only an answer over HTTP can name a version.
+    fn version_of_an_answer(&mut self, version: Option<&Option<VersionAt>>, target: Option<&HealthTarget>) {
+        if let (Some(Some(version)), Some(target)) = (version, target)
+            && !matches!(target, HealthTarget::Http(_))
+        {
+            let accepted =
+                format!("nothing is accepted together with {}={target}, which has no answer", name::HEALTH_URL);
+            self.fault::<()>(name::HEALTH_VERSION, Some(version.to_string()), accepted);
         }
     }
 

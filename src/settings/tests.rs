@@ -54,9 +54,9 @@ fn nothing_but_a_token_gives_the_documented_defaults() {
     assert_eq!((s.app_service, s.version_key.as_str()), (None, "PROCESSGIT_VERSION"));
     assert_eq!(s.compose_file, PathBuf::from("/deploy/docker-compose.yml"));
     assert_eq!(s.env_file, PathBuf::from("/deploy/.env"));
-    assert_eq!(s.health.url.as_str(), "http://processgit:3000/api/v1/version");
+    assert_eq!(s.health.target.to_string(), "http://processgit:3000/api/v1/version");
     assert_eq!((s.health.timeout, s.health.interval, s.health.stable), (seconds(120), seconds(3), seconds(3)));
-    assert_eq!(s.health.version, None);
+    assert!(s.health.version.is_none());
     assert_eq!((s.signing.key, s.signing.trusted_root, s.signing.verify_image), (None, None, true));
     assert_eq!(s.signing.issuer, "https://token.actions.githubusercontent.com");
     assert_eq!(
@@ -165,8 +165,12 @@ fn what_is_accepted() {
     assert_eq!(health("--health-timeout", "1h30m").timeout, Duration::from_secs(5400));
     assert_eq!(health("--health-interval", "500ms").interval, Duration::from_millis(500));
     assert_eq!(health("--health-stable", "0s").stable, Duration::ZERO);
-    assert_eq!(health("--health-version", "/a~1b/0").version.as_deref(), Some("/a~1b/0"));
-    assert_eq!(health("--health-url", "https://app/x?y=1").url.as_str(), "https://app/x?y=1");
+    for version in ["/a~1b/0", "/", "text", "re:v(.+)"] {
+        assert_eq!(health("--health-version", version).version.unwrap().to_string(), version);
+    }
+    for target in ["https://app/x?y=1", "tcp://db:5432", "tcp://[::1]:6379", "tcp://10.0.0.1:1", "none"] {
+        assert_eq!(health("--health-url", target).target.to_string(), target);
+    }
     let signing = |flag: &str, value: &str| with(flag, value).unwrap().signing;
     assert_eq!(signing("--signing-key", "/keys/cosign.pub").key, Some(PathBuf::from("/keys/cosign.pub")));
     assert_eq!(signing("--signing-issuer", "https://dex:5556").issuer, "https://dex:5556", "as it is written");
@@ -222,6 +226,8 @@ fn each_fault_names_variable_value_and_remedy() {
     let accepted_names =
         "a list separated by commas, of which each: letters, digits and _ . - are accepted, a letter or digit first";
     let accepted_hook = "SERVICE: COMMAND is accepted, such as db: pg_dump -f /data/dump app";
+    let accepted_target = "an address that begins with http:// or https://, tcp://HOST:PORT, or none (the container's HEALTHCHECK decides) is accepted";
+    let accepted_version = "a JSON pointer such as /version, / for a JSON string as the whole answer, text for plain text, or re: and a regular expression is accepted";
     let accepted_variable = "the name of a variable is accepted: letters, digits and _, no digit first";
     let table: &[(&str, &str, &str)] = &[
         ("STUB", "maybe", accepted_boolean),
@@ -241,15 +247,19 @@ fn each_fault_names_variable_value_and_remedy() {
         ("APP_SERVICE", "a/b", accepted_name),
         ("VERSION_KEY", "1V", accepted_variable),
         ("VERSION_KEY", "A-B", accepted_variable),
-        ("HEALTH_URL", "processgit:3000", accepted_url),
+        ("HEALTH_URL", "processgit:3000", accepted_target),
+        ("HEALTH_URL", "tcp://db", accepted_target),
+        ("HEALTH_URL", "tcp://db:5432/x", accepted_target),
+        ("HEALTH_URL", "None", accepted_target),
         ("HEALTH_TIMEOUT", "90", accepted_duration),
         ("HEALTH_TIMEOUT", "0s", "a duration from 1s to 24h is accepted"),
         ("HEALTH_TIMEOUT", "25h", "a duration from 1s to 24h is accepted"),
         ("HEALTH_INTERVAL", "0s", "a duration from 1ms to 1h is accepted"),
         ("HEALTH_INTERVAL", "soon", accepted_duration),
         ("HEALTH_STABLE", "2m", "a duration shorter than PROCESSGIT_UPDATER_HEALTH_TIMEOUT is accepted, which is 2m"),
-        ("HEALTH_VERSION", "version", "a JSON pointer is accepted, such as /version"),
-        ("HEALTH_VERSION", "/a~2", "a JSON pointer is accepted, such as /version"),
+        ("HEALTH_VERSION", "version", accepted_version),
+        ("HEALTH_VERSION", "/a~2", accepted_version),
+        ("HEALTH_VERSION", "re:(", "a regular expression is accepted after re: (unclosed group)"),
         ("SIGNING_ISSUER", "github", accepted_url),
         ("SIGNING_IDENTITY_REGEX", "a(b", "a regular expression is accepted (unclosed group)"),
         ("SIGNING_IDENTITY_REGEX", "a)(b", "a regular expression is accepted (unopened group)"),

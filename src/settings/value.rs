@@ -9,6 +9,7 @@ use regex::Regex;
 use url::Url;
 
 use super::{Hook, Listen, Repo, duration};
+use crate::health::HealthTarget;
 
 /// The longest path of a Unix socket, in bytes (`sun_path` of `sockaddr_un` is 108 with its NUL).
 const SOCKET_PATH: usize = 107;
@@ -152,12 +153,28 @@ pub fn variable(text: &str) -> Result<String, String> {
         .ok_or_else(|| "the name of a variable is accepted: letters, digits and _, no digit first".to_owned())
 }
 
-/// JSON pointer, RFC 6901.
-pub fn pointer(text: &str) -> Result<String, String> {
-    let escapes = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
-    (text.starts_with('/') && escapes)
-        .then(|| text.to_owned())
-        .ok_or_else(|| "a JSON pointer is accepted, such as /version".to_owned())
+/// What is asked whether the application works.
+pub fn health_target(text: &str) -> Result<HealthTarget, String> {
+    let accepted = || {
+        "an address that begins with http:// or https://, tcp://HOST:PORT, or none (the container's HEALTHCHECK decides) is accepted".to_owned()
+    };
+    if text == "none" {
+        return Ok(HealthTarget::Healthcheck);
+    }
+    if !text.starts_with("tcp://") {
+        let is_url = text.starts_with("http://") || text.starts_with("https://");
+        return if is_url { url(text).map(HealthTarget::Http) } else { Err(accepted()) };
+    }
+    let parsed = Url::parse(text).map_err(|_| accepted())?;
+    let bare = matches!(parsed.path(), "" | "/") && parsed.query().is_none() && parsed.fragment().is_none();
+    let anonymous = parsed.username().is_empty() && parsed.password().is_none();
+    let host = parsed.host_str().map(|host| host.trim_start_matches('[').trim_end_matches(']').to_owned());
+    match (host, parsed.port()) {
+        (Some(host), Some(port)) if bare && anonymous && !host.is_empty() && port > 0 => {
+            Ok(HealthTarget::Tcp { host, port })
+        }
+        _ => Err(accepted()),
+    }
 }
 
 /// Must compile alone and between anchors, as it is used.

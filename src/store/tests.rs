@@ -17,7 +17,13 @@ async fn end(store: &Store, digest: &str, bad: bool, committed: Option<&str>) ->
     job.target_digest = Some(digest.into());
     job.error = bad.then(|| "it crashed".into());
     job.enter(if bad { State::RolledBack } else { State::Committed }, now);
-    let request = Request { target_tag: "v1".into(), allow_downgrade: false, accept_drift: false, retry: false };
+    let request = Request {
+        target_tag: "v1".into(),
+        allow_downgrade: false,
+        accept_drift: false,
+        retry: false,
+        accept_unwell: false,
+    };
     let committed = committed.map(|version| Version::parse(version).unwrap());
     let entry = Entry::Ended { bad_digest: bad.then(|| digest.to_owned()), committed };
     store.save(&job, &Record::new(job.id.clone(), crate::update::Order::Update(request)), entry).await.unwrap();

@@ -10,6 +10,7 @@ use super::job::{Job, JobId, Layer, Progress};
 use super::ports::{CopyReport, Options, Ports};
 use crate::engine::seal::Ours;
 use crate::engine::{Container, ContainerSpec, EngineError, label};
+use crate::health::Evidence;
 
 /// One job's surroundings.
 #[derive(Clone)]
@@ -74,6 +75,14 @@ impl Context {
             if !job.warnings.iter().any(|w| w == text) {
                 job.warnings.push(text.to_owned());
             }
+        });
+    }
+
+    /// What a container that failed has left. The first one tells why the job turned back; what fails on the way back
+    /// stands in the error.
+    pub fn keep_evidence(&self, evidence: &Evidence) {
+        self.change(|job| {
+            job.evidence.get_or_insert_with(|| evidence.clone());
         });
     }
 

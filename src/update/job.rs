@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::refusal::Code;
+use crate::health::Evidence;
 
 /// The most that a step's `output` holds, in bytes; older text is dropped at a line's start. The whole
 /// log is a route of its own. The admin page reads at most 1 MiB of any answer, and `/history` answers
@@ -226,6 +227,13 @@ pub struct Job {
     /// What was verified, and how: one line each for the manifest and the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verified: Vec<Verified>,
+    /// What the container left whose failure turned the job back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+    /// The application was touched, or might have been: its container, its data or `.env`. Absent in jobs of
+    /// versions that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touched: Option<bool>,
 }
 
 /// Why a job did not do what it was asked for: the first cause, not what followed from it.
@@ -281,6 +289,8 @@ impl Job {
             snapshot: None,
             failed_snapshot: None,
             verified: Vec::new(),
+            evidence: None,
+            touched: Some(false),
         }
     }
 

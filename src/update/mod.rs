@@ -109,6 +109,9 @@ pub struct Request {
     /// A digest that was started and rolled back before is wanted again.
     #[serde(default)]
     pub retry: bool,
+    /// The application need not be well before: the update shall repair it.
+    #[serde(default)]
+    pub accept_unwell: bool,
 }
 
 /// Why a request was not accepted.
@@ -140,6 +143,8 @@ pub struct CheckRequest {
     pub allow_downgrade: bool,
     #[serde(default)]
     pub accept_drift: bool,
+    #[serde(default)]
+    pub accept_unwell: bool,
 }
 
 /// What an update would do: the Plan as people see it. No secret is in it, and no value of an
@@ -414,6 +419,7 @@ impl Updater {
             allow_downgrade: request.allow_downgrade,
             accept_drift: request.accept_drift,
             retry: false,
+            accept_unwell: request.accept_unwell,
         };
         let (wish, refusals) = survey::wish::update(ports, options, &wanted, &candidate, &deployment).await?;
         let plan = survey::assemble::plan(ports, options, &deployment, wish, refusals).await?;

@@ -305,6 +305,8 @@ pub struct Options {
     pub verify_image: bool,
     pub migration_timeout: Duration,
     pub health: crate::health::gate::GateSettings,
+    /// Whom the probe asks, for remedies.
+    pub health_target: crate::health::HealthTarget,
     pub stub: bool,
 }
 

@@ -137,7 +137,11 @@ impl Record {
     /// It is the new version's own fault: its migration failed, or it was started and not healthy. A
     /// network failure, or an interrupted updater, says nothing about the version; neither does a job by
     /// hand, which brings a version together with data it did not leave behind.
+    ///
+    /// Nor is it blamed where the application was not well before: what made it so, a wrong health URL or a
+    /// database that is down, may have failed the new version too.
     pub fn new_version_is_bad(&self) -> bool {
-        self.blamed && matches!(self.order, Order::Update(_))
+        let was_well = self.plan.as_ref().is_none_or(|plan| plan.previous.baseline.is_well());
+        self.blamed && was_well && matches!(self.order, Order::Update(_))
     }
 }

@@ -218,6 +218,9 @@ async fn act(cx: &Context, record: &mut Record, effect: Effect, stop: &Cancellat
     }
     enter(cx, effect.state());
     record.begin(effect);
+    if record.begun.iter().any(|begun| begun.touches()) {
+        cx.change(|job| job.touched = Some(true));
+    }
     if matches!(effect, Effect::Swap | Effect::Resume) {
         // With the intent, not with the outcome: a process that dies in the middle has begun too.
         record.learned.swap_began.get_or_insert_with(|| cx.ports.clock.now());

@@ -90,7 +90,7 @@ impl Effect {
     }
 
     /// It changes what the application depends on. Before the first of these, the way back is empty.
-    fn touches(self) -> bool {
+    pub fn touches(self) -> bool {
         matches!(
             self,
             Effect::Disarm | Effect::Stop | Effect::Migrate | Effect::LoadData | Effect::WriteEnv | Effect::Swap

@@ -96,3 +96,16 @@ fn killed_three_times_in_one_job() {
     }
     assert_proven(&stage, &id, &["committed", "rolled_back"]);
 }
+
+/// Stopped with `docker pause`, by a virtual machine that stalls, or with a laptop's lid: what the application did
+/// meanwhile was not seen, and its time to become healthy has not passed.
+#[test]
+fn the_updater_itself_stands_still_at_the_gate() {
+    let (stage, id) = begun("slow:3", "healthchecking");
+    let process = rustix::process::Pid::from_raw(stage.updater.pid() as i32).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
+    // Longer than the gate, and than any wait for an answer.
+    std::thread::sleep(Duration::from_secs(8));
+    rustix::process::kill_process(process, rustix::process::Signal::CONT).unwrap();
+    assert_proven(&stage, &id, &["committed"]);
+}

@@ -13,6 +13,7 @@ use processgit_updater::engine::simulated::{
     Behaviour, Fate, Faults, Mate, NoFaults, Seed, Simulated, SimulatedTrust, World,
 };
 use processgit_updater::health::gate::GateSettings;
+use processgit_updater::health::{HealthTarget, VersionAt};
 use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, SourceError};
 use processgit_updater::store::Store;
 use processgit_updater::trust::{Trust, TrustError};
@@ -420,8 +421,10 @@ impl Installation {
                 timeout: Duration::from_secs(10),
                 interval: Duration::from_secs(1),
                 stable: Duration::from_secs(3),
-                version: Some("/version".into()),
+                version: Some(VersionAt::Pointer("/version".into())),
+                healthcheck_decides: false,
             },
+            health_target: HealthTarget::Http("http://processgit:3000/".parse().unwrap()),
             stub: true,
         };
         (self.scene.options)(&mut options);
@@ -460,7 +463,7 @@ impl Installation {
 }
 
 pub fn request() -> Request {
-    Request { target_tag: "v1.1.0".into(), allow_downgrade: false, accept_drift: false, retry: true }
+    Request { target_tag: "v1.1.0".into(), retry: true, accept_unwell: true, ..Request::default() }
 }
 
 /// The update to the release that there is.

@@ -8,6 +8,7 @@ use processgit_updater::doctor::Verdict::{Bad, Warning};
 use processgit_updater::doctor::around::Holder;
 use processgit_updater::engine::simulated::{Behaviour, Fate, Mate, World};
 use processgit_updater::engine::{ContainerSpec, EngineError, Healthcheck, RunState, label};
+use processgit_updater::health::VersionAt;
 use processgit_updater::registry::RegistryError;
 use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, SourceError};
 use processgit_updater::store::StoreError;
@@ -109,7 +110,10 @@ async fn the_application() {
         (
             "an answer without its version",
             Case {
-                scene: Scene { options: |o| o.health.version = Some("/v".into()), ..Scene::default() },
+                scene: Scene {
+                    options: |o| o.health.version = Some(VersionAt::Pointer("/v".into())),
+                    ..Scene::default()
+                },
                 ..Case::default()
             },
             Bad,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use processgit_updater::engine::simulated::{NoFaults, World};
+use processgit_updater::health::VersionAt;
 use processgit_updater::update::job::State;
 use processgit_updater::update::ports::Options;
 use processgit_updater::update::{CheckRequest, Order, Request};
@@ -28,8 +29,8 @@ fn allowed() -> Request {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_known_needs_consent() {
-    let answers = |options: &mut Options| options.health.version = Some("/version".into());
-    let names_nothing = |options: &mut Options| options.health.version = Some("/build".into());
+    let answers = |options: &mut Options| options.health.version = VersionAt::parse("/version").ok();
+    let names_nothing = |options: &mut Options| options.health.version = VersionAt::parse("/build").ok();
     let is_the_release = |w: &mut World| {
         runs_as(w, "latest");
         let id = w.containers[0].image_id.clone();

@@ -20,6 +20,10 @@ use crate::platform;
 
 /// What the engine assumes where a HEALTHCHECK names no interval, in seconds.
 const DEFAULT_HEALTH_INTERVAL: i64 = 30;
+/// And between two checks within the start period, where none is named.
+const DEFAULT_START_INTERVAL: i64 = 5;
+/// The first API version whose engine checks more often within the start period.
+const START_INTERVAL_VERSION: Version = (1, 44);
 const NANOSECONDS: i64 = 1_000_000_000;
 
 pub(super) fn info(version: SystemVersion, info: SystemInfo, api: Version) -> EngineInfo {
@@ -52,7 +56,7 @@ pub(super) fn image(image: ImageInspect) -> Image {
     }
 }
 
-pub(super) fn container(inspect: ContainerInspectResponse) -> Result<Container> {
+pub(super) fn container(inspect: ContainerInspectResponse, api: Version) -> Result<Container> {
     let id = inspect.id.clone().unwrap_or_default();
     let raw = serde_json::to_value(&inspect)
         .map_err(|error| EngineError::Failed(format!("reading container {id}: {error}")))?;
@@ -62,7 +66,7 @@ pub(super) fn container(inspect: ContainerInspectResponse) -> Result<Container> 
     let asked_mounts = host.mounts.unwrap_or_default();
     let mounts = inspect.mounts.unwrap_or_default().into_iter().map(|point| mount(point, &asked_mounts)).collect();
     let networks = inspect.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-    let healthcheck_seconds = config.healthcheck.as_ref().map_or(0, healthcheck_seconds);
+    let healthcheck_seconds = config.healthcheck.as_ref().map_or(0, |config| healthcheck_seconds(config, api));
     Ok(Container {
         id,
         name: inspect.name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -114,15 +118,19 @@ fn healthcheck(status: HealthStatusEnum) -> Healthcheck {
     }
 }
 
-/// The longer of interval and start period; 0 where no check is made.
-fn healthcheck_seconds(config: &HealthConfig) -> u64 {
+/// When the first check is made, counted from the start; 0 where none is made. A check that succeeds counts at once,
+/// also within the start period. In it the engine checks more often, since its version 25, whatever the interval is.
+fn healthcheck_seconds(config: &HealthConfig, api: Version) -> u64 {
     let test = config.test.as_deref().unwrap_or_default();
     if test.first().is_none_or(|kind| kind == "NONE") {
         return 0;
     }
-    let interval = config.interval.filter(|time| *time > 0).unwrap_or(DEFAULT_HEALTH_INTERVAL * NANOSECONDS);
-    let longer = interval.max(config.start_period.unwrap_or_default());
-    u64::try_from(longer.div_euclid(NANOSECONDS)).unwrap_or_default()
+    let set = |time: Option<i64>| time.filter(|time| *time > 0);
+    let interval = set(config.interval).unwrap_or(DEFAULT_HEALTH_INTERVAL * NANOSECONDS);
+    let starts = set(config.start_period).is_some() && api >= START_INTERVAL_VERSION;
+    let first =
+        if starts { set(config.start_interval).unwrap_or(DEFAULT_START_INTERVAL * NANOSECONDS) } else { interval };
+    u64::try_from(first.div_euclid(NANOSECONDS)).unwrap_or_default()
 }
 
 fn restart_policy(policy: EnginePolicy) -> RestartPolicy {
@@ -275,7 +283,7 @@ mod tests {
     use super::*;
 
     fn read(value: serde_json::Value) -> Container {
-        container(serde_json::from_value(value).unwrap()).unwrap()
+        container(serde_json::from_value(value).unwrap(), (1, 51)).unwrap()
     }
 
     #[test]
@@ -304,7 +312,7 @@ mod tests {
             "NetworkSettings": {"Networks": {"four": {"IPAddress": "10.0.0.2"}, "six": {"IPAddress": "", "GlobalIPv6Address": "fd00::2"}}},
         }));
         assert_eq!(read.created_at, Some("2025-01-02T03:04:05.6Z".parse().unwrap()));
-        assert_eq!((read.healthcheck, read.healthcheck_seconds), (Healthcheck::Starting, 90));
+        assert_eq!((read.healthcheck, read.healthcheck_seconds), (Healthcheck::Starting, 5));
         assert_eq!(read.restart_policy, RestartPolicy { name: "on-failure".into(), maximum_retry_count: 3 });
         assert_eq!(read.network_mode, "bridge");
         let mounts: Vec<_> = read.mounts.iter().map(|m| (m.kind.clone(), m.subpath.as_str(), m.writable)).collect();
@@ -323,13 +331,17 @@ mod tests {
             (json!({}), 0),
             (json!({"Test": ["NONE"], "Interval": 9_000_000_000_i64}), 0),
             (json!({"Test": ["CMD-SHELL", "x"]}), 30),
-            (json!({"Test": ["CMD-SHELL", "x"], "Interval": 0, "StartPeriod": 40_000_000_000_i64}), 40),
             (json!({"Test": ["CMD-SHELL", "x"], "Interval": 2_000_000_000}), 2),
+            (json!({"Test": ["CMD-SHELL", "x"], "Interval": 0, "StartPeriod": 40_000_000_000_i64}), 5),
+            (json!({"Test": ["CMD", "x"], "StartPeriod": 40_000_000_000_i64, "StartInterval": 1_000_000_000}), 1),
+            (json!({"Test": ["CMD", "x"], "StartPeriod": 0, "StartInterval": 1_000_000_000}), 30),
         ];
         for (config, expected) in cases {
             let config: HealthConfig = serde_json::from_value(config).unwrap();
-            assert_eq!(healthcheck_seconds(&config), expected, "{config:?}");
+            assert_eq!(healthcheck_seconds(&config, (1, 44)), expected, "{config:?}");
         }
+        let older = json!({"Test": ["CMD", "x"], "Interval": 20_000_000_000_i64, "StartPeriod": 40_000_000_000_i64});
+        assert_eq!(healthcheck_seconds(&serde_json::from_value(older).unwrap(), (1, 43)), 20);
     }
 
     #[test]

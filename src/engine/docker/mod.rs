@@ -28,7 +28,8 @@ pub use self::connect::AddressError;
 use self::connect::{Address, Client};
 use self::error::engine_error;
 use super::{
-    Container, ContainerSpec, Engine, EngineError, EngineInfo, Event, Image, MountKind, RestartPolicy, Result,
+    Container, ContainerSpec, DEFAULT_STOP_GRACE, Engine, EngineError, EngineInfo, Event, Image, MountKind,
+    RestartPolicy, Result,
 };
 use crate::failpoint;
 use crate::reference::Reference;
@@ -40,8 +41,6 @@ const LOOK: Duration = Duration::from_secs(10);
 const ACT: Duration = Duration::from_secs(60);
 /// What a stop may take beyond the container's own time: the kill and the engine's bookkeeping.
 const STOP_MARGIN: u64 = 30;
-/// What the engine gives a container that names no stop timeout, in seconds.
-const DEFAULT_GRACE: i64 = 10;
 /// A container whose stop timeout is "for ever" gets this long, in seconds.
 const LONGEST_GRACE: i64 = 3600;
 /// How many containers are inspected at once.
@@ -127,7 +126,7 @@ impl DockerEngine {
             None => {
                 let container =
                     self.container(id).await?.ok_or_else(|| EngineError::NotFound(named("container", id)))?;
-                container.raw["Config"]["StopTimeout"].as_i64().unwrap_or(DEFAULT_GRACE)
+                container.raw["Config"]["StopTimeout"].as_i64().unwrap_or(DEFAULT_STOP_GRACE)
             }
         };
         Ok(if grace < 0 { LONGEST_GRACE } else { grace })
@@ -195,7 +194,7 @@ impl Engine for DockerEngine {
         let (name, subject) = (checked(name_or_id)?, named("container", name_or_id));
         let client = self.client().await?;
         let answer = self.within(LOOK, "inspecting", &subject, client.docker.inspect_container(name, None)).await;
-        found(answer)?.map(convert::container).transpose()
+        found(answer)?.map(|inspect| convert::container(inspect, client.version)).transpose()
     }
 
     async fn containers(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>> {

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Behaviour, Simulated, World};
 use crate::engine::{Container, Mount, RunState};
-use crate::health::{Answer, Probe};
+use crate::health::{Answer, Probe, Silence};
 use crate::release::manifest::Manifest;
 use crate::trust::{Trust, TrustError};
 use crate::update::job::{CopyProgress, JobId, Verified};
@@ -46,7 +46,7 @@ impl Probe for Simulated {
             }
         });
         let answer = tokio::time::timeout(timeout, asked).await.unwrap_or_else(|_| Err("no answer".into()));
-        answer.unwrap_or_else(Answer::Silent)
+        answer.unwrap_or_else(|why| Answer::Silent(Silence::Other(why)))
     }
 }
 

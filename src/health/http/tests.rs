@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::*;
-use crate::engine::{Healthcheck, RestartPolicy, RunState};
+use crate::engine::{Healthcheck, RestartPolicy, RunState, label};
 
 /// A server on this address that says this to everybody, and counts them.
 async fn server(address: &str, answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -25,7 +25,7 @@ async fn server(address: &str, answer: &'static str) -> (SocketAddr, Arc<AtomicU
     (address, asked)
 }
 
-fn container(name: &str, addresses: &[&str]) -> Container {
+pub fn container(name: &str, addresses: &[&str]) -> Container {
     let network = |(n, ip): (usize, &&str)| (format!("network-{n}"), (*ip).to_owned());
     Container {
         id: "c".into(),
@@ -49,7 +49,7 @@ fn container(name: &str, addresses: &[&str]) -> Container {
 }
 
 async fn ask(url: &str, container: &Container) -> Answer {
-    let probe = HttpProbe::new(url.parse().unwrap(), Authorities::default());
+    let probe = HttpProbe::new(url.parse().unwrap(), true, Authorities::default());
     probe.ask(container, Duration::from_secs(5)).await
 }
 
@@ -107,6 +107,52 @@ async fn a_network_that_cannot_be_reached_is_passed_over() {
     assert!(waiting.iter().any(Result::is_err), "the queue is full");
     let answer = ask(&format!("http://app:{}/", own.port()), &container("c", &["127.0.0.3", "127.0.0.2"])).await;
     assert_eq!(status(&answer), Some(200), "{answer:?}");
+}
+
+/// A server-sent stream, a chunked answer without an end, an answer that is cut off.
+#[tokio::test]
+async fn a_body_that_never_ends_is_an_answer() {
+    const ENDLESS: [&str; 3] = [
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nhalf",
+    ];
+    for answer in ENDLESS {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+                open.push(stream);
+            }
+        });
+        for (reads_body, limit, says) in [(false, 5000, ""), (true, 500, &answer[answer.len() - 4..])] {
+            let probe = HttpProbe::new(url.clone(), reads_body, Authorities::default());
+            let begun = Instant::now();
+            let answer = probe.ask(&container("c", &[]), Duration::from_millis(limit)).await;
+            let Answer::Http { status: 200, body } = &answer else { panic!("{answer:?}") };
+            let body = String::from_utf8_lossy(body);
+            assert!(reads_body || body.is_empty() && begun.elapsed() < Duration::from_secs(2), "{body}");
+            assert!(body.trim_end().ends_with(says.trim()) || body.contains("one"), "{body:?} {says:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn kinds_of_silence() {
+    let closed = TcpListener::bind("127.0.0.4:0").await.unwrap().local_addr().unwrap();
+    let deaf = TcpListener::bind("127.0.0.5:0").await.unwrap();
+    for (url, expected) in [
+        (format!("http://{closed}/"), "Refused"),
+        ("http://no-such-name.invalid/".to_owned(), "NoSuchName"),
+        (format!("http://{}/", deaf.local_addr().unwrap()), "TimedOut"),
+    ] {
+        let probe = HttpProbe::new(url.parse().unwrap(), false, Authorities::default());
+        let answer = probe.ask(&container("c", &[]), Duration::from_millis(500)).await;
+        assert!(format!("{answer:?}").starts_with(&format!("Silent({expected}")), "{url}: {answer:?}");
+    }
 }
 
 const URL: &str = "PGU_HEALTH_TEST_URL";

@@ -1,6 +1,9 @@
 //! The application's container: stopped, kept from being revived, found again.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::oneshot::ONE_SHOTS;
 use super::{EffectError, Result};
@@ -80,10 +83,30 @@ pub async fn stop(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     super::writers::before_the_stop(cx, plan, learned).await?;
     for (id, name, _) in start_order(plan).rev() {
         cx.say(&format!("stopping {name}"));
+        let begun = Instant::now();
         engine.stop(id, None).await?;
-        learned.stopped.insert(id.clone(), engine.container(id).await?.and_then(|c| c.started_at));
+        let stopped = engine.container(id).await?;
+        if let Some(warning) = stopped.as_ref().and_then(|c| killed(c, begun.elapsed())) {
+            cx.warn(&warning);
+        }
+        learned.stopped.insert(id.clone(), stopped.and_then(|c| c.started_at));
     }
     require_stopped(cx, plan, learned, "stopping it").await
+}
+
+/// It was asked to end, did not, and was killed when its time was over: downtime at each update, and perhaps data that
+/// it had not written yet.
+fn killed(container: &Container, took: Duration) -> Option<String> {
+    /// What a shell shows for a process that SIGKILL has ended.
+    const KILLED: i64 = 137;
+    let grace = container.stop_grace();
+    (container.exit_code == KILLED && took >= grace).then(|| {
+        format!(
+            "container {} did not end within {} s and was killed, which every update waits for. If its first process does not pass signals on: `init: true`. If it ends by another signal than SIGTERM: `stop_signal`. If it needs longer: `stop_grace_period`",
+            container.name,
+            grace.as_secs()
+        )
+    })
 }
 
 /// Whatever happened since the stop, none of those that were stopped may run, or may have run.
@@ -196,4 +219,33 @@ pub async fn containers(cx: &Context, plan: &Plan) -> Result<Vec<Container>> {
 pub fn is_half_swapped(container: &Container) -> bool {
     let Some((id, _)) = container.name.split_once('_') else { return false };
     id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_kill_after_the_grace_is_told() {
+        for (timeout, exit_code, took, told) in [
+            (None, 137, 10, Some("within 10 s")),
+            (None, 137, 11, Some("within 10 s")),
+            // Killed by somebody else, or for want of memory, on the way.
+            (None, 137, 9, None),
+            (None, 143, 10, None),
+            (None, 0, 60, None),
+            (Some(30), 137, 29, None),
+            (Some(30), 137, 30, Some("within 30 s")),
+            (Some(0), 137, 0, Some("within 0 s")),
+            (Some(-1), 137, 60, None),
+        ] {
+            let raw = json!({"Config": {"StopTimeout": timeout}});
+            let container = Container { exit_code, raw, ..crate::update::tests::drift::container() };
+            let found = killed(&container, Duration::from_secs(took));
+            assert_eq!(found.is_some(), told.is_some(), "{timeout:?} {exit_code} {took}: {found:?}");
+            assert!(found.is_none_or(|text| text.contains(told.unwrap_or_default())));
+        }
+    }
 }

@@ -26,7 +26,9 @@ pub async fn gate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let as_before = plan.purpose == Purpose::Snapshot || plan.no_op;
     let candidates = candidates(plan, container, image.map_or("", String::as_str), version, as_before, !stays);
     pass(cx, plan, &candidates).await.map_err(|e| match e {
-        GateError::Unhealthy(why) => EffectError::Bad(format!("version {} is not healthy: {why}", target.version)),
+        GateError::Unhealthy(why) | GateError::Ended { why, .. } => {
+            EffectError::Bad(format!("version {} is not healthy: {why}", target.version))
+        }
         GateError::NoVerdict(why) => EffectError::other(format!("version {} was not proven: {why}", target.version)),
     })
 }
@@ -49,7 +51,9 @@ pub async fn prove(cx: &Context, record: &Record, plan: &Plan) -> Result {
     let container = |service: &str, _: &String| made.get(service).cloned().unwrap_or_default();
     let candidates = candidates(plan, container, &previous.image_id, None, true, false);
     pass(cx, plan, &candidates).await.map_err(|e| match e {
-        GateError::Unhealthy(why) => EffectError::Bad(format!("the old version runs again, but is not healthy: {why}")),
+        GateError::Unhealthy(why) | GateError::Ended { why, .. } => {
+            EffectError::Bad(format!("the old version runs again, but is not healthy: {why}"))
+        }
         GateError::NoVerdict(why) => EffectError::other(format!("the old version was not proven to run again: {why}")),
     })
 }
@@ -66,7 +70,11 @@ fn stands(plan: &Plan, found: &[Container]) -> bool {
 }
 
 async fn pass(cx: &Context, plan: &Plan, candidates: &[Candidate]) -> std::result::Result<(), GateError> {
-    gate::pass(&*cx.ports.engine, &*cx.ports.probe, &settings(cx, plan), candidates).await
+    let passed = gate::pass(&*cx.ports.engine, &*cx.ports.probe, &settings(cx, plan), candidates).await;
+    if let Err(GateError::Ended { evidence, .. }) = &passed {
+        cx.keep_evidence(evidence);
+    }
+    passed
 }
 
 /// The application's container and those of its crew. `container` knows a service's container, given the

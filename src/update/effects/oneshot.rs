@@ -9,6 +9,7 @@ use super::app::require_stopped;
 use super::{EffectError, Result, writers};
 use crate::engine::ContainerSpec;
 use crate::engine::seal::name_of;
+use crate::health::Evidence;
 use crate::update::context::Context;
 use crate::update::plan::{OneShot, Plan};
 use crate::update::record::Learned;
@@ -74,20 +75,29 @@ async fn finish(cx: &Context, role: &str, what: &OneShot, id: &str, verdict: fn(
     let mut follow = tokio::spawn(async move { stream.logs(&container, lines).await });
     let limit = cx.options.migration_timeout;
     let ended = timeout(limit, engine.wait(id)).await;
+    let evidence = match ended {
+        Ok(Ok(0)) => None,
+        _ => {
+            let code = ended.as_ref().ok().and_then(|code| code.as_ref().ok()).copied();
+            Some(Evidence::read(&**engine, id, &name_of(role, &cx.job), code, 0).await)
+        }
+    };
     if ended.is_err() {
         engine.remove(id).await?;
     }
+    let words = evidence.as_ref().map(Evidence::words).unwrap_or_default();
+    evidence.iter().for_each(|evidence| cx.keep_evidence(evidence));
     let _ = timeout(LAST_WORDS, async { ((&mut follow).await, said.await) }).await;
     follow.abort();
     match ended {
         Err(_) => {
             return Err(verdict(format!(
-                "the {role} was killed: it had not ended within {limit:?} (PROCESSGIT_UPDATER_MIGRATION_TIMEOUT)"
+                "the {role} was killed: it had not ended within {limit:?} (PROCESSGIT_UPDATER_MIGRATION_TIMEOUT){words}"
             )));
         }
         Ok(Err(e)) => return Err(e.into()),
         Ok(Ok(0)) => {}
-        Ok(Ok(code)) => return Err(verdict(format!("the {role} failed: {text:?} exited with code {code}"))),
+        Ok(Ok(code)) => return Err(verdict(format!("the {role} failed: {text:?} exited with code {code}{words}"))),
     }
     Ok(engine.remove(id).await?)
 }

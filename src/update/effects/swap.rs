@@ -7,6 +7,7 @@ use super::image::restore_tags;
 use super::{EffectError, Result};
 use crate::engine::{ComposeConfig, Container, Healthcheck, Project, label};
 use crate::envfile;
+use crate::health::Evidence;
 use crate::update::context::Context;
 use crate::update::drift;
 use crate::update::plan::{Configuration, Plan, Was};
@@ -86,13 +87,16 @@ async fn verdict(cx: &Context, plan: &Plan, learned: &Learned) -> Option<EffectE
     };
     let failed = containers.iter().find(has_failed)?;
     let service = failed.label(label::SERVICE).unwrap_or_default();
-    let words = cx.ports.engine.log_tail(&failed.id, 5).await.unwrap_or_default().join(" | ");
-    let what = match failed.is_running() {
-        true => "is not healthy: its HEALTHCHECK says so".to_owned(),
-        false => format!("exited with code {}", failed.exit_code),
+    let code = (!failed.is_running()).then_some(failed.exit_code);
+    let what = match code {
+        None => "is not healthy: its HEALTHCHECK says so".to_owned(),
+        Some(code) => format!("exited with code {code}"),
     };
-    let version = &plan.target.version;
-    Some(EffectError::Bad(format!("service {service} of version {version} {what}; its last words: {words}")))
+    let engine = &*cx.ports.engine;
+    let evidence = Evidence::read(engine, &failed.id, &failed.name, code, failed.restart_count).await;
+    cx.keep_evidence(&evidence);
+    let (version, words) = (&plan.target.version, evidence.words());
+    Some(EffectError::Bad(format!("service {service} of version {version} {what}{words}")))
 }
 
 /// The old version runs again: the very containers, where they still stand and the swap has not begun;

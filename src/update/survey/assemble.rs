@@ -4,23 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::compose::{self, Resolved};
+use super::unwell::{self, Unwell};
 use super::wish::{Wish, repo_digest};
 use super::{Deployment, Mate, Refused, data};
 use crate::command::line;
 use crate::engine::{ComposeConfig, Container, Healthcheck, Image, MountKind};
 use crate::envfile;
-use crate::health::Answer;
 use crate::reference::is_same;
 use crate::update::plan::{
-    self, Baseline, Configuration, DataPlan, EnvChange, Hooks, Member, OneShot, Plan, Previous, Purpose, StartOrder,
-    Target, Was,
+    self, Baseline, Companion, Configuration, DataPlan, EnvChange, Hooks, Member, OneShot, Plan, Previous, Purpose,
+    StartOrder, Target, Was,
 };
 use crate::update::ports::{Options, Ports};
 use crate::update::refusal::{Code, Refusal};
 use crate::update::running::Running;
 
-/// The baseline is asked once; a hanging application must not hold the planning up.
-const BASELINE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 /// The manifest's own estimate extends the gate to this at most.
 const LONGEST_GATE_SECONDS: u64 = 3600;
 
@@ -32,7 +30,13 @@ pub async fn plan(
     mut wish: Wish,
     mut refusals: Vec<Refusal>,
 ) -> Result<Plan, Refused> {
-    let resolved = compose::resolve(ports, deployment, &wish).await?;
+    // Side by side: an application that does not answer costs no time beyond that.
+    let (resolved, unwell) =
+        tokio::join!(compose::resolve(ports, deployment, &wish), unwell::look(ports, &deployment.container));
+    let resolved = resolved?;
+    if options.health.healthcheck_decides && deployment.container.healthcheck == Healthcheck::None {
+        refusals.push(unwell::no_healthcheck(&deployment.container));
+    }
     let drift = compose::drift(&resolved, deployment, &options.others_version_key);
     // Without another version nothing is made anew, so nothing can differ from what is made.
     if !wish.stays {
@@ -52,7 +56,15 @@ pub async fn plan(
         let what = "the application has no data to copy: no writable mount, or all are left out";
         return Err(Refused::because(Code::NoData, what));
     }
-    assemble(ports, options, deployment, wish, resolved, data, drift).await
+    assemble(ports, options, deployment, wish, Seen { resolved, data, drift, unwell }).await
+}
+
+/// What was found beside the deployment itself.
+struct Seen {
+    resolved: Resolved,
+    data: DataPlan,
+    drift: Vec<String>,
+    unwell: Option<Unwell>,
 }
 
 async fn assemble(
@@ -60,20 +72,21 @@ async fn assemble(
     options: &Options,
     deployment: &Deployment,
     wish: Wish,
-    resolved: Resolved,
-    data: DataPlan,
-    drift: Vec<String>,
+    Seen { resolved, data, drift, unwell }: Seen,
 ) -> Result<Plan, Refused> {
     let (container, project, target) = (&deployment.container, &deployment.project, &wish.target);
     let held = |reference: String| async move { ports.engine.image(&reference).await };
     let (handle, tagged) = tokio::try_join!(held(target.handle()), held(target.reference()))?;
     let old_image = resolved.old.service(&project.service).and_then(|service| service.image.as_deref());
-    let previous = previous(ports, deployment, old_image.unwrap_or(&container.image_ref)).await;
+    let previous = previous(deployment, old_image.unwrap_or(&container.image_ref), unwell.as_ref());
     let no_op = !wish.stays
         && wish.purpose == Purpose::Update
         && runs_already(deployment, target, handle.as_ref())?
         && deployment.env_value == wish.env_value
         && container.is_running();
+    if let Some(unwell) = unwell.as_ref().filter(|_| !no_op && !wish.accept_unwell) {
+        return Err(unwell::refusal(options, deployment, &target.tag, unwell).into());
+    }
     let migration = migration(&wish, &resolved.new, deployment)?.filter(|_| !no_op);
     let stops = !no_op && !wish.hot_only && (migration.is_some() || data.is_copied());
     let companions = if stops { data::companions(options, deployment, &data, &resolved.old)? } else { Vec::new() };
@@ -116,9 +129,8 @@ async fn assemble(
     Ok(plan)
 }
 
-async fn previous(ports: &Ports, deployment: &Deployment, old_image: &str) -> Previous {
+fn previous(deployment: &Deployment, old_image: &str, unwell: Option<&Unwell>) -> Previous {
     let c = &deployment.container;
-    let answered_ok = matches!(ports.probe.ask(c, BASELINE_TIMEOUT).await, Answer::Http { status: 200, .. });
     Previous {
         container_id: c.id.clone(),
         container_name: c.name.clone(),
@@ -127,7 +139,7 @@ async fn previous(ports: &Ports, deployment: &Deployment, old_image: &str) -> Pr
         repo_digest: repo_digest(&deployment.image, &c.image_ref),
         version: deployment.running.version().map(ToString::to_string),
         restart_policy: c.restart_policy.clone(),
-        baseline: Baseline { running: c.is_alive(), answered_ok, healthcheck: c.healthcheck },
+        baseline: Baseline { running: c.is_alive(), answered_ok: unwell.is_none(), healthcheck: c.healthcheck },
     }
 }
 
@@ -221,8 +233,10 @@ fn changes(plan: &Plan, deployment: &Deployment) -> Vec<String> {
     }
     changes.extend(plan.migration.as_ref().map(|m| format!("migration: {}", m.text())));
     changes.extend(plan.restores().map(|generation| format!("data: of snapshot {generation}")));
-    if !plan.companions.is_empty() {
-        let list: Vec<_> = plan.companions.iter().map(|c| c.name.as_str()).collect();
+    let is_moved = |c: &&Companion| plan.crew.iter().any(|member| member.container_id == c.container_id);
+    let stopped: Vec<_> = plan.companions.iter().filter(|c| !is_moved(c) || plan.stays).collect();
+    if !stopped.is_empty() {
+        let list: Vec<_> = stopped.iter().map(|c| c.name.as_str()).collect();
         changes.push(format!("stopped with it: {}", list.join(", ")));
     }
     changes

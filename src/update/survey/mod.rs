@@ -8,12 +8,14 @@
 //! | [`compose`] | does the wish change what it names, and nothing else? |
 //! | [`data`]    | which data is copied, who else writes to it, the operator's hooks |
 //! | [`labels`]  | how Compose made the container (pure) |
+//! | [`unwell`]  | is the application well, so that the gate can judge another version? |
 //! | [`assemble`]| the Plan |
 
 pub mod assemble;
 pub mod compose;
 pub mod data;
 pub mod labels;
+pub mod unwell;
 pub mod wish;
 
 use std::collections::BTreeMap;
@@ -29,7 +31,7 @@ use super::running::{self, Evidence, Running, VERSION_LABEL};
 use crate::command::line;
 use crate::engine::{Container, EngineInfo, Image, Project, label};
 use crate::envfile;
-use crate::health::{self, Answer};
+use crate::health::Answer;
 use crate::reference;
 use crate::release::manifest::{MANIFEST_CAP, Manifest};
 use crate::release::{Asset, Release};
@@ -195,15 +197,16 @@ async fn verified(ports: &Ports, image: &Image) -> Result<Vec<VerifiedDigest>, R
 
 /// The version that the application names, or why it names none.
 async fn named_by_itself(ports: &Ports, options: &Options, container: &Container) -> Result<String, String> {
-    let Some(pointer) = options.health.version.as_deref() else {
+    let Some(at) = &options.health.version else {
         return Err("PROCESSGIT_UPDATER_HEALTH_VERSION is not set, so the application cannot be asked".to_owned());
     };
     if !container.is_running() {
         return Err("the application does not run, so it cannot be asked".to_owned());
     }
     match ports.probe.ask(container, ASKED).await {
-        Answer::Http { status: 200, body } => health::version_at(&body, pointer),
+        Answer::Http { status: 200, body } => at.find(&body),
         Answer::Http { status, .. } => Err(format!("the health URL answers {status}, expected 200")),
+        Answer::Accepted => Err("the application cannot be asked for its version".to_owned()),
         Answer::Silent(why) => Err(format!("the health URL does not answer: {why}")),
     }
 }

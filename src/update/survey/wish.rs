@@ -23,6 +23,8 @@ pub struct Wish {
     pub env_value: Option<String>,
     pub migration: Option<Vec<String>>,
     pub accept_drift: bool,
+    /// The application need not be well. What a person does by hand is done to repair it, as a rule.
+    pub accept_unwell: bool,
 }
 
 /// Another version: the release must be allowed to replace what runs. All refusals at once.
@@ -44,6 +46,7 @@ pub async fn update(
         env_value: Some(manifest.image.tag.clone()),
         migration,
         accept_drift: request.accept_drift,
+        accept_unwell: request.accept_unwell,
     };
     Ok((wish, refusals))
 }
@@ -115,6 +118,7 @@ fn staying(purpose: Purpose, deployment: &Deployment) -> Wish {
         env_value: label.env_value,
         migration: None,
         accept_drift: false,
+        accept_unwell: true,
     }
 }
 
@@ -216,6 +220,7 @@ fn moving(purpose: Purpose, label: &CopyLabel, accept_drift: bool) -> Result<Wis
         env_value: label.env_value.clone(),
         migration: None,
         accept_drift,
+        accept_unwell: true,
     })
 }
 

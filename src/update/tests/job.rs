@@ -42,7 +42,8 @@ fn the_contract_fixes_the_shape() {
         json!({
             "id": "job_0123456789abcdef", "kind": "update", "state": "rolling_back", "target_tag": "v1",
             "started_at": "1970-01-01T00:00:00Z", "updated_at": "1970-01-01T00:00:00Z",
-            "steps": [{"state": "rolling_back", "started_at": "1970-01-01T00:00:00Z"}], "stub": false
+            "steps": [{"state": "rolling_back", "started_at": "1970-01-01T00:00:00Z"}], "stub": false,
+            "touched": false
         })
     );
 }

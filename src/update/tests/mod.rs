@@ -1,7 +1,7 @@
 //! Pure tables: what the domain decides, without any I/O.
 
 mod advice;
-mod drift;
+pub mod drift;
 mod job;
 mod observe;
 mod plan;
