@@ -43,6 +43,8 @@ use crate::update::{Updater, running};
 
 /// On SIGTERM what is in the middle of something gets this long. Docker itself waits ten seconds.
 pub(crate) const GRACE: Duration = Duration::from_secs(8);
+/// What doctor spends on a look at a registry: less than it gives to any look outside.
+const LOOK: Duration = Duration::from_secs(20);
 /// How long one call of the simulated engine takes: long enough to watch.
 const SIMULATED_LATENCY: Duration = Duration::from_millis(50);
 
@@ -84,7 +86,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let store = opened.map_err(|e| ServeError::Io { what: "the journal", source: std::io::Error::other(e) })??;
     failpoint::reach(format_args!("state opened"));
     let authorities = authorities(&settings).await?;
-    let judge = Judge::from_settings(&settings.signing, &authorities).await?;
+    let judge = judge(&settings, &authorities).await?;
     tracing::info!(trust = judge.describe(), stub = settings.stub, repo = %settings.repo, "starting");
     let listener = Listener::bind(&settings.listen)?;
     let options = options(&settings, store.installation(), store.seal());
@@ -128,7 +130,7 @@ pub async fn doctor(args: ServeArgs) -> Result<Doctor, ServeError> {
         Ok(authorities) => (authorities, faults),
         Err(e) => (Authorities::default(), with(faults, name::CA_FILE, &e)),
     };
-    let judge = Judge::from_settings(&settings.signing, &authorities).await.map_err(|e| e.to_string());
+    let judge = judge(&settings, &authorities).await.map_err(|e| e.to_string());
     let state_dir = settings.state_dir.clone();
     let peeked = tokio::task::spawn_blocking(move || Store::peek(&state_dir)).await;
     let peeked = peeked.map_err(|e| ServeError::Io { what: "the journal", source: std::io::Error::other(e) })?;
@@ -170,16 +172,31 @@ fn variables() -> Vec<String> {
 fn around(settings: &Settings, judge: Result<Judge, String>, authorities: &Authorities) -> Result<Around, ServeError> {
     let engine = DockerEngine::from_environment().map(Arc::new).map_err(|e| e.to_string());
     let own = engine.as_ref().ok().map(|engine| Arc::new(Own::new(engine.clone(), own::container_id())));
+    let registry = registry::Client::new(authorities).within(registry::Limits { time: LOOK, ..Default::default() });
+    let registry = match &engine {
+        Ok(engine) => registry.like(engine.clone()),
+        Err(_) => registry,
+    };
     let (api, repo, token) = (settings.github_api.clone(), settings.repo.clone(), settings.github_token.clone());
     Ok(Around {
         engine,
         own,
         judge,
         releases: Arc::new(GithubReleases::new(api, repo, token, authorities)?),
-        registry: registry::Client::new(authorities),
+        registry,
         state_dir: settings.state_dir.clone(),
         serves: false,
         unreadable: None,
+    })
+}
+
+/// The judge of the settings. It takes the registries as insecure that the engine takes so.
+pub(crate) async fn judge(settings: &Settings, authorities: &Authorities) -> Result<Judge, JudgeError> {
+    let judge = Judge::from_settings(&settings.signing, authorities).await?;
+    Ok(match DockerEngine::from_environment() {
+        Ok(engine) if !settings.stub => judge.with_engine(Arc::new(engine)),
+        // Without an address of the engine others say so.
+        _ => judge,
     })
 }
 

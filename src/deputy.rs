@@ -17,7 +17,6 @@ use crate::store::own_data::OwnData;
 use crate::store::secret::Secret;
 use crate::store::{Store, StoreError};
 use crate::trust::Trust as _;
-use crate::trust::judge::Judge;
 use crate::update::job::JobId;
 use crate::update::ports::Options;
 use crate::update::{Order, Request, Updater};
@@ -47,7 +46,7 @@ pub async fn serve(settings: Settings, mission: Mission) -> Result<(), ServeErro
     let (secret, store) = opened?;
     let seal = secret.map_err(|source| ServeError::Io { what: "the updater's secret", source })?.seal();
     let authorities = daemon::authorities(&settings).await?;
-    let judge = Judge::from_settings(&settings.signing, &authorities).await?;
+    let judge = daemon::judge(&settings, &authorities).await?;
     tracing::info!(job = %mission.job, trust = judge.describe(), "a deputy begins");
     let owner = store.installation().to_owned();
     let mut ports = daemon::ports(&settings, Arc::new(store), Arc::new(judge), &authorities, &seal)?;

@@ -3,6 +3,8 @@
 //! Over TLS the system's CA certificates are believed (`SSL_CERT_FILE` and `SSL_CERT_DIR` choose others),
 //! and beside them those in the operator's `PROCESSGIT_UPDATER_CA_FILE`.
 
+pub mod fault;
+
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;

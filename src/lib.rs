@@ -21,6 +21,8 @@
 //! | [`reference`] | names of images: one grammar, one normal form (pure) |
 //! | [`registry`] | reading signatures from registries |
 //! | [`store`]    | the journal on disk |
+//! | [`retry`]    | asking again: pauses, `Retry-After`, one deadline |
+//! | [`text`]     | text from outside, cleaned (pure) |
 //! | [`settings`] | environment and flags, validated, all faults at once |
 //! | [`api`]      | the HTTP contract |
 //! | [`cli`]      | the commands: thin clients of the API, except `serve` |
@@ -45,8 +47,10 @@ pub mod platform;
 pub mod reference;
 pub mod registry;
 pub mod release;
+pub mod retry;
 pub mod settings;
 pub mod snapshot;
 pub mod store;
+pub mod text;
 pub mod trust;
 pub mod update;

@@ -1,79 +1,85 @@
 //! A small client of the OCI distribution protocol: just what reading signatures needs. Every manifest
-//! and blob is hashed again, every answer is capped, and credentials never follow a redirect to another
-//! host.
+//! and blob is hashed again, every answer is capped, and credentials go to the registry and its own token
+//! service only.
+//!
+//! What a registry holds for one image is looked through within one time and one number of bytes, whatever it
+//! answers; a failure that may pass is asked again within that time.
+
+mod auth;
+pub mod error;
+mod links;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, WWW_AUTHENTICATE};
-use reqwest::{Response, StatusCode};
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
-use tokio::sync::Mutex;
+use serde::{Deserialize, Deserializer};
+use sha2::{Digest as _, Sha256, Sha512};
+use tokio::sync::{Mutex, OnceCell};
+use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
-use crate::engine::credentials::{self, Credential};
-use crate::https::{Authorities, LazyClient, Ready};
-use crate::reference::{DOCKER_HUB, DOCKER_HUB_HOST, Reference, is_sha256, is_tag};
-use crate::update::refusal::{Code, Explained, Remedy};
+use self::auth::{Challenge, is_own_realm};
+pub use self::error::{Login, RegistryError, RegistryFault};
+pub use self::links::Next;
+use crate::engine::credentials::{self, Credential, Lookup};
+use crate::engine::insecure::{EngineRegistries, InsecureRegistries};
+use crate::https::fault::{Fault, SystemResolver, proxy};
+use crate::https::{Authorities, LazyClient};
+use crate::reference::{DOCKER_HUB, DOCKER_HUB_HOST, Reference, is_digest, is_tag};
+use crate::retry::{Backoff, Pauses, is_transient, wanted_pause};
+use crate::text;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// One request, its body included.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 const REDIRECTS: usize = 5;
-/// Pages of a referrers list that are read.
-const PAGES: usize = 8;
 /// Bytes of a token service's answer; real ones are a few KiB.
 const TOKEN_CAP: usize = 256 * 1024;
+/// Bytes of a refusal that are read, and characters of it that are shown.
+const REFUSAL_CAP: usize = 4 * 1024;
+const REFUSAL_SHOWN: usize = 300;
 
 /// The media types of manifests and indexes we understand.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// Why a registry did not give what was asked for. The texts are complete.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum RegistryError {
-    /// A name, tag or digest that no registry could have.
-    #[error("{0}")]
-    Name(String),
-    /// Unreachable, an error of its own, or an answer that is none. Trying later may help.
-    #[error("{0}")]
-    Unavailable(String),
-    /// It wants other credentials than we have.
-    #[error("{0}")]
-    Denied(String),
-    /// Larger than its cap, other bytes than the digest promises, or gone although something names it.
-    #[error("{0}")]
-    Corrupt(String),
-}
-
-impl Explained for RegistryError {
-    fn code(&self) -> Code {
-        match self {
-            Self::Denied(_) => Code::RegistryDenied,
-            Self::Name(_) | Self::Unavailable(_) | Self::Corrupt(_) => Code::RegistryFailed,
-        }
-    }
-
-    fn remedy(&self) -> Option<Remedy> {
-        None
-    }
-}
-
 type Result<T> = std::result::Result<T, RegistryError>;
+
+/// What may be spent on one image.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub time: Duration,
+    pub bytes: usize,
+    pub pauses: Pauses,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let pauses = Pauses { first: Duration::from_millis(300), longest: Duration::from_secs(8), tries: 3 };
+        Self { time: Duration::from_secs(180), bytes: 64 << 20, pauses }
+    }
+}
 
 /// A reference to content, as manifests and indexes hold it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_nothing")]
     pub media_type: String,
+    #[serde(default, deserialize_with = "null_is_nothing")]
+    pub artifact_type: String,
     pub digest: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_nothing")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -81,53 +87,125 @@ pub struct Descriptor {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_nothing")]
     pub layers: Vec<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_nothing")]
     pub manifests: Vec<Descriptor>,
 }
 
-/// Makes [`Repository`]s. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Client {
-    /// Honours the proxy variables, as Docker does.
-    http: LazyClient,
-    /// For loopback registries: no proxy could reach them.
-    direct: LazyClient,
-    docker_config: Option<PathBuf>,
+/// Registries written in Go say `null` for an empty list.
+fn null_is_nothing<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> std::result::Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// One repository in one registry, with the authorization it granted us.
-#[derive(Debug)]
-pub struct Repository {
-    http: LazyClient,
+/// One page of what refers to an image.
+#[derive(Debug, Clone)]
+pub struct Page {
+    pub manifests: Vec<Descriptor>,
+    /// Where the list goes on.
+    pub next: Option<Next>,
+}
+
+/// Makes [`Repository`]s. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    /// Honours the proxy variables, as Docker does.
+    proxied: Clients,
+    /// The same without checking certificates: for registries that the engine takes as insecure.
+    unchecked: Clients,
+    /// For loopback registries, which no proxy could reach; certificates are not checked, as by the engine.
+    loopback: Clients,
+    docker_config: Option<PathBuf>,
+    engine: Option<Arc<dyn EngineRegistries>>,
+    limits: Limits,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// One that follows redirects, and one for token services, which get secrets in bodies and may not send them on.
+#[derive(Debug, Clone)]
+struct Clients {
+    following: LazyClient,
+    staying: LazyClient,
+}
+
+impl Clients {
+    fn new(authorities: &Authorities, configure: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> Self {
+        let configured = move || {
+            let builder = reqwest::Client::builder()
+                .user_agent(concat!("processgit-updater/", env!("CARGO_PKG_VERSION")))
+                .dns_resolver(SystemResolver::shared())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(TOTAL_TIMEOUT);
+            configure(builder)
+        };
+        let following = move || configured().redirect(reqwest::redirect::Policy::custom(redirect));
+        let staying = move || configured().redirect(reqwest::redirect::Policy::none());
+        Self { following: LazyClient::new(authorities, following), staying: LazyClient::new(authorities, staying) }
+    }
+}
+
+/// A way to the registry.
+#[derive(Debug, Clone)]
+struct Route {
     /// `https://host/v2/name/`
     base: Url,
-    registry: String,
-    name: String,
-    docker_config: Option<PathBuf>,
+    clients: Clients,
+}
+
+/// One repository in one registry, with the authorization it granted us, and what is left of the limits.
+#[derive(Debug)]
+pub struct Repository {
+    client: Client,
+    name: Reference,
+    /// Tried in this order until one answers.
+    routes: OnceCell<Vec<Route>>,
+    /// The one that answered.
+    settled: OnceCell<usize>,
+    login: OnceCell<Lookup>,
     authorization: Mutex<Option<HeaderValue>>,
+    until: Instant,
+    bytes_left: AtomicUsize,
 }
 
 struct Answer {
+    url: Url,
     status: StatusCode,
-    media_type: String,
-    next: Option<Url>,
+    headers: HeaderMap,
+    /// What was sent with a refusal, for people.
+    said: String,
     body: Bytes,
+}
+
+/// Why a request did not work out, and how long the server wants us to wait, if another may.
+struct Failure {
+    error: RegistryError,
+    wanted: Option<Duration>,
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        Self { error, wanted: None }
+    }
 }
 
 impl Client {
     /// A client that believes the system's CA certificates and these.
     pub fn new(authorities: &Authorities) -> Self {
-        fn configured() -> reqwest::ClientBuilder {
-            reqwest::Client::builder()
-                .user_agent(concat!("processgit-updater/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(CONNECT_TIMEOUT)
-                .timeout(TOTAL_TIMEOUT)
-                .redirect(reqwest::redirect::Policy::custom(redirect))
+        Self {
+            proxied: Clients::new(authorities, |builder| builder),
+            unchecked: Clients::new(authorities, |builder| builder.tls_danger_accept_invalid_certs(true)),
+            loopback: Clients::new(authorities, |builder| builder.tls_danger_accept_invalid_certs(true).no_proxy()),
+            docker_config: None,
+            engine: None,
+            limits: Limits::default(),
         }
-        let direct = LazyClient::new(authorities, || configured().no_proxy());
-        Self { http: LazyClient::new(authorities, configured), direct, docker_config: None }
     }
 
     /// Takes credentials from this file instead of Docker's own `config.json`.
@@ -136,25 +214,61 @@ impl Client {
         Self { docker_config: Some(file), ..self }
     }
 
-    /// `registry` and `repository` as they stand in an image reference: `ghcr.io`, `foo/bar`.
+    /// Takes the registries as insecure that this engine takes so.
+    #[must_use]
+    pub fn like(self, engine: Arc<dyn EngineRegistries>) -> Self {
+        Self { engine: Some(engine), ..self }
+    }
+
+    /// Other limits than the usual ones.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// `registry` and `repository` as they stand in an image reference: `ghcr.io`, `foo/bar`. The limits count
+    /// from here.
     ///
     /// # Errors
-    /// [`RegistryError::Name`] for what cannot be a registry or a repository.
+    /// [`RegistryFault::Name`] for what cannot be a registry or a repository.
     pub fn repository(&self, registry: &str, repository: &str) -> Result<Repository> {
-        let place = Reference::of(registry, repository).map_err(|error| RegistryError::Name(error.to_string()))?;
-        let place = place.unified();
-        let (base, loopback) = base_url(place.registry())?;
-        let name = place.repository().to_owned();
-        let base = join(&base, &format!("v2/{name}/"))?;
-        let http = if loopback { &self.direct } else { &self.http }.clone();
+        let name = Reference::of(registry, repository);
+        let name = name.map_err(|error| RegistryError::new(RegistryFault::Name, registry, error.to_string()))?;
         Ok(Repository {
-            http,
-            base,
-            registry: registry.to_owned(),
-            name,
-            docker_config: self.docker_config.clone(),
+            client: self.clone(),
+            name: name.unified(),
+            routes: OnceCell::new(),
+            settled: OnceCell::new(),
+            login: OnceCell::new(),
             authorization: Mutex::default(),
+            until: Instant::now() + self.limits.time,
+            bytes_left: AtomicUsize::new(self.limits.bytes),
         })
+    }
+
+    /// The ways to a registry: https; for one that the engine takes as insecure, https without checking the
+    /// certificate and then plain http, as the engine does; on this machine, plain http first.
+    async fn routes(&self, name: &Reference) -> std::result::Result<Vec<Route>, url::ParseError> {
+        let host = if name.registry() == DOCKER_HUB { DOCKER_HUB_HOST } else { name.registry() };
+        let base = |scheme: &str| Url::parse(&format!("{scheme}://{host}/v2/{}/", name.repository()));
+        let (tls, plain) = (base("https")?, base("http")?);
+        if is_loopback(&tls) {
+            return Ok(vec![
+                Route { base: plain, clients: self.loopback.clone() },
+                Route { base: tls, clients: self.loopback.clone() },
+            ]);
+        }
+        let told = match &self.engine {
+            Some(engine) => engine.insecure().await.unwrap_or_default(),
+            None => InsecureRegistries::default(),
+        };
+        if told.has(&tls).await {
+            return Ok(vec![
+                Route { base: tls, clients: self.unchecked.clone() },
+                Route { base: plain, clients: self.proxied.clone() },
+            ]);
+        }
+        Ok(vec![Route { base: tls, clients: self.proxied.clone() }])
     }
 }
 
@@ -162,102 +276,182 @@ impl Repository {
     /// A manifest or index by tag or digest, at most `cap` bytes; `None` when there is none.
     ///
     /// # Errors
-    /// See [`RegistryError`]; bytes that do not hash to the digest asked for are [`RegistryError::Corrupt`].
+    /// See [`RegistryFault`]; bytes that do not hash to the digest asked for are [`RegistryFault::WrongDigest`].
     pub async fn manifest(&self, reference: &str, cap: usize) -> Result<Option<Manifest>> {
-        if !is_sha256(reference) && !is_tag(reference) {
-            return Err(RegistryError::Name(format!("{reference:?} is neither a tag nor a sha256 digest")));
+        if !is_digest(reference) && !is_tag(reference) {
+            return Err(self.error(RegistryFault::Name, format!("{reference:?} is neither a tag nor a digest")));
         }
-        let url = join(&self.base, &format!("manifests/{reference}"))?;
-        let answer = self.get(&url, MANIFESTS, cap).await?;
+        let answer = self.get(&format!("manifests/{reference}"), MANIFESTS, cap).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        self.expect_ok(&url, answer.status)?;
-        if is_sha256(reference) {
+        self.expect_ok(&answer).await?;
+        if is_digest(reference) {
             self.check_digest(reference, &answer.body)?;
         }
-        self.parse(&url, &answer.body).map(Some)
+        self.parse(&answer).map(Some)
     }
 
     /// A blob of at most `cap` bytes, hashed again.
     ///
     /// # Errors
-    /// See [`RegistryError`]; a blob that is missing is [`RegistryError::Corrupt`]: a manifest named it.
+    /// See [`RegistryFault`]; a blob that is missing is [`RegistryFault::Missing`]: a manifest named it.
     pub async fn blob(&self, digest: &str, cap: usize) -> Result<Bytes> {
-        if !is_sha256(digest) {
-            return Err(RegistryError::Name(format!("{digest:?} is no digest: expected sha256: and 64 hex digits")));
+        if !is_digest(digest) {
+            return Err(self.error(RegistryFault::Name, format!("{digest:?} is no digest")));
         }
-        let url = join(&self.base, &format!("blobs/{digest}"))?;
-        let answer = self.get(&url, "*/*", cap).await?;
+        let answer = self.get(&format!("blobs/{digest}"), "*/*", cap).await?;
         if answer.status == StatusCode::NOT_FOUND {
-            let text = format!("{}/{} names the blob {digest}, but does not hold it", self.registry, self.name);
-            return Err(RegistryError::Corrupt(text));
+            let text = format!("{} names the blob {digest}, but does not hold it", self.name);
+            return Err(self.error(RegistryFault::Missing, text));
         }
-        self.expect_ok(&url, answer.status)?;
+        self.expect_ok(&answer).await?;
         self.check_digest(digest, &answer.body)?;
         Ok(answer.body)
     }
 
-    /// What refers to `digest`, by the referrers API of OCI 1.1; `None` when the registry has no such API
-    /// (whatever it answers instead: some answer 404, some 400, some a page for people).
+    /// The first page of what refers to `digest`, by the referrers API of OCI 1.1; `None` when the registry has
+    /// no such API (whatever it answers instead: some 404, some 400, 405 or 501, some a page for people).
     ///
     /// # Errors
-    /// See [`RegistryError`]; an error of the registry itself (5xx, 429) is not taken for a missing API.
-    pub async fn referrers(&self, digest: &str, cap: usize) -> Result<Option<Vec<Descriptor>>> {
-        if !is_sha256(digest) {
-            return Err(RegistryError::Name(format!("{digest:?} is no digest: expected sha256: and 64 hex digits")));
+    /// See [`RegistryFault`]; an error of the registry itself is not taken for a missing API.
+    pub async fn referrers(&self, digest: &str, cap: usize) -> Result<Option<Page>> {
+        if !is_digest(digest) {
+            return Err(self.error(RegistryFault::Name, format!("{digest:?} is no digest")));
         }
-        let mut found = Vec::new();
-        let mut next = Some(join(&self.base, &format!("referrers/{digest}"))?);
-        for page in 0..PAGES {
-            let Some(url) = next.take() else { break };
-            let answer = self.get(&url, INDEX, cap).await?;
-            let broken = answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS;
-            if page > 0 || broken {
-                self.expect_ok(&url, answer.status)?;
-            } else if !answer.status.is_success() || !answer.media_type.starts_with(INDEX) {
-                return Ok(None);
+        let answer = self.get(&format!("referrers/{digest}"), INDEX, cap).await?;
+        if is_transient(answer.status) {
+            self.expect_ok(&answer).await?;
+        }
+        let media_type = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let is_index = media_type.starts_with(INDEX);
+        match (answer.status, self.parse(&answer)) {
+            (StatusCode::OK, Ok(list)) => Ok(Some(page(list, &answer))),
+            (StatusCode::OK, Err(error)) if is_index => Err(error),
+            _ => Ok(None),
+        }
+    }
+
+    /// A further page of a list.
+    ///
+    /// # Errors
+    /// See [`RegistryFault`]; a page that only another host would have names that host.
+    pub async fn further(&self, next: &Next, cap: usize) -> Result<Page> {
+        let answer = self.patiently(|| self.once(next.url.clone(), INDEX, cap)).await?;
+        match (&next.elsewhere, self.expect_ok(&answer).await) {
+            (_, Ok(())) => Ok(page(self.parse(&answer)?, &answer)),
+            (None, Err(error)) => Err(error),
+            (Some(host), Err(_)) => Err(self.error(
+                RegistryFault::Nonsense,
+                format!(
+                    "{} says that its list of signatures goes on at {host}, which is not asked because it is another origin, and does not have the page itself ({})",
+                    self.name.registry(),
+                    answer.status
+                ),
+            )),
+        }
+    }
+
+    /// By a path below the repository.
+    async fn get(&self, path: &str, accept: &str, cap: usize) -> Result<Answer> {
+        let asked = || async {
+            let routes = self.routes().await?;
+            let url = |route: &Route| {
+                let joined = route.base.join(path);
+                joined.map_err(|error| self.error(RegistryFault::Name, format!("{path:?} makes no address: {error}")))
+            };
+            if let Some(at) = self.settled.get() {
+                return self.ask(&routes[*at], url(&routes[*at])?, accept, cap).await;
             }
-            found.extend(self.parse(&url, &answer.body)?.manifests);
-            next = answer.next;
-        }
-        Ok(Some(found))
+            let mut first = None;
+            for (at, route) in routes.iter().enumerate() {
+                let answer = self.ask(route, url(route)?, accept, cap).await;
+                let is_wrong_way = match &answer {
+                    Err(failure) => matches!(failure.error.fault, RegistryFault::Unanswered(_)),
+                    // How a server with TLS answers plain http.
+                    Ok(answer) => answer.status == StatusCode::BAD_REQUEST && route.base.scheme() == "http",
+                };
+                if !is_wrong_way {
+                    let _ = self.settled.set(at);
+                    return answer;
+                }
+                first.get_or_insert(answer);
+            }
+            first.unwrap_or_else(|| Err(self.error(RegistryFault::Name, "there is no way to the registry").into()))
+        };
+        self.patiently(asked).await
     }
 
-    async fn get(&self, url: &Url, accept: &str, cap: usize) -> Result<Answer> {
-        let ready = self.http().await?;
-        let mut response = self.send(url, accept).await?;
+    /// By an address on the origin that has answered before.
+    async fn once(&self, url: Url, accept: &str, cap: usize) -> std::result::Result<Answer, Failure> {
+        let routes = self.routes().await?;
+        let route = &routes[self.settled.get().copied().unwrap_or_default()];
+        self.ask(route, url, accept, cap).await
+    }
+
+    /// Asks again what may pass, within the time that is left.
+    async fn patiently<F>(&self, mut asked: impl FnMut() -> F) -> Result<Answer>
+    where
+        F: Future<Output = std::result::Result<Answer, Failure>>,
+    {
+        let mut backoff = Backoff::new(self.client.limits.pauses, self.until);
+        loop {
+            let answer = timeout_at(self.until, asked()).await;
+            let (wanted, answer) = match answer.unwrap_or_else(|_| Err(self.out_of_time().into())) {
+                Ok(answer) if is_transient(answer.status) => {
+                    (wanted_pause(&answer.headers, Timestamp::now()), Ok(answer))
+                }
+                Err(failure) if may_pass(&failure.error.fault) => (failure.wanted, Err(failure.error)),
+                other => return other.map_err(|failure| failure.error),
+            };
+            if !backoff.wait(wanted).await {
+                return answer;
+            }
+        }
+    }
+
+    async fn routes(&self) -> Result<&Vec<Route>> {
+        let made = self.routes.get_or_try_init(|| self.client.routes(&self.name)).await;
+        made.map_err(|error| {
+            self.error(RegistryFault::Name, format!("{:?} is no registry: {error}", self.name.registry()))
+        })
+    }
+
+    async fn ask(&self, route: &Route, url: Url, accept: &str, cap: usize) -> std::result::Result<Answer, Failure> {
+        let mut response = self.send(route, &url, accept).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            let granted = self.authorize(response.headers()).await?;
+            let granted = self.authorize(route, response.headers()).await?;
             *self.authorization.lock().await = Some(granted);
-            response = self.send(url, accept).await?;
+            response = self.send(route, &url, accept).await?;
         }
-        let status = response.status();
-        let media_type = header(response.headers(), CONTENT_TYPE.as_str());
-        let next = next_page(url, &header(response.headers(), LINK.as_str()));
-        let body = if status.is_success() { read(response, url, ready, cap).await? } else { Bytes::new() };
-        Ok(Answer { status, media_type, next, body })
+        let (status, headers) = (response.status(), response.headers().clone());
+        if status.is_success() {
+            let body = self.read(response, &url, cap).await?;
+            return Ok(Answer { url, status, headers, said: String::new(), body });
+        }
+        let said = self.refusal(response).await;
+        Ok(Answer { url, status, headers, said, body: Bytes::new() })
     }
 
-    async fn send(&self, url: &Url, accept: &str) -> Result<Response> {
-        let ready = self.http().await?;
+    async fn send(&self, route: &Route, url: &Url, accept: &str) -> Result<Response> {
+        let ready = self.made(&route.clients.following).await?;
         let mut request = ready.client.get(url.clone()).header(ACCEPT, accept);
         if let Some(authorization) = &*self.authorization.lock().await {
             request = request.header(AUTHORIZATION, authorization);
         }
-        request.send().await.map_err(|error| unreachable(url, ready, error))
+        self.sent(request, url, ready).await
     }
 
-    async fn http(&self) -> Result<&Ready> {
-        self.http.get().await.map_err(RegistryError::Unavailable)
+    async fn sent(&self, request: RequestBuilder, url: &Url, ready: &crate::https::Ready) -> Result<Response> {
+        request.send().await.map_err(|error| self.unanswered(&error, url, Some(ready)))
+    }
+
+    async fn made<'a>(&self, client: &'a LazyClient) -> Result<&'a crate::https::Ready> {
+        client.get().await.map_err(|why| self.error(RegistryFault::Unanswered(Fault::Other), why))
     }
 
     /// Answers the registry's challenge: a header that will be accepted, with luck.
-    async fn authorize(&self, headers: &HeaderMap) -> Result<HeaderValue> {
-        let credential = match &self.docker_config {
-            Some(file) => credentials::in_file(file.clone(), &self.registry).await,
-            None => credentials::for_registry(&self.registry).await,
-        };
+    async fn authorize(&self, route: &Route, headers: &HeaderMap) -> std::result::Result<HeaderValue, Failure> {
         let challenges: Vec<Challenge> = headers
             .get_all(WWW_AUTHENTICATE)
             .iter()
@@ -265,95 +459,237 @@ impl Repository {
             .filter_map(Challenge::parse)
             .collect();
         if let Some(bearer) = challenges.iter().find(|c| c.scheme == "bearer") {
-            return self.token(bearer, credential).await;
+            return self.token(route, bearer).await;
         }
-        match credential {
+        match &self.lookup().await.credential {
             Some(Credential::Login { username, password }) if challenges.iter().any(|c| c.scheme == "basic") => {
                 use base64::prelude::{BASE64_STANDARD, Engine as _};
                 let pair = BASE64_STANDARD.encode(format!("{username}:{}", password.expose_secret()));
-                secret_header(&format!("Basic {pair}"))
+                Ok(self.secret_header(&format!("Basic {pair}"))?)
             }
-            _ => Err(RegistryError::Denied(format!(
-                "{} wants credentials to read {}: `docker login {}` where the updater finds the configuration",
-                self.registry, self.name, self.registry
-            ))),
+            _ => {
+                let text = format!("{} wants to know who reads {}", self.name.registry(), self.name.repository());
+                Err(self.error(RegistryFault::Denied(self.known_login().await), text).into())
+            }
         }
     }
 
-    /// Fetches a bearer token (distribution's token protocol; OAuth2 for an identity token).
-    async fn token(&self, bearer: &Challenge, credential: Option<Credential>) -> Result<HeaderValue> {
-        let bad_realm =
-            |why: &str| RegistryError::Unavailable(format!("{} names a token service that {why}", self.registry));
-        let mut realm = Url::parse(bearer.get("realm")).map_err(|_| bad_realm("is no address"))?;
-        if realm.scheme() != "https" && !is_loopback(&realm) {
-            return Err(bad_realm(&format!("is not https ({realm}), so it gets no credentials")));
+    /// Fetches a bearer token (distribution's token protocol; OAuth2 for an identity token). Our credentials go to
+    /// the registry's own token service; to another one go those that are configured for its host.
+    async fn token(&self, route: &Route, bearer: &Challenge) -> std::result::Result<HeaderValue, Failure> {
+        let registry = self.name.registry();
+        let nonsense =
+            |why: &str| self.error(RegistryFault::Nonsense, format!("{registry} names a token service that {why}"));
+        let realm = Url::parse(bearer.get("realm")).map_err(|_| nonsense("is no address"))?;
+        let host = realm.host_str().ok_or_else(|| nonsense("is no address"))?.to_owned();
+        let is_own = is_own_realm(&route.base, &realm);
+        if realm.scheme() != "https" && !is_own {
+            return Err(nonsense(&format!("is not https ({})", shown(&realm))).into());
         }
-        let scope = match bearer.get("scope") {
-            "" => format!("repository:{}:pull", self.name),
-            scope => scope.to_owned(),
+        let login = match is_own {
+            true => self.lookup().await.clone(),
+            false => credentials::for_host(self.client.docker_config.as_deref(), &host).await,
         };
-        let ready = self.http().await?;
-        let request = match &credential {
-            Some(Credential::IdentityToken(refresh)) => ready.client.post(realm.clone()).body(form(&[
-                ("grant_type", "refresh_token"),
-                ("service", bearer.get("service")),
-                ("scope", &scope),
-                ("client_id", "processgit-updater"),
-                ("refresh_token", refresh.expose_secret()),
-            ])),
-            login => {
-                realm.query_pairs_mut().append_pair("service", bearer.get("service")).append_pair("scope", &scope);
-                match login {
-                    Some(Credential::Login { username, password }) => {
-                        ready.client.get(realm.clone()).basic_auth(username, Some(password.expose_secret()))
-                    }
-                    _ => ready.client.get(realm.clone()),
-                }
-            }
-        };
-        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let response = request.send().await.map_err(|error| unreachable(&realm, ready, error))?;
-        if !response.status().is_success() {
-            let text = format!("{} gives no token for {scope}: {}", origin(&realm), response.status());
-            return Err(if response.status().is_client_error() {
-                RegistryError::Denied(format!("{text}; `docker login {}` may help", self.registry))
-            } else {
-                RegistryError::Unavailable(text)
-            });
+        let ready = self.made(&route.clients.staying).await?;
+        let request = token_request(&ready.client, &realm, bearer, &self.name, login.credential.as_ref());
+        let response = self.sent(request, &realm, ready).await?;
+        let (status, wanted) = (response.status(), wanted_pause(response.headers(), Timestamp::now()));
+        if !status.is_success() {
+            let is_withheld = !is_own && login.credential.is_none() && self.lookup().await.credential.is_some();
+            let fault = match status.as_u16() {
+                401 | 403 if is_withheld => RegistryFault::Realm { host: host.clone() },
+                401 | 403 | 400 | 404 => RegistryFault::Denied(login_state(&login)),
+                429 => RegistryFault::RateLimit { anonymous: login.credential.is_none() },
+                500.. => RegistryFault::Server,
+                _ => RegistryFault::Nonsense,
+            };
+            let withheld = if is_withheld { ", which got no credentials because it is on another host" } else { "" };
+            let said = self.refusal(response).await;
+            let text = format!("the token service {}{withheld} answers {status}{said}", shown(&realm));
+            return Err(Failure { error: self.error(fault, text), wanted });
         }
-        let body = read(response, &realm, ready, TOKEN_CAP).await?;
-        let granted: Token = serde_json::from_slice(&body).map_err(|error| bad_realm(&format!("answers {error}")))?;
-        let token = granted.token.or(granted.access_token).ok_or_else(|| bad_realm("answers without a token"))?;
-        secret_header(&format!("Bearer {}", token.expose_secret()))
+        let body = self.read(response, &realm, TOKEN_CAP).await?;
+        let granted: Token = serde_json::from_slice(&body).map_err(|_| nonsense("answers with no token"))?;
+        let token = granted.token.or(granted.access_token).ok_or_else(|| nonsense("answers with no token"))?;
+        Ok(self.secret_header(&format!("Bearer {}", token.expose_secret()))?)
     }
 
-    fn expect_ok(&self, url: &Url, status: StatusCode) -> Result<()> {
-        if status == StatusCode::OK {
-            return Ok(());
-        }
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Err(RegistryError::Denied(format!(
-                "{} refuses to let us read {} ({status}): `docker login {}` where the updater finds the configuration",
-                self.registry, self.name, self.registry
-            )));
-        }
-        Err(RegistryError::Unavailable(format!("{} answers {status} for {}", self.registry, url.path())))
+    async fn lookup(&self) -> &Lookup {
+        let look = || async {
+            match &self.client.docker_config {
+                Some(file) => credentials::in_file(file, &self.name).await,
+                None => credentials::for_repository(&self.name).await,
+            }
+        };
+        self.login.get_or_init(look).await
+    }
+
+    async fn known_login(&self) -> Login {
+        login_state(self.lookup().await)
+    }
+
+    async fn expect_ok(&self, answer: &Answer) -> Result<()> {
+        let (status, said) = (answer.status, &answer.said);
+        let (registry, repository) = (self.name.registry(), self.name.repository());
+        let (fault, text) = match status.as_u16() {
+            200 => return Ok(()),
+            401 | 403 => (
+                RegistryFault::Denied(self.known_login().await),
+                format!("{registry} does not let us read {repository} ({status}{said})"),
+            ),
+            429 => {
+                let anonymous = self.lookup().await.credential.is_none();
+                (RegistryFault::RateLimit { anonymous }, format!("{registry} limits our requests ({status}{said})"))
+            }
+            500.. => (RegistryFault::Server, format!("{registry} answers {status}{said} for {}", answer.url.path())),
+            _ => (RegistryFault::Nonsense, format!("{registry} answers {status}{said} for {}", answer.url.path())),
+        };
+        Err(self.error(fault, text))
     }
 
     fn check_digest(&self, digest: &str, body: &[u8]) -> Result<()> {
-        let got = format!("sha256:{}", hex::encode(Sha256::digest(body)));
+        let got = match digest.split_once(':') {
+            Some(("sha512", _)) => format!("sha512:{}", hex::encode(Sha512::digest(body))),
+            Some(("sha384", _)) => format!("sha384:{}", hex::encode(sha2::Sha384::digest(body))),
+            _ => format!("sha256:{}", hex::encode(Sha256::digest(body))),
+        };
         if got == digest {
             return Ok(());
         }
-        let text = format!("{}/{} was asked for {digest} and sent {got}", self.registry, self.name);
-        Err(RegistryError::Corrupt(text))
+        Err(self.error(RegistryFault::WrongDigest, format!("{} was asked for {digest} and sent {got}", self.name)))
     }
 
-    fn parse(&self, url: &Url, body: &[u8]) -> Result<Manifest> {
-        serde_json::from_slice(body).map_err(|error| {
-            RegistryError::Corrupt(format!("{} sends no manifest for {}: {error}", self.registry, url.path()))
+    fn parse(&self, answer: &Answer) -> Result<Manifest> {
+        serde_json::from_slice(&answer.body).map_err(|error| {
+            let text = format!("{} sends no manifest for {}: {error}", self.name.registry(), answer.url.path());
+            self.error(RegistryFault::Nonsense, text)
         })
     }
+
+    async fn read(&self, mut response: Response, url: &Url, cap: usize) -> Result<Bytes> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unanswered(&error, url, None))? {
+            if body.len() + chunk.len() > cap {
+                let text = format!("{} is larger than the {cap} bytes that are read", shown(url));
+                return Err(self.error(RegistryFault::TooLarge, text));
+            }
+            let spent = |left: usize| left.checked_sub(chunk.len());
+            if self.bytes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spent).is_err() {
+                let most = self.client.limits.bytes >> 20;
+                let text =
+                    format!("{} holds more for this image than the {most} MiB that are looked through", self.name);
+                return Err(self.error(RegistryFault::Budget, text));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    /// What was sent with a refusal, with `: ` before it; nothing where it cannot be read.
+    async fn refusal(&self, mut response: Response) -> String {
+        let mut body = Vec::new();
+        while body.len() < REFUSAL_CAP
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            body.extend_from_slice(&chunk);
+        }
+        body.truncate(REFUSAL_CAP);
+        let told = match serde_json::from_slice::<Refusals>(&body) {
+            Ok(Refusals { errors }) if !errors.is_empty() => {
+                let texts = errors.into_iter().take(3).map(|error| format!("{} {}", error.code, error.message));
+                texts.collect::<Vec<_>>().join("; ")
+            }
+            // A page for people says nothing that fits here.
+            _ if body.trim_ascii_start().starts_with(b"<") => String::new(),
+            _ => String::from_utf8_lossy(&body).into_owned(),
+        };
+        let told = text::line(&told, REFUSAL_SHOWN);
+        if told.is_empty() { told } else { format!(": {told}") }
+    }
+
+    fn out_of_time(&self) -> RegistryError {
+        let seconds = self.client.limits.time.as_secs();
+        let text = format!("{} was not looked through within {seconds} s", self.name);
+        self.error(RegistryFault::Budget, text)
+    }
+
+    fn unanswered(&self, error: &reqwest::Error, url: &Url, ready: Option<&crate::https::Ready>) -> RegistryError {
+        let fault = Fault::of(error, url);
+        let why = ready.map_or_else(|| crate::https::cause(error), |ready| ready.explain(error));
+        let by = match (&fault, proxy(url)) {
+            (Fault::Proxy { variable }, Some((_, address))) => format!(" through the proxy {address} ({variable})"),
+            _ => String::new(),
+        };
+        let origin = url.origin().ascii_serialization();
+        self.error(RegistryFault::Unanswered(fault), format!("{origin} is unreachable{by}: {why}"))
+    }
+
+    fn secret_header(&self, value: &str) -> Result<HeaderValue> {
+        let unfit = |_| self.error(RegistryFault::Nonsense, "a credential cannot be sent in a header");
+        let mut header = HeaderValue::from_str(value).map_err(unfit)?;
+        header.set_sensitive(true);
+        Ok(header)
+    }
+
+    fn error(&self, fault: RegistryFault, text: impl Into<String>) -> RegistryError {
+        RegistryError::new(fault, self.name.registry(), text)
+    }
+}
+
+fn page(list: Manifest, answer: &Answer) -> Page {
+    Page { manifests: list.manifests, next: links::next(&answer.url, &answer.headers) }
+}
+
+fn login_state(lookup: &Lookup) -> Login {
+    match (&lookup.credential, &lookup.fault) {
+        (Some(_), _) => Login::Refused,
+        (None, Some(fault)) => Login::Unusable(fault.clone()),
+        (None, None) => Login::None,
+    }
+}
+
+/// Another try may help. A wrong certificate stays wrong.
+fn may_pass(fault: &RegistryFault) -> bool {
+    match fault {
+        RegistryFault::Server | RegistryFault::RateLimit { .. } => true,
+        RegistryFault::Unanswered(fault) => {
+            !matches!(fault, Fault::UnknownAuthority | Fault::Certificate | Fault::PlainHttp | Fault::Tls)
+        }
+        _ => false,
+    }
+}
+
+fn token_request(
+    client: &reqwest::Client,
+    realm: &Url,
+    bearer: &Challenge,
+    name: &Reference,
+    login: Option<&Credential>,
+) -> RequestBuilder {
+    let scope = match bearer.get("scope") {
+        "" => format!("repository:{}:pull", name.repository()),
+        scope => scope.to_owned(),
+    };
+    let request = match login {
+        Some(Credential::IdentityToken(refresh)) => client.post(realm.clone()).body(form(&[
+            ("grant_type", "refresh_token"),
+            ("service", bearer.get("service")),
+            ("scope", &scope),
+            ("client_id", "processgit-updater"),
+            ("refresh_token", refresh.expose_secret()),
+        ])),
+        login => {
+            let mut realm = realm.clone();
+            realm.query_pairs_mut().append_pair("service", bearer.get("service")).append_pair("scope", &scope);
+            match login {
+                Some(Credential::Login { username, password }) => {
+                    client.get(realm).basic_auth(username, Some(password.expose_secret()))
+                }
+                _ => client.get(realm),
+            }
+        }
+    };
+    request.header(CONTENT_TYPE, "application/x-www-form-urlencoded")
 }
 
 #[derive(Deserialize)]
@@ -364,48 +700,18 @@ struct Token {
     access_token: Option<SecretString>,
 }
 
-/// One `WWW-Authenticate` header (RFC 9110, 11.6.1).
-#[derive(Debug, PartialEq, Eq)]
-struct Challenge {
-    /// Lower case.
-    scheme: String,
-    parameters: BTreeMap<String, String>,
+/// How registries say what is wrong (OCI distribution specification, Error Codes).
+#[derive(Deserialize)]
+struct Refusals {
+    errors: Vec<Refusal>,
 }
 
-impl Challenge {
-    fn parse(value: &str) -> Option<Self> {
-        let (scheme, mut rest) = value.trim().split_once(' ').unwrap_or((value.trim(), ""));
-        let mut parameters = BTreeMap::new();
-        while let Some((key, after)) = rest.split_once('=') {
-            let key = key.trim_matches([' ', ',']).to_ascii_lowercase();
-            let after = after.trim_start();
-            let (value, remainder) = match after.strip_prefix('"') {
-                Some(quoted) => quoted.split_once('"')?,
-                None => after.split_once(',').unwrap_or((after, "")),
-            };
-            parameters.insert(key, value.trim().to_owned());
-            rest = remainder;
-        }
-        (!scheme.is_empty()).then(|| Self { scheme: scheme.to_ascii_lowercase(), parameters })
-    }
-
-    fn get(&self, key: &str) -> &str {
-        self.parameters.get(key).map_or("", String::as_str)
-    }
-}
-
-/// `registry` → the root of its API, and whether it is a loopback registry (plain http, like Docker).
-fn base_url(registry: &str) -> Result<(Url, bool)> {
-    let host = if registry == DOCKER_HUB { DOCKER_HUB_HOST } else { registry };
-    let bad = || RegistryError::Name(format!("{registry:?} is no registry: expected host or host:port"));
-    if host.is_empty() || host.contains(['/', '@', '?', '#', '\\', ' ']) {
-        return Err(bad());
-    }
-    let plain = Url::parse(&format!("http://{host}/")).map_err(|_| bad())?;
-    if is_loopback(&plain) {
-        return Ok((plain, true));
-    }
-    Ok((Url::parse(&format!("https://{host}/")).map_err(|_| bad())?, false))
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -431,118 +737,57 @@ fn redirect(attempt: reqwest::redirect::Attempt) -> reqwest::redirect::Action {
     attempt.follow()
 }
 
-async fn read(mut response: Response, url: &Url, ready: &Ready, cap: usize) -> Result<Bytes> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(url, ready, error))? {
-        if body.len() + chunk.len() > cap {
-            let text = format!("{}{} is larger than the {cap} bytes that are read", origin(url), url.path());
-            return Err(RegistryError::Corrupt(text));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
-}
-
-/// The `rel="next"` of a Link header, if it stays on the same host.
-fn next_page(url: &Url, link: &str) -> Option<Url> {
-    let entry = link.split(',').find(|entry| entry.contains(r#"rel="next""#) || entry.contains("rel=next"))?;
-    let target = entry.trim().strip_prefix('<')?.split_once('>')?.0;
-    url.join(target).ok().filter(|next| next.origin() == url.origin())
-}
-
-fn unreachable(url: &Url, ready: &Ready, error: reqwest::Error) -> RegistryError {
-    RegistryError::Unavailable(format!("{} is unreachable: {}", origin(url), ready.explain(&error.without_url())))
-}
-
-fn origin(url: &Url) -> String {
-    url.origin().ascii_serialization()
-}
-
-fn header(headers: &HeaderMap, name: &str) -> String {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
-}
-
-fn secret_header(value: &str) -> Result<HeaderValue> {
-    let mut header = HeaderValue::from_str(value)
-        .map_err(|_| RegistryError::Unavailable("a credential cannot be sent in a header".into()))?;
-    header.set_sensitive(true);
-    Ok(header)
+/// An address without its query.
+fn shown(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
 fn form(pairs: &[(&str, &str)]) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
-fn join(base: &Url, path: &str) -> Result<Url> {
-    base.join(path).map_err(|error| RegistryError::Name(format!("{path:?} makes no address: {error}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn registries_have_one_address() {
+    #[tokio::test]
+    async fn the_ways_to_a_registry() {
         for (registry, expected) in [
-            ("docker.io", Some(("https://registry-1.docker.io/", false))),
-            ("ghcr.io", Some(("https://ghcr.io/", false))),
-            ("registry:5000", Some(("https://registry:5000/", false))),
-            ("10.0.0.7:5000", Some(("https://10.0.0.7:5000/", false))),
-            ("localhost", Some(("http://localhost/", true))),
-            ("localhost:5000", Some(("http://localhost:5000/", true))),
-            ("127.0.0.1:5000", Some(("http://127.0.0.1:5000/", true))),
-            ("127.9.9.9:5000", Some(("http://127.9.9.9:5000/", true))),
-            ("[::1]:5000", Some(("http://[::1]:5000/", true))),
-            ("localhost.evil.example", Some(("https://localhost.evil.example/", false))),
-            ("127.0.0.1.evil.example", Some(("https://127.0.0.1.evil.example/", false))),
-            ("a b", None),
-            ("", None),
+            ("docker.io", &["https://registry-1.docker.io/v2/library/a/"][..]),
+            ("index.docker.io", &["https://registry-1.docker.io/v2/library/a/"]),
+            ("registry-1.docker.io", &["https://registry-1.docker.io/v2/library/a/"]),
+            ("ghcr.io", &["https://ghcr.io/v2/a/"]),
+            ("GHCR.io", &["https://ghcr.io/v2/a/"]),
+            ("registry:5000", &["https://registry:5000/v2/a/"]),
+            ("10.0.0.7:5000", &["https://10.0.0.7:5000/v2/a/"]),
+            ("localhost:5000", &["http://localhost:5000/v2/a/", "https://localhost:5000/v2/a/"]),
+            ("127.9.9.9:5000", &["http://127.9.9.9:5000/v2/a/", "https://127.9.9.9:5000/v2/a/"]),
+            ("[::1]:5000", &["http://[::1]:5000/v2/a/", "https://[::1]:5000/v2/a/"]),
+            ("localhost.evil.example", &["https://localhost.evil.example/v2/a/"]),
+            ("127.0.0.1.evil.example", &["https://127.0.0.1.evil.example/v2/a/"]),
+            ("nas.lan:5000", &["https://nas.lan:5000/v2/a/", "http://nas.lan:5000/v2/a/"]),
         ] {
-            let got = base_url(registry).ok().map(|(url, loopback)| (url.to_string(), loopback));
-            assert_eq!(got, expected.map(|(url, loopback)| (url.to_owned(), loopback)), "{registry}");
+            struct Nas;
+            #[async_trait::async_trait]
+            impl EngineRegistries for Nas {
+                async fn insecure(&self) -> Option<InsecureRegistries> {
+                    let hosts = [("nas.lan:5000".to_owned(), false)].into();
+                    Some(InsecureRegistries { hosts, networks: vec![] })
+                }
+            }
+            let client = Client::new(&Authorities::default()).like(Arc::new(Nas));
+            let repository = client.repository(registry, "a").unwrap();
+            let routes = repository.routes().await.unwrap();
+            assert_eq!(routes.iter().map(|route| route.base.as_str()).collect::<Vec<_>>(), expected, "{registry}");
         }
     }
 
     #[test]
-    fn challenges_are_read() {
-        type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
-        let table: [Row<'_>; 7] = [
-            (
-                r#"Bearer realm="https://a/t",service="s",scope="x:y:pull,push""#,
-                "bearer",
-                &[("realm", "https://a/t"), ("service", "s"), ("scope", "x:y:pull,push")],
-            ),
-            (
-                r#"bearer realm="r", service=plain, scope="c""#,
-                "bearer",
-                &[("realm", "r"), ("service", "plain"), ("scope", "c")],
-            ),
-            (r#"Basic realm="Registry Realm""#, "basic", &[("realm", "Registry Realm")]),
-            ("Basic", "basic", &[]),
-            (r#"Bearer realm="open"#, "", &[]),
-            ("", "", &[]),
-            ("Bearer =,=", "bearer", &[("", "=")]),
-        ];
-        for (header, scheme, parameters) in table {
-            let got = Challenge::parse(header);
-            let scheme_got = got.as_ref().map_or("", |c| &c.scheme);
-            assert_eq!(scheme_got, scheme, "{header}");
-            for (key, value) in parameters.iter().filter(|(key, _)| !key.is_empty()) {
-                assert_eq!(got.as_ref().map(|c| c.get(key)), Some(*value), "{header}: {key}");
-            }
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn nothing_panics(text: String) {
-            let _ = Challenge::parse(&text);
-            let _ = Challenge::parse(&format!("Bearer {text}"));
-            let _ = base_url(&text);
-            let url = Url::parse("https://a.example/v2/").map_err(|e| proptest::test_runner::TestCaseError::fail(e.to_string()))?;
-            if let Some(next) = next_page(&url, &format!("<{text}>; rel=\"next\"")) {
-                proptest::prop_assert_eq!(next.origin(), url.origin());
-            }
-        }
+    fn what_is_not_there_may_be_null() {
+        let manifest: Manifest = serde_json::from_str(
+            r#"{"manifests": null, "layers": [{"mediaType": null, "digest": "d", "annotations": null}], "config": null}"#,
+        )
+        .unwrap();
+        assert!(manifest.manifests.is_empty() && manifest.layers[0].annotations.is_empty());
     }
 }

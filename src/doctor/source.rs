@@ -78,7 +78,7 @@ async fn images(doctor: &Doctor, candidate: &Candidate) -> Vec<Finding> {
         asked(OUTSIDE, doctor.around.has_image(registry, repository, digest)),
         asked(OUTSIDE, doctor.ports.trust.image(registry, repository, digest))
     );
-    let login = format!("docker login {registry}");
+    let again = "try again; if it stays slow, look at the network or the registry";
     let name = candidate.manifest.image_reference();
     let is_there = matches!(has, Ok(true));
     let there = match has {
@@ -91,7 +91,7 @@ async fn images(doctor: &Doctor, candidate: &Candidate) -> Vec<Finding> {
             )
             .text("tell the publisher of the release"),
         ),
-        Err(why) => Finding::bad("registry", first(why.or_command(&login))),
+        Err(why) => Finding::bad("registry", first(why.or_text(again))),
     };
     let signature = match signed {
         _ if !doctor.options.verify_image => Finding::warning(
@@ -104,7 +104,11 @@ async fn images(doctor: &Doctor, candidate: &Candidate) -> Vec<Finding> {
         ),
         Ok(verified) => Finding::ok("image signature", format!("{name} is signed by {}", verified.identity)),
         Err(_) if !is_there => Finding::skipped("image signature", "the registry does not give the image"),
-        Err(why) => Finding::bad("image signature", first(why.or_text("tell the publisher of the release"))),
+        Err(why) => {
+            let is_late = why.0.iter().any(|refusal| refusal.code == Code::TimedOut);
+            let remedy = if is_late { again } else { "tell the publisher of the release" };
+            Finding::bad("image signature", first(why.or_text(remedy)))
+        }
     };
     vec![there, signature]
 }

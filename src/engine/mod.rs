@@ -16,6 +16,7 @@ pub mod compose;
 pub mod compose_config;
 pub mod credentials;
 pub mod docker;
+pub mod insecure;
 pub mod lines;
 pub mod planned_files;
 pub mod seal;

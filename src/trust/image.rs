@@ -1,29 +1,26 @@
 //! Finds the signatures of an image in its registry. Nothing found here is believed: every manifest and
 //! blob is hashed again, and every signature is bound to the digest by whoever judges it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 use super::CARRIER_CAP;
-use crate::registry::{Descriptor, Manifest, RegistryError, Repository};
+use crate::registry::{Descriptor, Manifest, Next, Page, RegistryError, Repository};
 
-/// Manifests that are looked at in one place, and layers of each. An image has few signatures; a registry
-/// that somebody else can write to must not keep us busy.
-const MANIFESTS: usize = 32;
-const LAYERS: usize = 32;
+/// Bytes of one page of a list.
+const LIST_CAP: usize = 4 << 20;
+/// Manifests or signatures that are fetched at once.
+const AT_ONCE: usize = 4;
+/// Manifests that are looked at in all: more are not remembered. Time and bytes have limits of their own
+/// ([`crate::registry::Limits`]).
+const MANIFESTS: usize = 20_000;
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-
-/// Where signatures may be, in the order they are looked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// The referrers API of OCI 1.1, or the tag that stands in for it where there is no such API.
-    Referrers { fallback: String },
-    /// cosign's own tag, before OCI 1.1.
-    Tag(String),
-}
+/// Artifact types of signatures begin with one of these. Many are listed under another, so they only come first.
+const LIKELY: [&str; 2] = [BUNDLE, "application/vnd.dev.cosign"];
 
 /// A signature that was found, not yet checked.
 #[derive(Debug, Clone)]
@@ -42,70 +39,160 @@ pub enum Content {
     SimpleSigning { payload: Bytes, annotations: BTreeMap<String, String> },
 }
 
-/// Where to look for the signatures of `digest` (`sha256:…`).
-pub fn places(digest: &str) -> [Place; 2] {
-    let tag = digest.replace(':', "-");
-    let old = Place::Tag(format!("{tag}.sig"));
-    [Place::Referrers { fallback: tag }, old]
+type Found = Result<Signature, RegistryError>;
+
+/// Looks through everything that a registry holds for an image, a signature at a time, the likely places first:
+/// whoever has found a good one stops asking.
+pub struct Search<'a> {
+    repository: &'a Repository,
+    digest: &'a str,
+    steps: VecDeque<Step>,
+    found: VecDeque<Found>,
+    /// What was looked at: the lists overlap.
+    seen: HashSet<String>,
 }
 
-/// Everything in one place that has the form of a signature. What is listed but cannot be had is an
-/// error of its own in the list: the genuine signature may stand beside it.
-///
-/// # Errors
-/// See [`RegistryError`], when not even the list can be had.
-pub async fn signatures(
-    repository: &Repository,
-    place: &Place,
-    digest: &str,
-) -> Result<Vec<Result<Signature, RegistryError>>, RegistryError> {
-    let mut found = Vec::new();
-    match place {
-        Place::Tag(tag) => {
-            let manifest = repository.manifest(tag, CARRIER_CAP).await?.unwrap_or_default();
-            read_layers(repository, &manifest, &format!("tag {tag}"), &mut found).await;
-        }
-        Place::Referrers { fallback } => {
-            let (listed, name) = match repository.referrers(digest, CARRIER_CAP).await? {
-                Some(listed) => (listed, "referrers".to_owned()),
-                None => {
-                    let index = repository.manifest(fallback, CARRIER_CAP).await?.unwrap_or_default();
-                    (index.manifests, format!("tag {fallback}"))
-                }
-            };
-            for Descriptor { digest, .. } in listed.iter().take(MANIFESTS) {
-                match repository.manifest(digest, CARRIER_CAP).await {
-                    Ok(Some(manifest)) => read_layers(repository, &manifest, &name, &mut found).await,
-                    // Listed but gone is somebody's clean-up.
-                    Ok(None) => {}
-                    Err(error) => found.push(Err(error)),
-                }
+enum Step {
+    /// The referrers API of OCI 1.1.
+    Referrers,
+    Further(Next),
+    /// The tag that stands in for that API; registries that have it may still hold what was put there before.
+    Fallback(String),
+    /// cosign's own tag, before OCI 1.1.
+    OldTag(String),
+    Manifests {
+        place: String,
+        list: VecDeque<String>,
+    },
+    /// Layers of one manifest that may be signatures.
+    Layers {
+        place: String,
+        list: VecDeque<Descriptor>,
+    },
+}
+
+impl<'a> Search<'a> {
+    /// For the signatures of `digest` (`sha256:…`).
+    pub fn new(repository: &'a Repository, digest: &'a str) -> Self {
+        let tag = digest.replace(':', "-");
+        let old = Step::OldTag(format!("{tag}.sig"));
+        let steps = [Step::Referrers, Step::Fallback(tag), old].into();
+        Self { repository, digest, steps, found: VecDeque::new(), seen: HashSet::new() }
+    }
+
+    /// The next that has the form of a signature. What is listed but cannot be had is an error of its own: the
+    /// genuine signature may stand beside it.
+    pub async fn next(&mut self) -> Option<Found> {
+        loop {
+            if let Some(found) = self.found.pop_front() {
+                return Some(found);
+            }
+            let step = self.steps.pop_front()?;
+            match self.take(step).await {
+                Ok(found) => self.found.extend(found),
+                Err(error) => self.found.push_back(Err(error)),
+            }
+            // Nothing else would be had either.
+            if self.found.iter().any(|found| found.as_ref().is_err_and(RegistryError::is_final)) {
+                self.steps.clear();
             }
         }
     }
-    Ok(found)
+
+    async fn take(&mut self, step: Step) -> Result<Vec<Found>, RegistryError> {
+        let repository = self.repository;
+        match step {
+            Step::Referrers => {
+                if let Some(page) = repository.referrers(self.digest, LIST_CAP).await? {
+                    self.list("referrers", page);
+                }
+                Ok(Vec::new())
+            }
+            Step::Further(next) => {
+                let page = repository.further(&next, LIST_CAP).await?;
+                self.list("referrers", page);
+                Ok(Vec::new())
+            }
+            Step::Fallback(tag) => {
+                let index = repository.manifest(&tag, LIST_CAP).await?.unwrap_or_default();
+                self.list(&format!("tag {tag}"), Page { manifests: index.manifests, next: None });
+                Ok(Vec::new())
+            }
+            Step::OldTag(tag) => {
+                let manifest = repository.manifest(&tag, CARRIER_CAP).await?.unwrap_or_default();
+                self.layers(&format!("tag {tag}"), manifest);
+                Ok(Vec::new())
+            }
+            Step::Manifests { place, mut list } => {
+                let some: Vec<String> = list.drain(..list.len().min(AT_ONCE)).collect();
+                if !list.is_empty() {
+                    self.steps.push_front(Step::Manifests { place: place.clone(), list });
+                }
+                let manifests = join_all(some.iter().map(|digest| repository.manifest(digest, CARRIER_CAP))).await;
+                let mut failed = Vec::new();
+                for manifest in manifests.into_iter().rev() {
+                    match manifest {
+                        Ok(Some(manifest)) => self.layers(&place, manifest),
+                        // Listed but gone is somebody's clean-up.
+                        Ok(None) => {}
+                        Err(error) => failed.push(Err(error)),
+                    }
+                }
+                Ok(failed)
+            }
+            Step::Layers { place, mut list } => {
+                let some: Vec<Descriptor> = list.drain(..list.len().min(AT_ONCE)).collect();
+                if !list.is_empty() {
+                    self.steps.push_front(Step::Layers { place: place.clone(), list });
+                }
+                let blobs = join_all(some.iter().map(|layer| repository.blob(&layer.digest, CARRIER_CAP))).await;
+                let signature = |(layer, blob): (Descriptor, Result<Bytes, RegistryError>)| {
+                    blob.map(|bytes| signature(&place, layer, bytes))
+                };
+                Ok(some.into_iter().zip(blobs).map(signature).collect())
+            }
+        }
+    }
+
+    /// The layers' own media types decide: lists and fallback tags name wrong artifact types.
+    fn layers(&mut self, place: &str, manifest: Manifest) {
+        let is_signature = |layer: &Descriptor| is_bundle(layer) || layer.media_type == SIMPLE_SIGNING;
+        let list: VecDeque<Descriptor> = manifest.layers.into_iter().filter(is_signature).collect();
+        if !list.is_empty() {
+            self.steps.push_front(Step::Layers { place: place.to_owned(), list });
+        }
+    }
+
+    /// What is likely a signature is looked at next, the rest after all other places.
+    fn list(&mut self, place: &str, page: Page) {
+        let is_likely = |listed: &Descriptor| LIKELY.iter().any(|likely| listed.artifact_type.starts_with(likely));
+        let mut fresh = Vec::new();
+        for listed in page.manifests {
+            if self.seen.len() < MANIFESTS && self.seen.insert(listed.digest.clone()) {
+                fresh.push(listed);
+            }
+        }
+        let (likely, rest): (Vec<_>, Vec<_>) = fresh.into_iter().partition(is_likely);
+        let step = |list: Vec<Descriptor>| Step::Manifests {
+            place: place.to_owned(),
+            list: list.into_iter().map(|listed| listed.digest).collect(),
+        };
+        self.steps.push_front(step(likely));
+        self.steps.push_back(step(rest));
+        // A list may lead in a circle.
+        let next = page.next.filter(|next| self.seen.insert(next.url.to_string()));
+        self.steps.extend(next.map(Step::Further));
+    }
 }
 
-/// The layers' own media types decide: lists and fallback tags name wrong artifact types.
-async fn read_layers(
-    repository: &Repository,
-    manifest: &Manifest,
-    place: &str,
-    found: &mut Vec<Result<Signature, RegistryError>>,
-) {
-    for layer in manifest.layers.iter().take(LAYERS) {
-        let is_bundle = layer.media_type.starts_with(BUNDLE);
-        if !is_bundle && layer.media_type != SIMPLE_SIGNING {
-            continue;
-        }
-        let blob = repository.blob(&layer.digest, CARRIER_CAP).await;
-        found.push(blob.map(|bytes| Signature {
-            place: place.to_owned(),
-            content: if is_bundle {
-                Content::Bundle(bytes)
-            } else {
-                Content::SimpleSigning { payload: bytes, annotations: layer.annotations.clone() }
-            },
-        }));
-    }
+fn is_bundle(layer: &Descriptor) -> bool {
+    layer.media_type.starts_with(BUNDLE)
+}
+
+fn signature(place: &str, layer: Descriptor, bytes: Bytes) -> Signature {
+    let content = match is_bundle(&layer) {
+        true => Content::Bundle(bytes),
+        false => Content::SimpleSigning { payload: bytes, annotations: layer.annotations },
+    };
+    Signature { place: place.to_owned(), content }
 }

@@ -11,7 +11,7 @@ use sigstore_verify::types::{Bundle, DerCertificate, Sha256Hash, SignatureBytes,
 use tokio_util::sync::CancellationToken;
 
 use super::carrier::{self, Carrier};
-use super::image::{self, Signature};
+use super::image::{Content, Search, Signature};
 use super::key::Subject;
 use super::keyless::{self, Proven};
 use super::payload;
@@ -20,14 +20,17 @@ use super::refresh::{PERIOD, RETRY, Refresh, RefreshError};
 use super::rekor::Rekor;
 use super::root::Root;
 use super::{BUNDLES, CARRIER_CAP, CARRIERS, CRT, SIG, Trust, TrustError, refused};
+use crate::engine::insecure::EngineRegistries;
 use crate::https::Authorities;
 use crate::reference::is_sha256;
-use crate::registry::{self, RegistryError};
+use crate::registry::{self, RegistryError, RegistryFault};
 use crate::settings::Signing;
 use crate::update::job::Verified;
 
 /// The only method manifests know (schema version 1).
 const METHOD: &str = "cosign-keyless";
+/// Why signatures were refused: so many reasons are told.
+const REASONS: usize = 5;
 /// Bytes of a `release.json` that the command line reads.
 const MANIFEST_CAP: u64 = 1024 * 1024;
 
@@ -135,6 +138,13 @@ impl Judge {
             Some(folder) => Ok(judge.with_refresh(Refresh::public(folder.clone(), authorities)).await),
             None => Ok(judge),
         }
+    }
+
+    /// Takes the registries as insecure that this engine takes so.
+    #[must_use]
+    pub fn with_engine(mut self, engine: Arc<dyn EngineRegistries>) -> Self {
+        self.registry = self.registry.like(engine);
+        self
     }
 
     /// Takes its root from `refresh`: at once what an earlier one left, if that is newer than what is here.
@@ -276,18 +286,15 @@ impl Trust for Judge {
         let hash = Sha256Hash::from_hex(&digest["sha256:".len()..]).map_err(|error| refused(error.to_string()))?;
         let image = format!("{registry}/{repository}@{digest}");
         let repository = self.registry.repository(registry, repository).map_err(from_registry)?;
-        let (mut reasons, mut unread) = (Vec::new(), None);
-        for place in image::places(digest) {
-            let found = match image::signatures(&repository, &place, digest).await {
-                Ok(found) => found,
-                Err(error) => vec![Err(error)],
-            };
-            for signature in found {
-                match self.judge_signature(signature, hash).await {
-                    Ok(verified) => return Ok(verified),
-                    Err(TrustError::Refused(why)) => reasons.push(why),
-                    Err(error @ TrustError::Unavailable(_)) => unread = Some(error),
-                }
+        let mut search = Search::new(&repository, digest);
+        let (mut reasons, mut further, mut unread) = (Vec::new(), 0_usize, None);
+        while let Some(signature) = search.next().await {
+            match self.judge_signature(signature, hash).await {
+                Ok(verified) => return Ok(verified),
+                Err(TrustError::Refused(why)) if reasons.contains(&why) => {}
+                Err(TrustError::Refused(why)) if reasons.len() < REASONS => reasons.push(why),
+                Err(TrustError::Refused(_)) => further += 1,
+                Err(error) => unread = unread.or(Some(error)),
             }
         }
         // Something could not be read: it may have been the one.
@@ -298,7 +305,9 @@ impl Trust for Judge {
         if reasons.is_empty() {
             return Err(refused(format!("{image} carries no signature, expected one by {expected}")));
         }
-        reasons.dedup();
+        if further > 0 {
+            reasons.push(format!("and {further} more"));
+        }
         Err(refused(format!("no signature on {image} is by {expected}: {}", reasons.join("; "))))
     }
 
@@ -389,7 +398,7 @@ impl Rules {
     fn image(&self, signature: &Signature, digest: Sha256Hash) -> Result<Verified, TrustError> {
         let place = &signature.place;
         match &signature.content {
-            image::Content::Bundle(bytes) => {
+            Content::Bundle(bytes) => {
                 let Carrier::Bundle(bundle) = carrier::bundle(bytes).map_err(refused)? else {
                     return Err(refused("an older cosign bundle, which is for files only"));
                 };
@@ -400,7 +409,7 @@ impl Rules {
                 payload::statement_is_about(envelope, &digest)?;
                 Ok(verified)
             }
-            image::Content::SimpleSigning { payload, annotations } => {
+            Content::SimpleSigning { payload, annotations } => {
                 let verified = match (&*self.policy, carrier::annotations(annotations).map_err(refused)?) {
                     (_, Carrier::Bundle(bundle)) => self.bundle("image", place, &bundle, Subject::Blob(payload))?,
                     (Policy::Key(key), Carrier::Bare { signature, .. }) => {
@@ -463,13 +472,15 @@ fn prefix(name: &str, error: TrustError) -> TrustError {
     match error {
         TrustError::Refused(why) => TrustError::Refused(format!("{name}: {why}")),
         TrustError::Unavailable(why) => TrustError::Unavailable(format!("{name}: {why}")),
+        error @ TrustError::Registry(_) => error,
     }
 }
 
 fn from_registry(error: RegistryError) -> TrustError {
-    match error {
-        RegistryError::Name(text) | RegistryError::Corrupt(text) => TrustError::Refused(text),
-        RegistryError::Unavailable(text) | RegistryError::Denied(text) => TrustError::Unavailable(text),
+    use RegistryFault::{Missing, Name, TooLarge, WrongDigest};
+    match error.fault {
+        Name | Missing | TooLarge | WrongDigest => TrustError::Refused(error.to_string()),
+        _ => TrustError::Registry(Box::new(error)),
     }
 }
 

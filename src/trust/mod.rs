@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::registry::RegistryError;
 use crate::update::job::Verified;
 
 /// The most bytes of a signature carrier that are fetched.
@@ -52,6 +53,9 @@ pub enum TrustError {
     /// Could not be checked: registry unreachable, and the like.
     #[error("{0}")]
     Unavailable(String),
+    /// Could not be checked, because of the registry.
+    #[error("{0}")]
+    Registry(Box<RegistryError>),
 }
 
 /// Short for a refusal.

@@ -366,11 +366,16 @@ impl Explained for TrustError {
         match self {
             Self::Refused(_) => Code::NotTrusted,
             Self::Unavailable(_) => Code::NotVerifiable,
+            Self::Registry(why) => why.code(),
         }
     }
 
     fn remedy(&self) -> Option<Remedy> {
-        None
+        match self {
+            Self::Refused(_) => None,
+            Self::Unavailable(_) => Some(Remedy::Text("try again later".to_owned())),
+            Self::Registry(why) => Explained::remedy(&**why),
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use processgit_updater::doctor::around::Holder;
 use processgit_updater::engine::simulated::{Behaviour, Fate, Mate, World};
 use processgit_updater::engine::{ContainerSpec, EngineError, Healthcheck, RunState, label};
 use processgit_updater::health::VersionAt;
-use processgit_updater::registry::RegistryError;
+use processgit_updater::https::fault::Fault;
+use processgit_updater::registry::{Login, RegistryError, RegistryFault};
 use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, SourceError};
 use processgit_updater::store::StoreError;
 use processgit_updater::update::ports::{DataError, EnvError, HookSetting, Obstacle, Place, PlaceError};
@@ -27,6 +28,10 @@ impl Place for Elsewhere {
     async fn settle(&self) -> Result<(), PlaceError> {
         Ok(())
     }
+}
+
+fn registry(fault: RegistryFault) -> RegistryError {
+    RegistryError::new(fault, "ghcr.io", "it happened")
 }
 
 #[tokio::test(start_paused = true)]
@@ -380,9 +385,21 @@ async fn the_world_outside() {
         ),
         (
             "no credentials",
-            around(|a| a.has_image = Err(RegistryError::Denied("ghcr.io wants credentials".into()))),
+            around(|a| a.has_image = Err(registry(RegistryFault::Denied(Login::None)))),
             Bad,
-            &["registry: ghcr.io wants credentials", "docker login ghcr.io"],
+            &["registry: it happened", "docker login ghcr.io"],
+        ),
+        (
+            "a certificate that nobody here believes",
+            around(|a| a.has_image = Err(registry(RegistryFault::Unanswered(Fault::UnknownAuthority)))),
+            Bad,
+            &["registry: it happened", "PROCESSGIT_UPDATER_CA_FILE"],
+        ),
+        (
+            "a registry that is overloaded",
+            around(|a| a.has_image = Err(registry(RegistryFault::Server))),
+            Bad,
+            &["registry: it happened", "try again later"],
         ),
         ("no such image", around(|a| a.has_image = Ok(false)), Bad, &["registry: ghcr.io has no", "@sha256:1111"]),
         (

@@ -1,6 +1,6 @@
 //! What the tests need of the world: the real cosign and openssl, a registry on a loopback port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -372,6 +372,8 @@ pub struct Stub {
     pub address: String,
     scheme: &'static str,
     replies: Arc<Mutex<BTreeMap<String, Reply>>>,
+    /// Given once each, before what was told for the path.
+    first: Arc<Mutex<BTreeMap<String, VecDeque<Reply>>>>,
     /// Every request: path with query, and the Authorization header.
     pub asked: Arc<Mutex<Vec<(String, String)>>>,
 }
@@ -380,6 +382,13 @@ impl Stub {
     pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
+        Self::on(listener, address, "http")
+    }
+
+    /// At an address that is this machine's and no loopback address to us.
+    pub async fn start_anywhere() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("0.0.0.0:{}", listener.local_addr().unwrap().port());
         Self::on(listener, address, "http")
     }
 
@@ -397,13 +406,16 @@ impl Stub {
         L::Addr: std::fmt::Debug,
     {
         let replies: Arc<Mutex<BTreeMap<String, Reply>>> = Arc::default();
+        let first: Arc<Mutex<BTreeMap<String, VecDeque<Reply>>>> = Arc::default();
         let asked: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
-        let (told, seen) = (replies.clone(), asked.clone());
+        let (told, once, seen) = (replies.clone(), first.clone(), asked.clone());
         let app = axum::Router::new().fallback(move |request: axum::extract::Request| {
             let authorization = request.headers().get("authorization").map_or("", |v| v.to_str().unwrap()).to_owned();
             seen.lock().unwrap().push((request.uri().to_string(), authorization.clone()));
             let absent = Reply { status: 404, ..Reply::default() };
-            let reply = told.lock().unwrap().get(request.uri().path()).cloned().unwrap_or(absent);
+            let path = request.uri().path();
+            let queued = once.lock().unwrap().get_mut(path).and_then(VecDeque::pop_front);
+            let reply = queued.or_else(|| told.lock().unwrap().get(path).cloned()).unwrap_or(absent);
             async move {
                 let answer = axum::http::Response::builder();
                 if let Some(challenge) = reply.challenge.filter(|_| authorization.is_empty()) {
@@ -414,7 +426,7 @@ impl Stub {
             }
         });
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { address, scheme, replies, asked }
+        Self { address, scheme, replies, first, asked }
     }
 
     pub fn url(&self) -> String {
@@ -435,9 +447,20 @@ impl Stub {
         self.put(path, Reply { status, headers, body: body.into(), challenge: None });
     }
 
+    /// One answer before all others.
+    pub fn first(&self, path: &str, status: u16, headers: &[(&str, &str)], body: &str) {
+        let headers = headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let reply = Reply { status, headers, body: body.into(), challenge: None };
+        self.first.lock().unwrap().entry(path.to_owned()).or_default().push_back(reply);
+    }
+
     pub fn guard(&self, path: &str, challenge: &str, body: String) {
         let challenge = Some(challenge.to_owned());
         self.put(path, Reply { status: 200, headers: Vec::new(), body: body.into(), challenge });
+    }
+
+    pub fn body(&self, path: &str) -> Vec<u8> {
+        self.replies.lock().unwrap()[path].body.clone()
     }
 
     pub fn forget(&self, path: &str) {

@@ -13,3 +13,4 @@ mod refresh;
 mod registry;
 mod signed;
 mod sigstore;
+mod whereabouts;

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use async_trait::async_trait;
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, ContainerUpdateBody, NetworkConnectRequest};
@@ -15,6 +16,7 @@ use futures_util::TryStreamExt;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
+use super::super::insecure::{EngineRegistries, InsecureRegistries};
 use super::super::{EngineFacts, Result};
 use super::{DockerEngine, LOOK};
 
@@ -44,6 +46,18 @@ impl DockerEngine {
         })
     }
 
+    /// Which registries the engine takes as insecure.
+    async fn registries(&self) -> Result<InsecureRegistries> {
+        let client = self.client().await?;
+        let info = self.within(LOOK, "asking", "the engine about itself", client.docker.info()).await?;
+        let told = info.registry_config.unwrap_or_default();
+        let hosts = told.index_configs.unwrap_or_default().into_iter();
+        Ok(InsecureRegistries {
+            hosts: hosts.map(|(host, index)| (host, index.secure.unwrap_or(true))).collect(),
+            networks: told.insecure_registry_cidrs.unwrap_or_default(),
+        })
+    }
+
     /// Calls that an update needs and that are refused: `POST containers/create`. A proxy says 403, or that it
     /// does not know the method; the engine itself only says that there is no such thing.
     ///
@@ -57,6 +71,13 @@ impl DockerEngine {
                 .then(|| call.to_owned())
         });
         Ok(join_all(tried).await.into_iter().flatten().collect())
+    }
+}
+
+#[async_trait]
+impl EngineRegistries for DockerEngine {
+    async fn insecure(&self) -> Option<InsecureRegistries> {
+        self.registries().await.ok()
     }
 }
 

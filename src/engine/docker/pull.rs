@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::models::CreateImageInfo;
@@ -10,17 +10,22 @@ use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt;
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::super::credentials::{self, Credential};
 use super::super::{EngineError, Result};
 use super::connect::Client;
 use super::error::engine_error;
 use crate::reference::{Reference, is_sha256};
+use crate::retry::{Backoff, Pauses};
 use crate::update::job::Layer;
 
 /// A pull that says nothing for this long has stalled.
 const STALLED: Duration = Duration::from_secs(5 * 60);
+/// Between two tries.
+const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), longest: Duration::from_secs(8), tries: 3 };
+/// No try begins later than this after the first.
+const TRIES_BEGIN: Duration = Duration::from_secs(10 * 60);
 /// Between two reports of progress.
 const REPORT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the last report waits for a slow receiver.
@@ -28,15 +33,47 @@ const LAST_REPORT: Duration = Duration::from_secs(1);
 
 pub(super) async fn pull(client: &Client, reference: &str, layers: mpsc::Sender<Vec<Layer>>) -> Result<()> {
     let (image, digest) = split(reference)?;
-    let options = CreateImageOptionsBuilder::new().from_image(image.written_name()).tag(&digest).build();
-    let login = login(image.registry()).await;
+    let found = credentials::for_repository(&image).await;
+    let login = found.credential.map(|credential| login(image.registry(), credential));
+    let mut backoff = Backoff::new(PAUSES, Instant::now() + TRIES_BEGIN);
+    loop {
+        let pulled = pull_once(client, reference, (&image, &digest), login.clone(), &layers).await;
+        match pulled {
+            Err(failure) if failure.may_pass && backoff.wait(None).await => {
+                tracing::warn!("{}; trying again", failure.error);
+            }
+            Err(Failure { error: EngineError::Failed(text), .. }) => {
+                let fault = found.fault.map_or_else(String::new, |fault| format!("; {fault}: {}", fault.remedy()));
+                return Err(EngineError::Failed(text + &fault));
+            }
+            other => return other.map_err(|failure| failure.error),
+        }
+    }
+}
+
+/// Why a pull did not work out, and whether another may.
+struct Failure {
+    error: EngineError,
+    may_pass: bool,
+}
+
+async fn pull_once(
+    client: &Client,
+    reference: &str,
+    (image, digest): (&Reference, &str),
+    login: Option<DockerCredentials>,
+    layers: &mpsc::Sender<Vec<Layer>>,
+) -> std::result::Result<(), Failure> {
+    let options = CreateImageOptionsBuilder::new().from_image(image.written_name()).tag(digest).build();
     let mut messages = pin!(client.docker.create_image(Some(options), None, login));
     let mut progress = Progress::default();
     loop {
-        let message = timeout(STALLED, messages.next()).await.map_err(|_| stalled(reference))?;
+        let stalled = |_| Failure { error: stalled(reference), may_pass: true };
+        let message = timeout(STALLED, messages.next()).await.map_err(stalled)?;
         let Some(message) = message else { break };
-        progress.note(message.map_err(|error| explained(reference, error))?);
-        progress.report(&layers);
+        let failed = |error| Failure { may_pass: may_pass(&error), error: explained(reference, error) };
+        progress.note(message.map_err(failed)?);
+        progress.report(layers);
     }
     let _ = layers.send_timeout(progress.layers, LAST_REPORT).await;
     Ok(())
@@ -50,6 +87,19 @@ fn split(reference: &str) -> Result<(Reference, String)> {
         digest.map(|digest| (image, digest)).ok_or_else(|| format!("{reference:?}: {expected}"))
     });
     parsed.map_err(|why| EngineError::Failed(format!("pulling {why}")))
+}
+
+/// The engine tells the registry's answer by a sentence only. A pull that failed may be tried again whatever the
+/// sentence is, but not after a status by which the engine says that the request itself is wrong, or that the
+/// registry does not give the image.
+fn may_pass(error: &bollard::errors::Error) -> bool {
+    use bollard::errors::Error::{DockerResponseServerError, DockerStreamError};
+    match error {
+        DockerResponseServerError { status_code, .. } => !(400..500).contains(status_code) || *status_code == 429,
+        DockerStreamError { .. } => true,
+        // An engine that is away is waited for elsewhere.
+        _ => false,
+    }
 }
 
 fn stalled(reference: &str) -> EngineError {
@@ -74,17 +124,17 @@ fn explained(reference: &str, error: bollard::errors::Error) -> EngineError {
     }
 }
 
-/// The login for a registry; `None` pulls anonymously.
-async fn login(registry: &str) -> Option<DockerCredentials> {
+/// As the engine wants it.
+fn login(registry: &str, credential: Credential) -> DockerCredentials {
     let blank = DockerCredentials { serveraddress: Some(registry.to_owned()), ..DockerCredentials::default() };
-    Some(match credentials::for_registry(registry).await? {
+    match credential {
         Credential::Login { username, password } => {
             DockerCredentials { username: Some(username), password: Some(password.expose_secret().to_owned()), ..blank }
         }
         Credential::IdentityToken(token) => {
             DockerCredentials { identitytoken: Some(token.expose_secret().to_owned()), ..blank }
         }
-    })
+    }
 }
 
 /// The layers as far as they have come, in the order in which they appeared.

@@ -83,7 +83,7 @@ pub async fn verify(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let verified = cx.ports.trust.image(&target.registry, &target.repository, &target.digest).await.map_err(|e| {
         let before = match e {
             TrustError::Refused(_) => "the image's signature is refused: ",
-            TrustError::Unavailable(_) => "the image's signature cannot be checked: ",
+            TrustError::Unavailable(_) | TrustError::Registry(_) => "the image's signature cannot be checked: ",
         };
         EffectError::Port(Refusal::of(before, &e))
     })?;

@@ -122,7 +122,9 @@ pub async fn candidate(ports: &Ports, tag: &str) -> Result<Candidate, Refused> {
     let carriers = carriers(ports, &release).await?;
     let verified = ports.trust.manifest(&manifest, &carriers).await.map_err(|e| match e {
         TrustError::Refused(_) => Refusal::of(format_args!("the manifest of {tag} is not trusted: "), &e),
-        TrustError::Unavailable(_) => Refusal::of(format_args!("the manifest of {tag} cannot be verified: "), &e),
+        TrustError::Unavailable(_) | TrustError::Registry(_) => {
+            Refusal::of(format_args!("the manifest of {tag} cannot be verified: "), &e)
+        }
     })?;
     let refused = format!("the manifest of {tag} is refused: ");
     let manifest = Manifest::parse(&manifest).map_err(|e| Refusal::of(&refused, &e))?;
