@@ -29,6 +29,8 @@ mod full_disk;
 mod gate;
 #[path = "simulated/hostile.rs"]
 mod hostile;
+#[path = "simulated/identity.rs"]
+mod identity;
 #[path = "simulated/invariants.rs"]
 mod invariants;
 #[path = "simulated/journal.rs"]

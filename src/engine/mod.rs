@@ -50,6 +50,8 @@ pub mod label {
     pub const ONEOFF: &str = "com.docker.compose.oneoff";
     pub const NUMBER: &str = "com.docker.compose.container-number";
     pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
+    /// The id of the image that Compose made the container from.
+    pub const IMAGE: &str = "com.docker.compose.image";
     /// Ours: the job it belongs to. Helpers belong to none.
     pub const JOB: &str = "io.processgit.updater.job";
     /// Ours, on every container we make: `claim`, `guard-old`, `guard-new`, `guard-data`, `migration`, `hook`,
@@ -280,6 +282,13 @@ impl Container {
             seconds @ 0.. => Duration::from_secs(seconds.unsigned_abs()),
             _ => Duration::MAX,
         }
+    }
+
+    /// Compose counts it as a service's container: this is what its own commands demand (2.40), so others with
+    /// some of its labels are not touched by them.
+    pub fn is_made_by_compose(&self) -> bool {
+        let needed = [label::PROJECT, label::SERVICE, label::CONFIG_HASH];
+        needed.iter().all(|name| self.label(name).is_some()) && self.label(label::ONEOFF) != Some("True")
     }
 
     /// The containers in whose namespaces it lives (`network_mode: service:app`, `pid`, `ipc`), by id. They

@@ -83,7 +83,10 @@ async fn the_application() {
     for (what, case, verdict, says) in [
         (
             "another name",
-            world(|w| w.containers[0].name = "other".into()),
+            world(|w| {
+                w.containers[0].name = "other".into();
+                w.containers[0].labels.insert(label::SERVICE.into(), "other".into());
+            }),
             Bad,
             &["application: there is no container \"processgit\"", "docker compose up -d"][..],
         ),

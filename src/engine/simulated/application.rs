@@ -77,8 +77,13 @@ impl EnvStore for Simulated {
         .await
     }
 
-    async fn preflight(&self, _project_env: &[String]) -> Result<(), EnvError> {
-        self.call("env.preflight", |_| Ok(())).await
+    async fn preflight(&self, project_env: &[String]) -> Result<(), EnvError> {
+        let is_other = project_env.iter().any(|file| file.starts_with('/') && file != "/simulated/.env");
+        self.call("env.preflight", |_| match project_env {
+            [file] if is_other => Err(EnvError::Broken(format!("the project reads {file}, which is not simulated"))),
+            _ => Ok(()),
+        })
+        .await
     }
 
     fn path(&self) -> String {

@@ -149,6 +149,8 @@ pub struct Simulated {
 #[derive(Debug, Clone)]
 pub struct World {
     pub seed: Seed,
+    /// What every image carries beside its version.
+    pub image_labels: BTreeMap<String, String>,
     pub images: BTreeMap<String, SimImage>,
     /// `repository:tag` or `repository@digest` → image id.
     pub tags: BTreeMap<String, String>,
@@ -309,6 +311,7 @@ impl World {
             edited: false,
             hooks_run: Vec::new(),
             behaviours: BTreeMap::new(),
+            image_labels: BTreeMap::new(),
             clashes: Vec::new(),
             by_hand: false,
             wanted_version: String::new(),
@@ -404,10 +407,15 @@ impl World {
             id: id.to_owned(),
             repo_digests: names(true),
             repo_tags: names(false),
-            labels: [("org.opencontainers.image.version".to_owned(), image.version.clone())].into(),
+            labels: self.labels_of(&image.version),
             platform: PLATFORM.to_owned(),
             raw: serde_json::Value::Null,
         })
+    }
+
+    fn labels_of(&self, version: &str) -> BTreeMap<String, String> {
+        let version = [("org.opencontainers.image.version".to_owned(), version.to_owned())];
+        self.image_labels.clone().into_iter().chain(version).collect()
     }
 
     fn compose_labels(&self, service: &str) -> BTreeMap<String, String> {
@@ -418,6 +426,7 @@ impl World {
             (label::WORKING_DIR, "/simulated"),
             (label::CONFIG_FILES, compose::OWN_FILE),
             (label::ONEOFF, "False"),
+            (label::CONFIG_HASH, "0"),
         ]
         .into_iter()
         .map(|(k, v)| (k.to_owned(), v.to_owned()))

@@ -7,12 +7,14 @@ use tokio::time::Instant;
 
 use super::oneshot::ONE_SHOTS;
 use super::{EffectError, Result};
+use crate::command::line;
 use crate::engine::seal::{CLAIM, name_of};
 use crate::engine::{Container, RestartPolicy, RunState, label};
 use crate::update::context::Context;
 use crate::update::plan::Plan;
 use crate::update::record::{Learned, Record};
 use crate::update::survey::data::overlaps;
+use crate::update::survey::names;
 
 /// With `restart: always` an engine or machine restart would start the old version on half-migrated
 /// data. Compose does not notice the change.
@@ -204,14 +206,41 @@ pub fn is_moved(plan: &Plan, id: &str) -> bool {
     id == plan.previous.container_id || plan.crew.iter().any(|member| member.container_id == id)
 }
 
-/// The containers of all that is moved, those first that others need; one-off runs left out.
+/// The containers of all that is moved, those first that others need; one-off runs and copies left out.
 pub async fn containers(cx: &Context, plan: &Plan) -> Result<Vec<Container>> {
+    of_moved(cx, plan).await.map(|(own, _)| own)
+}
+
+/// The containers of all that is moved, and copies that only look like them (see [`is_copy`]).
+pub async fn of_moved(cx: &Context, plan: &Plan) -> Result<(Vec<Container>, Vec<Container>)> {
     let labels = [(label::PROJECT, plan.project.name.as_str()), (label::ONEOFF, "False")];
     let mut containers = cx.ports.engine.containers(&labels).await?;
     let place = |c: &Container| plan.start_order().position(|service| c.label(label::SERVICE) == Some(service));
-    containers.retain(|c| place(c).is_some());
+    containers.retain(|c| place(c).is_some() && c.is_made_by_compose());
     containers.sort_by_key(place);
-    Ok(containers)
+    Ok(containers.into_iter().partition(|c| !is_copy(c, plan)))
+}
+
+/// Somebody has run it from an image that was made of a service's container: `docker commit` keeps Compose's
+/// labels. Compose gives another name, and notes the very image. Seen with Compose 2.40: `up` takes such a copy
+/// for the service's container, makes it anew in its place, and removes the real one.
+fn is_copy(c: &Container, plan: &Plan) -> bool {
+    let known = plan.crew.iter().map(|m| (&m.container_id, &m.container_name));
+    let mut known = known.chain([(&plan.previous.container_id, &plan.previous.container_name)]);
+    let service = c.label(label::SERVICE).unwrap_or_default();
+    let is_named_by_compose = is_half_swapped(c) || names(&c.name, &plan.project.name, service);
+    let is_of_other_image = c.label(label::IMAGE).is_some_and(|image| image != c.image_id);
+    is_of_other_image && !is_named_by_compose && !known.any(|(id, name)| c.id == *id || c.name == *name)
+}
+
+/// Compose must not be asked while such a copy exists: it would remove it, and the application's container too.
+pub fn copy_in_the_way(copy: &Container) -> String {
+    format!(
+        "container {} was not made by Compose and carries the labels of service {}, so that Compose would remove it and the application's container: remove it, or run it without these labels: {}",
+        copy.name,
+        copy.label(label::SERVICE).unwrap_or_default(),
+        line(["docker", "rm", "-f", &copy.name])
+    )
 }
 
 /// A container name that Compose gives for the moment of a recreate: twelve hexadecimal digits of the

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::app::{containers, is_half_swapped, is_moved, rearm, require_stopped};
+use super::app::{containers, copy_in_the_way, is_half_swapped, is_moved, of_moved, rearm, require_stopped};
 use super::image::restore_tags;
 use super::{EffectError, Result};
 use crate::engine::{ComposeConfig, Container, Healthcheck, Project, label};
@@ -200,7 +200,10 @@ fn still_stand(plan: &Plan, containers: &[Container]) -> bool {
 
 /// What an interrupted `compose up` left behind, whosever it was.
 pub async fn tidy_half_swapped(cx: &Context, plan: &Plan) -> Result {
-    let containers = containers(cx, plan).await?;
+    tidy(cx, containers(cx, plan).await?).await
+}
+
+async fn tidy(cx: &Context, containers: Vec<Container>) -> Result {
     let (half, whole): (Vec<_>, Vec<_>) = containers.iter().partition(|c| is_half_swapped(c));
     let mut services: BTreeSet<_> = whole.iter().map(|c| c.label(label::SERVICE)).collect();
     for container in half {
@@ -211,7 +214,11 @@ pub async fn tidy_half_swapped(cx: &Context, plan: &Plan) -> Result {
 
 /// `compose up` of all that is moved.
 async fn up(cx: &Context, plan: &Plan, project: &Project) -> Result {
-    tidy_half_swapped(cx, plan).await?;
+    let (own, copies) = of_moved(cx, plan).await?;
+    if let Some(copy) = copies.first() {
+        return Err(EffectError::Refused(copy_in_the_way(copy)));
+    }
+    tidy(cx, own).await?;
     let (lines, said) = cx.lines("compose: ");
     let up = cx.ports.compose.up(project, lines).await;
     let _ = said.await;

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::effects::is_half_swapped;
 use super::job::Verified;
 use super::ports::{Options, Ports, VerifiedDigest};
 pub use super::refusal::Refused;
@@ -213,13 +214,55 @@ async fn named_by_itself(ports: &Ports, options: &Options, container: &Container
     }
 }
 
-/// The application's container.
+/// The application's container: the one that is named, if Compose has made it; else the one whose labels fit,
+/// because a container's name changes with `container_name`, a scale or a failed `up`.
 pub async fn application(ports: &Ports, options: &Options) -> Result<Container, Refused> {
     let name = &options.app_container;
-    ports.engine.container(name).await?.ok_or_else(|| {
-        Refusal::new(Code::NoContainer, format!("there is no container {name:?} (PROCESSGIT_UPDATER_APP_CONTAINER)"))
-            .text("start the application with `docker compose up -d`, or name its container")
-            .into()
+    let named = ports.engine.container(name).await?;
+    if let Some(container) = named.as_ref().filter(|c| c.is_made_by_compose()) {
+        return Ok(container.clone());
+    }
+    let all = ports.engine.containers(&[]).await?;
+    let known = ports.journal.last_committed().await?;
+    let known = known.and_then(|(_, record)| record.plan).filter(|plan| plan.previous.container_name == *name);
+    let known = known.map(|plan| (plan.project.name, plan.project.service));
+    let fits = |c: &&Container| {
+        let (project, service) = (c.label(label::PROJECT), c.label(label::SERVICE));
+        let is_known = known.as_ref().is_some_and(|(p, s)| (project, service) == (Some(p), Some(s)));
+        let (Some(project), Some(service)) = (project, service) else { return false };
+        let is_set = options.app_service.as_ref().is_some_and(|set| set == service);
+        let is_named_so = options.app_service.is_none() && (name == service || names(name, project, service));
+        c.is_made_by_compose() && !is_half_swapped(c) && (is_known || is_set || is_named_so)
+    };
+    match (&all.iter().filter(fits).collect::<Vec<_>>()[..], named) {
+        ([one], _) => Ok((*one).clone()),
+        // Planning says what is wrong with it.
+        ([], Some(named)) => Ok(named),
+        ([], None) => Err(Refusal::new(
+            Code::NoContainer,
+            format!(
+                "there is no container {name:?} (PROCESSGIT_UPDATER_APP_CONTAINER), and none with the labels of its service"
+            ),
+        )
+        .text("start the application with `docker compose up -d`, or name its container")
+        .into()),
+        (many, _) => Err(Refusal::new(
+            Code::Replicas,
+            format!(
+                "there is no container {name:?} (PROCESSGIT_UPDATER_APP_CONTAINER) that Compose has made, and several have the labels of its service: {}",
+                many.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
+            ),
+        )
+        .text("name the application's, or remove the others")
+        .into()),
+    }
+}
+
+/// As Compose names a service's containers: `PROJECT-SERVICE-NUMBER`, with underscores before Compose 2.
+pub fn names(name: &str, project: &str, service: &str) -> bool {
+    ["-", "_"].iter().any(|sep| {
+        let number = name.strip_prefix(&format!("{project}{sep}{service}{sep}"));
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
     })
 }
 
@@ -231,7 +274,21 @@ pub async fn project_of(ports: &Ports, container: &Container, options: &Options)
         version_key: &options.version_key,
     };
     let project = labels::project(&container.name, &container.labels, named)?;
-    Ok(ports.planned.original(project).await)
+    with_true_env_file(ports, container, ports.planned.original(project).await).await
+}
+
+/// Compose labels a container with its `--env-file` only where one was given, and otherwise the container has what
+/// its image carries: an image that was made of a service's container names a file of long ago, or any file.
+/// Where both say the same, the operator's own setting decides.
+async fn with_true_env_file(ports: &Ports, container: &Container, project: Project) -> Result<Project, Refused> {
+    let Some(label) = container.labels.get(label::ENVIRONMENT_FILE) else { return Ok(project) };
+    let image = ports.engine.image(&container.image_id).await?;
+    if image.and_then(|image| image.labels.get(label::ENVIRONMENT_FILE).cloned()).as_ref() != Some(label) {
+        return Ok(project);
+    }
+    let without = Project { env_files: Vec::new(), ..project.clone() };
+    let is_true = ports.env.preflight(&without.environment_files()).await.is_ok();
+    Ok(if is_true { without } else { project })
 }
 
 /// The image that it runs.
@@ -292,6 +349,6 @@ fn of_service<'a>(
     containers.iter().filter(move |c| {
         c.label(label::PROJECT) == Some(&project.name)
             && c.label(label::SERVICE) == Some(service)
-            && c.label(label::ONEOFF) != Some("True")
+            && c.is_made_by_compose()
     })
 }
