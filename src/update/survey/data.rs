@@ -92,7 +92,7 @@ pub fn companions<'a>(
             names.join(", ")
         );
         let stopped = options.stop_services.iter().map(String::as_str).chain(names).collect::<Vec<_>>().join(",");
-        let setting = format!("PROCESSGIT_UPDATER_STOP_SERVICES={stopped}");
+        let setting = format!("PROCESSGIT_UPDATER_STOP_SERVICES={}", crate::command::word(&stopped));
         return Err(Refusal::new(Code::Writers, what).setting(setting).into());
     }
     let order = StartOrder::new(config, &deployment.project.service);
