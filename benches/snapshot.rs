@@ -50,7 +50,7 @@ fn measure(folder: &Path, source: &Path, seed: u64, table: &mut Table) -> Result
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let (archive, plain, unpacked) = (folder.join("data.tgz"), folder.join("plain"), folder.join("unpacked"));
     let repository = Repository::open(&folder.join(format!("repository {seed}")))?;
-    let sources = vec![Source { name: "data".to_owned(), path: source.to_owned() }];
+    let sources = vec![Source::new("data", source)];
     // Older than the margin within which nothing is trusted, as an application's data is.
     std::thread::sleep(Duration::from_millis(2500));
     let mut add = |name, time| table.add(name, time);
@@ -108,7 +108,7 @@ fn measure(folder: &Path, source: &Path, seed: u64, table: &mut Table) -> Result
 /// Ten generations with 1 % changed between them, against the data.
 fn disk(folder: &Path, source: &Path) -> Result<(), Failure> {
     let repository = Repository::open(&folder.join("ten"))?;
-    let sources = vec![Source { name: "data".to_owned(), path: source.to_owned() }];
+    let sources = vec![Source::new("data", source)];
     for seed in 0..10 {
         change(source, 100, 100 + seed * 3)?;
         std::thread::sleep(Duration::from_millis(2500));
@@ -128,7 +128,7 @@ fn memory(files: usize) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let source = folder.path().join("source");
     tree::make(&source, files, 0)?;
-    let sources = vec![Source { name: "data".to_owned(), path: source.clone() }];
+    let sources = vec![Source::new("data", source.clone())];
     let repository = Repository::open(&folder.path().join("repository"))?;
     let base = peak()?;
     let mut pass = repository.begin(sources.clone(), Label::default())?;

@@ -33,8 +33,8 @@ use crate::https::{Authorities, AuthoritiesError};
 use crate::registry;
 use crate::release::github::GithubReleases;
 use crate::settings::{Fault, Health, Hook, ServeArgs, Settings, name};
-use crate::snapshot::NoSnapshots;
 use crate::snapshot::host::{HostData, Retention};
+use crate::snapshot::{Limits, NoSnapshots};
 use crate::store::Store;
 use crate::trust::Trust;
 use crate::trust::judge::{Judge, JudgeError, Unjudged};
@@ -301,12 +301,13 @@ pub(crate) fn ports(
             state_dir: settings.state_dir.clone(),
             snapshots: settings.snapshot.dir.clone(),
             retention,
+            limits: limits(settings),
             docker_host: std::env::var("DOCKER_HOST").unwrap_or_default(),
             seal: seal.clone(),
         },
     );
     let data: Arc<dyn DataStore> = match settings.snapshot.on {
-        true => Arc::new(PlacedData::new(helpers.clone(), HostData::new(settings.snapshot.dir.clone(), retention))),
+        true => Arc::new(PlacedData::new(helpers.clone(), host_data(settings))),
         false => Arc::new(NoSnapshots),
     };
     Ok(Ports {
@@ -331,6 +332,15 @@ fn probe(health: &Health, authorities: &Authorities) -> Arc<dyn Probe> {
         HealthTarget::Tcp { host, port } => Arc::new(TcpProbe { host: host.clone(), port: *port }),
         HealthTarget::Healthcheck => Arc::new(HealthcheckAlone),
     }
+}
+
+fn host_data(settings: &Settings) -> HostData {
+    HostData::new(settings.snapshot.dir.clone(), retention(settings)).within(limits(settings))
+}
+
+fn limits(settings: &Settings) -> Limits {
+    let snapshot = &settings.snapshot;
+    Limits { depth: snapshot.max_depth.into(), entries: snapshot.max_entries.into() }
 }
 
 fn retention(settings: &Settings) -> Retention {

@@ -32,8 +32,8 @@ async fn post(server: &Server, path: &str, body: &'static str) -> (u16, Value) {
 
 #[tokio::test]
 async fn what_is_ordered() {
-    let restore = |accept_drift| Order::Restore { snapshot: "gen-1".into(), accept_drift };
-    let rollback = |with_data, accept_drift| Order::Rollback { with_data, accept_drift };
+    let restore = |accept_drift| Order::Restore { snapshot: "gen-1".into(), accept_drift, accept_partial: false };
+    let rollback = |with_data, accept_drift| Order::Rollback { with_data, accept_drift, accept_partial: false };
     for (path, body, expected) in [
         ("/snapshots", "", Ok(Order::Snapshot { hot: false })),
         ("/snapshots", " \n", Ok(Order::Snapshot { hot: false })),
@@ -170,6 +170,7 @@ async fn the_view_of_a_rollback() {
         to_image: "ghcr.io/o/app:0.1.1".into(),
         snapshot: Some("gen-1".into()),
         written_since: Some(Distance { files: 3, bytes: 4096 }),
+        is_partial: false,
         changes: vec!["image".into()],
         warnings: vec![],
     };

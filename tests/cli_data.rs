@@ -33,6 +33,7 @@ fn view() -> RollbackView {
         to_image: "ghcr.io/o/app:0.1.1".into(),
         snapshot: Some("gen-1".into()),
         written_since: Some(Distance { files: 3, bytes: 4096 }),
+        is_partial: false,
         changes: vec!["image: 0.1.2 -> 0.1.1".into()],
         warnings: vec!["\u{1b}[2Jcareful".into()],
     }
@@ -47,8 +48,8 @@ fn ends(kind: Kind, state: State) -> Script {
 
 #[test]
 fn what_is_ordered() {
-    let restore = |accept_drift| Order::Restore { snapshot: "gen-1".into(), accept_drift };
-    let rollback = |with_data, accept_drift| Order::Rollback { with_data, accept_drift };
+    let restore = |accept_drift| Order::Restore { snapshot: "gen-1".into(), accept_drift, accept_partial: false };
+    let rollback = |with_data, accept_drift| Order::Rollback { with_data, accept_drift, accept_partial: false };
     for (line, order) in [
         ("snapshot create", Order::Snapshot { hot: false }),
         ("snapshot create --hot", Order::Snapshot { hot: true }),

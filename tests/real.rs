@@ -51,3 +51,5 @@ mod self_update;
 mod shapes;
 #[path = "real/sources.rs"]
 mod sources;
+#[path = "real/volumes.rs"]
+mod volumes;

@@ -122,6 +122,7 @@ impl Face for Domain {
             bytes: 0,
             own_bytes: 0,
             entries: 0,
+            mounts: Vec::new(),
             label: None,
         }])
     }

@@ -38,14 +38,16 @@ pub async fn view(State(app): State<Arc<App>>, Asked(query): Asked<ViewQuery>) -
 struct Wanted {
     with_data: Option<bool>,
     accept_drift: Option<bool>,
+    accept_partial: Option<bool>,
 }
 
-/// `POST /rollback` `{"with_data": true, "accept_drift": false}`
+/// `POST /rollback` `{"with_data": true, "accept_drift": false, "accept_partial": false}`
 pub async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
     let wanted: Wanted = body::optional(&headers, body, r#"{"with_data":true}"#).await?;
     let order = Order::Rollback {
         with_data: wanted.with_data.unwrap_or(true),
         accept_drift: wanted.accept_drift.unwrap_or_default(),
+        accept_partial: wanted.accept_partial.unwrap_or_default(),
     };
     updates::accept(&app, order).await
 }

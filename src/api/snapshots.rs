@@ -99,9 +99,10 @@ pub async fn export(State(app): State<Arc<App>>, Id(id): Id, long: LongAnswers) 
 #[derive(Deserialize)]
 struct Restore {
     accept_drift: Option<bool>,
+    accept_partial: Option<bool>,
 }
 
-/// `POST /snapshots/{id}/restore` `{"accept_drift": false}`
+/// `POST /snapshots/{id}/restore` `{"accept_drift": false, "accept_partial": false}`
 pub async fn restore(
     State(app): State<Arc<App>>,
     Id(id): Id,
@@ -110,7 +111,12 @@ pub async fn restore(
 ) -> Result<Response, ApiError> {
     let wanted: Restore = body::optional(&headers, body, r#"{"accept_drift":false}"#).await?;
     known(&app, &id).await?;
-    accept(&app, Order::Restore { snapshot: id, accept_drift: wanted.accept_drift.unwrap_or_default() }).await
+    let order = Order::Restore {
+        snapshot: id,
+        accept_drift: wanted.accept_drift.unwrap_or_default(),
+        accept_partial: wanted.accept_partial.unwrap_or_default(),
+    };
+    accept(&app, order).await
 }
 
 /// `POST /snapshots/prune`: retention, now.

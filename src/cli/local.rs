@@ -18,6 +18,7 @@ use crate::helper::serve::{self, HelperSettings};
 use crate::https::Authorities;
 use crate::release::manifest::Manifest;
 use crate::settings::{ServeArgs, Settings, Signing, default, name};
+use crate::snapshot::Limits;
 use crate::snapshot::host::Retention;
 use crate::trust::Trust as _;
 use crate::trust::judge::Judge;
@@ -172,13 +173,18 @@ pub struct HelperArgs {
     keep: usize,
     #[arg(long)]
     max_age_seconds: Option<u64>,
+    #[arg(long)]
+    max_depth: u64,
+    #[arg(long)]
+    max_entries: u64,
 }
 
 /// `helper`: serves the updater that made it, until that is gone.
 pub fn helper(args: HelperArgs) -> Outcome {
     let max_age = args.max_age_seconds.map(Duration::from_secs);
     let retention = Retention { keep: args.keep, max_age };
-    let settings = HelperSettings { socket: args.socket, snapshots: args.snapshots, retention };
+    let limits = Limits { depth: args.max_depth, entries: args.max_entries };
+    let settings = HelperSettings { socket: args.socket, snapshots: args.snapshots, retention, limits };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve::serve(settings))?;
     // A copy that nobody waits for stops at its next entry; the container ends now.

@@ -35,6 +35,9 @@ pub struct RollbackArgs {
     /// Also if the files differ from what runs in more than the version
     #[arg(long)]
     accept_drift: bool,
+    /// Also if the snapshot has other mounts than the application: what it has not stays as it is
+    #[arg(long)]
+    accept_partial: bool,
     #[command(flatten)]
     following: Following,
 }
@@ -47,7 +50,10 @@ pub async fn run(args: RollbackArgs) -> Outcome {
         say(shown(&view))?;
     }
     confirm("Go back?", args.yes).await?;
-    let request = json!({ "with_data": with_data, "accept_drift": args.accept_drift });
+    // Who was shown what stays as it is, and said yes, has accepted it.
+    let accept_partial = args.accept_partial || (view.is_partial && !args.yes);
+    let request =
+        json!({ "with_data": with_data, "accept_drift": args.accept_drift, "accept_partial": accept_partial });
     let job = jobs::begin(&client, "/rollback", &request).await?;
     jobs::to_the_end(&client, job, &args.following).await
 }

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 
 use super::client::Status;
 use super::text::{between, clean, duration, moment, table};
+use super::view::copied;
 use crate::update::Check;
-use crate::update::job::{Job, Kind, State, Step, Verified};
+use crate::update::job::{Job, Kind, Progress, State, Step, Verified};
 
 /// How the updater is.
 pub fn status(status: &Status, url: &str, now: Timestamp) -> String {
@@ -25,6 +26,9 @@ pub fn status(status: &Status, url: &str, now: Timestamp) -> String {
     rows.push(row("active", status.active_job.as_ref().map_or("none".into(), |job| active(job, now))));
     let mut shown = table(&rows);
     if let Some(job) = &status.active_job {
+        if let Some(Progress::Copy(copy)) = job.steps.last().and_then(|step| step.progress.as_ref()) {
+            list(&mut shown, "copying", &[copied(copy)]);
+        }
         list(&mut shown, "verified", &genuine(&job.verified));
     }
     list(&mut shown, "notices", &status.notices);

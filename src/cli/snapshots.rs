@@ -89,6 +89,9 @@ pub struct RestoreArgs {
     /// Also if the files differ from what runs in more than the version
     #[arg(long)]
     accept_drift: bool,
+    /// Also if the snapshot has other mounts than the application: what it has not stays as it is
+    #[arg(long)]
+    accept_partial: bool,
     #[command(flatten)]
     following: Following,
 }
@@ -188,7 +191,8 @@ async fn restore(args: RestoreArgs) -> Outcome {
         confirm(&question(&client, &id).await?, args.yes).await?;
     }
     let path = format!("/snapshots/{}/restore", in_path(&id));
-    let job = jobs::begin(&client, &path, &json!({ "accept_drift": args.accept_drift })).await?;
+    let request = json!({ "accept_drift": args.accept_drift, "accept_partial": args.accept_partial });
+    let job = jobs::begin(&client, &path, &request).await?;
     jobs::to_the_end(&client, job, &args.following).await
 }
 

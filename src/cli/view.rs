@@ -214,9 +214,14 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-fn copied(copy: &CopyProgress) -> String {
-    let plural = if copy.files == 1 { "" } else { "s" };
-    format!("{} file{plural}  {}  {}/s", copy.files, text::bytes(copy.bytes), text::bytes(copy.rate))
+pub(super) fn copied(copy: &CopyProgress) -> String {
+    let of = |total: Option<String>| total.map_or_else(String::new, |total| format!(" of {total}"));
+    let plural = if copy.total_files.unwrap_or(copy.files) == 1 { "" } else { "s" };
+    // The application may write meanwhile: then there is more than was expected.
+    let files = of(copy.total_files.filter(|total| *total >= copy.files).map(|total| total.to_string()));
+    let bytes = of(copy.total_bytes.filter(|total| *total >= copy.bytes).map(text::bytes));
+    let rate = text::bytes(copy.rate);
+    format!("{}{files} file{plural}  {}{bytes}  {rate}/s", copy.files, text::bytes(copy.bytes))
 }
 
 #[cfg(test)]
@@ -246,7 +251,10 @@ mod tests {
         job.progress(Progress::Layers(layers), at(3));
         looks.push(job.clone());
         job.enter(State::Snapshotting, at(20));
-        job.progress(Progress::Copy(CopyProgress { files: 1, bytes: 2_000_000, rate: 1_000_000 }), at(21));
+        job.progress(
+            Progress::Copy(CopyProgress { files: 1, bytes: 2_000_000, rate: 1_000_000, ..CopyProgress::default() }),
+            at(21),
+        );
         looks.push(job.clone());
         job.fail_step("no space left", at(23));
         job.enter(State::RollingBack, at(23));

@@ -132,11 +132,18 @@ async fn look(
 
 /// Compose and the walk through the data take longest, and do not need each other.
 async fn both(doctor: &Doctor, deployment: &Deployment, has_env: bool) -> Vec<Finding> {
-    let plan = survey::data::mounts(&doctor.ports, &doctor.options, deployment);
-    let (resolved, room) = tokio::join!(deployment::resolve(doctor, deployment), data::room(doctor, &plan));
+    let data = async {
+        let looked = data::look(doctor, deployment).await;
+        let room = match &looked {
+            Ok(plan) => data::room(doctor, plan).await,
+            Err(_) => vec![Finding::skipped("room", "the data cannot be looked at")],
+        };
+        (looked, room)
+    };
+    let (resolved, (looked, room)) = tokio::join!(deployment::resolve(doctor, deployment), data);
     let mut findings = deployment::check(doctor, deployment, &resolved, has_env);
     let config = resolved.resolved.as_ref().ok().map(|(_, resolved)| &resolved.old);
-    findings.extend(data::check(doctor, deployment, &plan, config).await);
+    findings.extend(data::check(doctor, deployment, looked, config).await);
     findings.extend(room);
     findings
 }

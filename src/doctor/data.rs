@@ -10,14 +10,31 @@ use crate::update::plan::DataPlan;
 use crate::update::refusal::{Code, Refusal, Refused};
 use crate::update::survey::{self, Deployment};
 
+/// What would be copied, or why it cannot be.
+pub async fn look(doctor: &Doctor, deployment: &Deployment) -> Result<DataPlan, Refused> {
+    let looking = survey::data::looked_at(&doctor.ports, &doctor.options, deployment);
+    let late = |_| Refused::because(Code::TimedOut, format!("the look at the data did not end within {WORK:?}"));
+    timeout(WORK, looking).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+}
+
 /// Everything but the room.
 pub async fn check(
     doctor: &Doctor,
     deployment: &Deployment,
-    plan: &DataPlan,
+    looked: Result<DataPlan, Refused>,
     config: Option<&ComposeConfig>,
 ) -> Vec<Finding> {
-    let mut findings = vec![mounts(doctor, plan)];
+    let (plan, mut findings) = match looked {
+        Ok(plan) => {
+            let first = mounts(doctor, &plan);
+            (plan, vec![first])
+        }
+        Err(refused) => {
+            let plan = survey::data::mounts(&doctor.ports, &doctor.options, deployment);
+            (plan, super::bad("data", refused).collect())
+        }
+    };
+    let plan = &plan;
     let Some(config) = config else {
         findings.extend(["writers", "hooks"].map(|check| Finding::skipped(check, "Compose cannot be asked")));
         return findings;
@@ -118,7 +135,7 @@ pub async fn room(doctor: &Doctor, plan: &DataPlan) -> Vec<Finding> {
     if plan.copied.is_empty() {
         return vec![Finding::skipped("room", "nothing is copied")];
     }
-    let room = match timeout(WORK, doctor.ports.data.room(&plan.copied)).await {
+    let room = match timeout(WORK, doctor.ports.data.room(&plan.sources())).await {
         Ok(Ok(room)) => room,
         Ok(Err(why)) => {
             let why = Refused::from(why).or_text("name another folder in PROCESSGIT_UPDATER_SNAPSHOT_DIR");

@@ -209,6 +209,35 @@ impl Mount {
     }
 }
 
+/// A volume, as the engine knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Volume {
+    pub name: String,
+    /// `local`, or a plugin.
+    pub driver: String,
+    /// Where it is on the engine's host.
+    pub mountpoint: String,
+    /// Of the driver (`type`, `o`, `device`). They may hold a password: never stored, never shown.
+    pub options: BTreeMap<String, String>,
+    pub created_at: Option<Timestamp>,
+}
+
+impl Volume {
+    /// The engine's own driver mounts such a volume when a container begins to use it, and unmounts it when the
+    /// last one ends: at other times its folder is an empty mountpoint.
+    pub fn is_mounted_on_use(&self) -> bool {
+        self.driver != LOCAL_DRIVER || ["type", "o", "device"].iter().any(|name| !self.option(name).is_empty())
+    }
+
+    /// An option of the driver, empty where it is not given.
+    pub fn option(&self, name: &str) -> &str {
+        self.options.get(name).map(String::as_str).unwrap_or_default()
+    }
+}
+
+/// The engine's own volume driver.
+pub const LOCAL_DRIVER: &str = "local";
+
 /// `unless-stopped`, `on-failure` with its count …
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {
@@ -344,6 +373,9 @@ pub struct ContainerSpec {
     pub tmpfs: BTreeMap<String, String>,
     pub read_only: bool,
     pub stop_grace_seconds: Option<i64>,
+    /// The most memory that it gets, bytes; `None`: no limit. An engine that cannot limit it ignores it.
+    #[serde(default)]
+    pub memory: Option<i64>,
     /// The engine removes it as soon as it has ended.
     pub auto_remove: bool,
 }
@@ -391,6 +423,10 @@ pub trait Engine: Send + Sync {
     async fn logs(&self, id: &str, lines: mpsc::Sender<String>) -> Result<()>;
     /// The last `lines` lines, for an error message.
     async fn log_tail(&self, id: &str, lines: usize) -> Result<Vec<String>>;
+    /// By name; `None` when there is none.
+    async fn volume(&self, name: &str) -> Result<Option<Volume>>;
+    /// Not found is success; one that a container uses stays: `Conflict`.
+    async fn remove_volume(&self, name: &str) -> Result<()>;
     async fn set_restart_policy(&self, id: &str, policy: &RestartPolicy) -> Result<()>;
     async fn rename(&self, id: &str, name: &str) -> Result<()>;
     /// Events of this container from now on, until the receiver is dropped.

@@ -17,6 +17,7 @@ use super::wire::{self, Call, Failure, Frame, Said};
 use crate::engine::compose::ComposeCli;
 use crate::engine::{Compose, EngineError};
 use crate::envfile::{self, DeployedEnv};
+use crate::snapshot::Limits;
 use crate::snapshot::host::{HostData, Retention};
 use crate::update::job::CopyProgress;
 use crate::update::ports::{CopyReport, DataStore, EnvStore};
@@ -33,6 +34,7 @@ pub struct HelperSettings {
     pub socket: PathBuf,
     pub snapshots: PathBuf,
     pub retention: Retention,
+    pub limits: Limits,
 }
 
 /// Serves until the updater that made it is gone, and what cannot be left in the middle has ended.
@@ -43,7 +45,7 @@ pub async fn serve(settings: HelperSettings) -> io::Result<()> {
     let listener = listen(&settings.socket)?;
     let hands = Arc::new(Hands {
         compose: ComposeCli::from_environment(),
-        data: HostData::new(settings.snapshots, settings.retention),
+        data: HostData::new(settings.snapshots, settings.retention).within(settings.limits),
         // Nobody waits for these when the updater is gone; `up` is waited for.
         swaps: TaskTracker::new(),
         alone: CancellationToken::new(),
@@ -146,6 +148,7 @@ impl Hands {
             Call::EnvPreflight { path, project_env } => {
                 done(DeployedEnv::new(path.into()).preflight(&project_env).await)
             }
+            Call::DataLook { mounts } => done(self.data.look(&mounts).await),
             Call::DataPreflight { mounts } => done(self.data.preflight(&mounts).await),
             Call::DataRoom { mounts } => done(self.data.room(&mounts).await),
             Call::DataHot { label, mounts } => done(self.data.hot(&label, &mounts, report).await),
@@ -155,7 +158,7 @@ impl Hands {
                 done(self.data.restore(&label, &generation, &mounts, &pinned, report).await)
             }
             Call::DataLoad { generation, mounts } => done(self.data.load(&generation, &mounts, report).await),
-            Call::DataTidy { job, pinned } => done(self.data.tidy(&job, &pinned).await),
+            Call::DataTidy { job, standing } => done(self.data.tidy(&job, &standing).await),
             Call::DataList => done(self.data.list().await),
             Call::DataVerify { generation } => done(self.data.verify(&generation).await),
             Call::DataDistance { generation, mounts } => done(self.data.distance(&generation, &mounts).await),
@@ -258,6 +261,7 @@ mod tests {
             socket: socket.clone(),
             snapshots: folder.path().join("snapshots"),
             retention: Retention { keep: 1, max_age: None },
+            limits: Limits::DEFAULT,
         };
         let serving = tokio::spawn(serve(settings));
         while !socket.exists() {

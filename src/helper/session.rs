@@ -13,6 +13,7 @@ use super::own::{Own, OwnContainer};
 use super::wire::{self, Call, Failure, Frame, Said};
 use crate::engine::seal::Seal;
 use crate::engine::{ContainerSpec, DEFAULT_HOST, Engine, EngineError, Mount, Result, label};
+use crate::snapshot::Limits;
 use crate::snapshot::host::Retention;
 use crate::update::job::CopyProgress;
 use crate::update::ports::CopyReport;
@@ -29,6 +30,14 @@ const LONGEST_CALL: Duration = Duration::from_secs(11 * 60);
 const FAREWELL: Duration = LONGEST_CALL;
 /// The most that a path of a Unix socket may have, bytes (`sun_path` in unix(7), with its end).
 const LONGEST_SOCKET: usize = 107;
+
+/// The most memory that a helper gets, bytes. What a copy holds is bounded by [`snapshot::HELD`] twice (names of
+/// folders, inodes with several names) and some megabytes of buffers; what Compose needs to resolve the largest
+/// project we have seen is a tenth of this. The page cache counts too, but the kernel takes that back first. Without
+/// a limit an application could make the host's memory run out by what it writes to its own data.
+///
+/// [`snapshot::HELD`]: crate::snapshot::HELD
+const MEMORY: i64 = 768 << 20;
 
 /// Compose wants a home that it can write to.
 const HOME: &str = "/helper-home";
@@ -65,6 +74,7 @@ pub struct HelperOptions {
     pub state_dir: PathBuf,
     pub snapshots: PathBuf,
     pub retention: Retention,
+    pub limits: Limits,
     /// As in `DOCKER_HOST`; empty is the default.
     pub docker_host: String,
     /// By which this updater recognises its own containers.
@@ -118,6 +128,10 @@ impl Helpers {
     /// The engine cannot be asked.
     pub async fn own(&self) -> Result<Option<Arc<OwnContainer>>> {
         self.own.container().await
+    }
+
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
     }
 
     pub fn options(&self) -> &HelperOptions {
@@ -369,13 +383,15 @@ impl Helpers {
         all.dedup_by(|a, b| a.destination == b.destination);
         let env = vec![format!("HOME={HOME}"), format!("DOCKER_HOST={host}")];
         let text = |path: &Path| path.display().to_string();
+        let Limits { depth, entries } = options.limits;
+        let limits = [format!("--max-depth={depth}"), format!("--max-entries={entries}")];
         let age = options.retention.max_age.map(|age| format!("--max-age-seconds={}", age.as_secs()));
         let command = ["helper".to_owned(), text(socket), text(&options.snapshots), options.retention.keep.to_string()];
         Ok(options.seal.put_on(ContainerSpec {
             name: format!("processgit-updater-{}", socket.file_name().unwrap_or_default().to_string_lossy()),
             image: own.container.image_id.clone(),
             entrypoint: Some(vec![text(&program)]),
-            command: Some(command.into_iter().chain(age).collect()),
+            command: Some(command.into_iter().chain(age).chain(limits).collect()),
             env,
             user: Some("0:0".into()),
             labels: [(label::ROLE, kind.role().to_owned()), (label::OWNER, self.owner(own)?)]
@@ -388,6 +404,7 @@ impl Helpers {
             security_opt: own.security_options(),
             read_only: true,
             tmpfs: [(HOME.to_owned(), "mode=0700".to_owned())].into(),
+            memory: Some(MEMORY),
             auto_remove: true,
             ..ContainerSpec::default()
         }))

@@ -6,10 +6,10 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::engine::{EngineError, Mount, Project};
+use crate::engine::{EngineError, Project};
 use crate::envfile::EnvFileError;
 use crate::update::job::{CopyProgress, JobId};
-use crate::update::ports::{CopyLabel, DataError, EnvError};
+use crate::update::ports::{CopyLabel, DataError, DataMount, EnvError, Look, Standing};
 
 /// The most that one frame may hold, bytes: a resolved configuration is the largest thing said.
 const LARGEST: usize = 32 * 1024 * 1024;
@@ -45,37 +45,40 @@ pub enum Call {
         path: String,
         project_env: Vec<String>,
     },
+    DataLook {
+        mounts: Vec<Look>,
+    },
     DataPreflight {
-        mounts: Vec<Mount>,
+        mounts: Vec<DataMount>,
     },
     DataRoom {
-        mounts: Vec<Mount>,
+        mounts: Vec<DataMount>,
     },
     DataHot {
         label: CopyLabel,
-        mounts: Vec<Mount>,
+        mounts: Vec<DataMount>,
     },
     DataCold {
         label: CopyLabel,
-        mounts: Vec<Mount>,
+        mounts: Vec<DataMount>,
     },
     DataRunning {
         label: CopyLabel,
-        mounts: Vec<Mount>,
+        mounts: Vec<DataMount>,
     },
     DataRestore {
         label: CopyLabel,
         generation: String,
-        mounts: Vec<Mount>,
+        mounts: Vec<DataMount>,
         pinned: Vec<String>,
     },
     DataLoad {
         generation: String,
-        mounts: Vec<Mount>,
+        mounts: Vec<DataMount>,
     },
     DataTidy {
         job: JobId,
-        pinned: Vec<String>,
+        standing: Standing,
     },
     DataList,
     DataVerify {
@@ -83,7 +86,7 @@ pub enum Call {
     },
     DataDistance {
         generation: String,
-        mounts: Vec<Mount>,
+        mounts: Vec<DataMount>,
     },
     /// Answered by [`Frame::Bytes`], then by [`Said::Done`].
     DataExport {

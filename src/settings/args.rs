@@ -34,6 +34,8 @@ pub mod name {
     pub const SNAPSHOT_DIR: &str = "PROCESSGIT_UPDATER_SNAPSHOT_DIR";
     pub const SNAPSHOT_KEEP: &str = "PROCESSGIT_UPDATER_SNAPSHOT_KEEP";
     pub const SNAPSHOT_MAX_AGE: &str = "PROCESSGIT_UPDATER_SNAPSHOT_MAX_AGE";
+    pub const SNAPSHOT_MAX_DEPTH: &str = "PROCESSGIT_UPDATER_SNAPSHOT_MAX_DEPTH";
+    pub const SNAPSHOT_MAX_ENTRIES: &str = "PROCESSGIT_UPDATER_SNAPSHOT_MAX_ENTRIES";
     pub const SNAPSHOT_EXCLUDE: &str = "PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE";
     pub const MOVE_SERVICES: &str = "PROCESSGIT_UPDATER_MOVE_SERVICES";
     pub const STOP_SERVICES: &str = "PROCESSGIT_UPDATER_STOP_SERVICES";
@@ -69,6 +71,8 @@ pub mod default {
     pub const VERIFY_IMAGE: &str = "true";
     pub const SNAPSHOT: &str = "on";
     pub const SNAPSHOT_KEEP: &str = "5";
+    pub const SNAPSHOT_MAX_DEPTH: &str = "4096";
+    pub const SNAPSHOT_MAX_ENTRIES: &str = "20000000";
     pub const MIGRATION_TIMEOUT: &str = "30m";
     pub const SELF_NAME: &str = "processgit-updater";
     pub const SELF_REPO: &str = "Algomation-AI/processgit-updater";
@@ -173,6 +177,13 @@ pub struct ServeArgs {
     /// Snapshots older than this go, even if there are fewer than are kept [default: age does not matter]
     #[arg(long, env = name::SNAPSHOT_MAX_AGE, value_name = "DURATION")]
     pub(super) snapshot_max_age: Option<OsString>,
+    /// Folders inside each other; data that is deeper is not copied, and the job refused
+    #[arg(long, env = name::SNAPSHOT_MAX_DEPTH, value_name = "NUMBER", default_value = default::SNAPSHOT_MAX_DEPTH)]
+    pub(super) snapshot_max_depth: OsString,
+    /// Files and folders in one mount; a job is refused where there are more
+    #[arg(long, env = name::SNAPSHOT_MAX_ENTRIES, value_name = "NUMBER",
+          default_value = default::SNAPSHOT_MAX_ENTRIES)]
+    pub(super) snapshot_max_entries: OsString,
     /// Paths in the application's container that are not copied, separated by commas: a rollback cannot
     /// put them back
     #[arg(long, env = name::SNAPSHOT_EXCLUDE, value_name = "PATHS")]
@@ -250,6 +261,8 @@ impl ServeArgs {
             (name::VERIFY_IMAGE, &mut self.verify_image),
             (name::SNAPSHOT, &mut self.snapshot),
             (name::SNAPSHOT_KEEP, &mut self.snapshot_keep),
+            (name::SNAPSHOT_MAX_DEPTH, &mut self.snapshot_max_depth),
+            (name::SNAPSHOT_MAX_ENTRIES, &mut self.snapshot_max_entries),
             (name::MIGRATION_TIMEOUT, &mut self.migration_timeout),
             (name::SELF_NAME, &mut self.self_name),
             (name::SELF_REPO, &mut self.self_repo),

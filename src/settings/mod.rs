@@ -72,6 +72,9 @@ pub struct Snapshot {
     pub keep: u32,
     /// `None`: age does not matter.
     pub max_age: Option<Duration>,
+    /// Folders inside each other, and entries in one mount, beyond which a copy is refused.
+    pub max_depth: u32,
+    pub max_entries: u32,
     /// Absolute paths in the application's container that are not copied.
     pub exclude: Vec<String>,
 }

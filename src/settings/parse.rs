@@ -148,6 +148,13 @@ impl Reader<'_> {
         let snapshot_keep = self
             .one(name::SNAPSHOT_KEEP, args.snapshot_keep, default::SNAPSHOT_KEEP, |t| value::number_within(t, 1, 1000));
         let max_age = self.maybe(name::SNAPSHOT_MAX_AGE, args.snapshot_max_age, value::age);
+        let max_depth = self.one(name::SNAPSHOT_MAX_DEPTH, args.snapshot_max_depth, default::SNAPSHOT_MAX_DEPTH, |t| {
+            value::number_within(t, 16, 100_000)
+        });
+        let max_entries =
+            self.one(name::SNAPSHOT_MAX_ENTRIES, args.snapshot_max_entries, default::SNAPSHOT_MAX_ENTRIES, |t| {
+                value::number_within(t, 1_000, 1_000_000_000)
+            });
         let exclude =
             self.maybe(name::SNAPSHOT_EXCLUDE, args.snapshot_exclude, |t| value::list(t, value::container_path));
         let move_services = self.maybe(name::MOVE_SERVICES, args.move_services, |t| value::list(t, value::object_name));
@@ -197,6 +204,8 @@ impl Reader<'_> {
                 dir: snapshot_dir?.unwrap_or_else(|| state_dir.join("snapshots")),
                 keep: snapshot_keep?,
                 max_age: max_age?.flatten(),
+                max_depth: max_depth?,
+                max_entries: max_entries?,
                 exclude: exclude?.unwrap_or_default(),
             },
             move_services: move_services?.unwrap_or_default(),

@@ -89,7 +89,7 @@ fn every_variable_of_the_contract_is_a_flag_of_its_name() {
     let contract = "TOKEN TOKEN_FILE LISTEN STATE_DIR REPO GITHUB_API GITHUB_TOKEN GITHUB_TOKEN_FILE APP_NAME \
          APP_CONTAINER APP_SERVICE VERSION_KEY COMPOSE_FILE ENV_FILE HEALTH_URL HEALTH_TIMEOUT HEALTH_INTERVAL \
          HEALTH_STABLE HEALTH_VERSION SIGNING_KEY SIGNING_ISSUER SIGNING_IDENTITY_REGEX TRUSTED_ROOT TRUSTED_ROOT_REFRESH VERIFY_IMAGE \
-         SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP SNAPSHOT_MAX_AGE SNAPSHOT_EXCLUDE MOVE_SERVICES STOP_SERVICES \
+         SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP SNAPSHOT_MAX_AGE SNAPSHOT_MAX_DEPTH SNAPSHOT_MAX_ENTRIES SNAPSHOT_EXCLUDE MOVE_SERVICES STOP_SERVICES \
          HOOK_BEFORE_COPY HOOK_AFTER_RESTORE MIGRATION_TIMEOUT CA_FILE SELF_NAME SELF_REPO SELF_VERSION_KEY SELF_IDENTITY_REGEX \
          STUB DEBUG";
     assert_eq!(found, contract.split_whitespace().collect::<Vec<_>>());
@@ -266,6 +266,8 @@ fn each_fault_names_variable_value_and_remedy() {
         ("SIGNING_IDENTITY_REGEX", "(?x)a #", "a regular expression is accepted (unclosed group)"),
         ("SNAPSHOT_KEEP", "0", "a whole number from 1 to 1000 is accepted"),
         ("SNAPSHOT_KEEP", "five", "a whole number from 1 to 1000 is accepted"),
+        ("SNAPSHOT_MAX_DEPTH", "15", "a whole number from 16 to 100000 is accepted"),
+        ("SNAPSHOT_MAX_ENTRIES", "many", "a whole number from 1000 to 1000000000 is accepted"),
         ("SNAPSHOT_MAX_AGE", "30", accepted_age),
         ("SNAPSHOT_MAX_AGE", "59m", accepted_age),
         ("SNAPSHOT_EXCLUDE", "data", accepted_path),

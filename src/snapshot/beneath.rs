@@ -104,8 +104,9 @@ pub struct Names {
 }
 
 impl Names {
-    /// Lists the folder, `.` and `..` left out. `buffer` is scratch space.
-    pub fn list(folder: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> Result<Self> {
+    /// Lists the folder, `.` and `..` left out. `buffer` is scratch space. [`Errno::NOMEM`]: the names take more than
+    /// `most` bytes.
+    pub fn list(folder: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>], most: usize) -> Result<Self> {
         let mut names = Names { bytes: Vec::new(), spans: Vec::new() };
         let mut entries = RawDir::new(folder, buffer);
         while let Some(entry) = entries.next() {
@@ -117,10 +118,18 @@ impl Names {
             let start = u32::try_from(names.bytes.len()).map_err(|_| Errno::FBIG)?;
             names.bytes.extend(name);
             names.spans.push((start, name.len() as u32));
+            if names.held() > most {
+                return Err(Errno::NOMEM);
+            }
         }
         let Names { bytes, spans } = &mut names;
         spans.sort_unstable_by(|a, b| slice(bytes, *a).cmp(slice(bytes, *b)));
         Ok(names)
+    }
+
+    /// Bytes that are held.
+    pub fn held(&self) -> usize {
+        self.bytes.len() + self.spans.len() * size_of::<(u32, u32)>()
     }
 
     /// The name at this place.

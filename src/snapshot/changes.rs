@@ -1,7 +1,5 @@
 //! How far a source has moved from what was recorded, without reading content.
 
-use std::path::Path;
-
 use super::content::Copier;
 use super::error::Error;
 use super::inspect;
@@ -26,16 +24,15 @@ impl Changes {
     }
 }
 
-/// Counts the differences between a source and its manifest into `changes`. With `first_only` it ends
+/// Counts the differences between a source, by a tolerant walk, and its manifest into `changes`. With `first_only` it ends
 /// at the first one.
 pub(super) fn count(
-    source: &Path,
+    mut walk: Walk,
     mut manifest: Reader,
     first_only: bool,
     changes: &mut Changes,
     meter: &mut Meter<'_>,
 ) -> Result<(), Error> {
-    let mut walk = Walk::open(source, true)?;
     let mut copier = Copier::default();
     while !first_only || changes.is_none() {
         let stat = match walk.step()? {

@@ -174,6 +174,23 @@ impl Entry {
         }
     }
 
+    /// The same under another path.
+    pub fn elsewhere(&self, path: Vec<u8>) -> Self {
+        Self {
+            path,
+            kind: self.kind.clone(),
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            mtime: self.mtime,
+            size: self.size,
+            xattrs: self.xattrs.clone(),
+            group: self.group,
+            ino: self.ino,
+            ctime: self.ctime,
+        }
+    }
+
     /// A place where something else is mounted.
     pub fn mount(path: &[u8], folder: bool) -> Self {
         Self {

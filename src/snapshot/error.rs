@@ -17,6 +17,14 @@ pub enum Error {
         "{path} changed while it was being copied, although nothing may write now: find and stop the program that writes there"
     )]
     Changed { path: String },
+    /// The root of a source is not the one that was noted when the job was planned.
+    #[error(
+        "{what}, is not what it was when this was planned ({seen}): somebody moved or replaced it, or mounted something there; put it back as it was"
+    )]
+    OtherRoot { what: String, seen: String },
+    /// What is at a source is not what the container sees there.
+    #[error("{0}")]
+    SeenOtherwise(String),
     /// [`Progress`](super::Progress) said stop.
     #[error("interrupted at {path}: run it again to finish, or discard it")]
     Interrupted { path: String },
@@ -49,6 +57,7 @@ impl From<Error> for DataError {
                 let remedy = remedy(&source).to_owned();
                 Self::Io { doing: doing.to_owned(), path, cause: source.into(), remedy }
             }
+            Error::OtherRoot { .. } | Error::SeenOtherwise(_) => Self::Moved(text),
             Error::Changed { .. } => Self::Changed(text),
             Error::Interrupted { .. } => Self::Interrupted(text),
             Error::Damaged { .. } => Self::Damaged(text),
@@ -118,7 +127,19 @@ impl Site<'_> {
         if self.path.is_empty() {
             return self.root.to_owned();
         }
-        format!("{}/{}", self.root, String::from_utf8_lossy(self.path))
+        format!("{}/{}", self.root, shown(self.path))
+    }
+}
+
+/// A path for people; of one that is longer than anybody reads, its two ends.
+pub(super) fn shown(path: &[u8]) -> String {
+    const END: usize = 500;
+    match (path.get(..END), path.len().checked_sub(END).and_then(|from| path.get(from..))) {
+        (Some(first), Some(last)) if path.len() > 2 * END => {
+            let [first, last] = [first, last].map(String::from_utf8_lossy);
+            format!("{first}…{last} ({} bytes)", path.len())
+        }
+        _ => String::from_utf8_lossy(path).into_owned(),
     }
 }
 

@@ -11,6 +11,7 @@ use super::beneath;
 use super::content::extents;
 use super::entry::{Entry, Extent, Kind};
 use super::error::{Context, Error, Site};
+use super::links::{Place, Places};
 use super::manifest::Reader;
 use super::progress::{Meter, Progress};
 use super::repository::{Generation, Repository, SourceMeta};
@@ -52,6 +53,7 @@ impl Repository {
                 name: source.name.as_bytes(),
                 tree: open_folder(&generation.tree())?,
                 leaders: HashMap::new(),
+                places: Places::default(),
                 out: &mut encoder,
                 buffer: vec![0; BUFFER],
                 report: &mut report,
@@ -71,7 +73,8 @@ struct Export<'a, 'p> {
     name: &'a [u8],
     tree: OwnedFd,
     /// First member of every group of hard links.
-    leaders: HashMap<u64, Vec<u8>>,
+    leaders: HashMap<u64, Place>,
+    places: Places,
     out: &'a mut dyn Write,
     buffer: Vec<u8>,
     report: &'a mut ExportReport,
@@ -109,13 +112,14 @@ impl Export<'_, '_> {
             xattrs: &entry.xattrs,
             ..Member::default()
         };
-        if let Some(leader) = self.leaders.get(&entry.group).cloned() {
+        if let Some(leader) = self.leaders.get(&entry.group).map(Place::path) {
             member.kind = b'1';
             member.link = &leader;
             return self.write(member);
         }
         if entry.group != 0 {
-            self.leaders.insert(entry.group, path.clone());
+            let place = self.places.of(&path);
+            self.leaders.insert(entry.group, place);
         }
         match &entry.kind {
             Kind::File { .. } => return self.file(entry, member),

@@ -20,10 +20,12 @@ use super::content::{Copier, End};
 use super::entry::{Entry, Kind, Sameness, Stat, Time};
 use super::error::{Context, Error, Site};
 use super::inspect;
+use super::limits::{self, Limits};
 use super::links::Links;
 use super::manifest::{Reader, Writer};
 use super::node;
 use super::progress::Meter;
+use super::root::Source;
 use super::trail::Trail;
 use super::walk::{Step, Walk};
 
@@ -43,11 +45,12 @@ pub enum Former {
 
 /// One pass over one source.
 pub struct Task<'a> {
-    pub source: &'a Path,
-    /// Name of the source: that of its root in `tree`.
-    pub name: &'a str,
+    /// Its name is that of its root in `tree`.
+    pub source: &'a Source,
     /// Entries may vanish and change while they are copied.
     pub tolerant: bool,
+    /// What is larger is refused.
+    pub limits: Option<Limits>,
     pub former: Former,
     /// The `tree` folder, and its path for errors.
     pub tree: OwnedFd,
@@ -108,9 +111,11 @@ struct Mirror<'a, 'p> {
     summary: Summary,
 }
 
-/// A folder we are in.
+/// A folder we are in: what it costs does not depend on how deep it is.
 struct Frame {
+    /// Without its path.
     entry: Entry,
+    path_len: usize,
     /// Its copy was changed and gets its metadata when we leave.
     touched: bool,
 }
@@ -123,9 +128,9 @@ impl<'a, 'p> Mirror<'a, 'p> {
             Former::SameTree(manifest) => (Some(manifest), None, true),
         };
         Ok(Self {
-            walk: Walk::open(task.source, task.tolerant)?,
-            name: task.name.as_bytes(),
-            label: task.tree_path.join(task.name).display().to_string(),
+            walk: Walk::of(task.source, task.tolerant)?.within(task.limits),
+            name: task.source.name.as_bytes(),
+            label: task.tree_path.join(&task.source.name).display().to_string(),
             repository: task.repository,
             former,
             update,
@@ -168,7 +173,7 @@ impl<'a, 'p> Mirror<'a, 'p> {
 
     fn gone(&mut self, gone: &Entry) -> Result<(), Error> {
         // What lay deeper went with its folder.
-        let here = self.frames.last().map(|frame| &frame.entry.path[..]);
+        let here = self.frames.last().map(|frame| &self.walk.path()[..frame.path_len]);
         if self.update && gone.parent() == here { self.discard(gone.name()) } else { Ok(()) }
     }
 
@@ -221,7 +226,8 @@ impl<'a, 'p> Mirror<'a, 'p> {
         };
         self.out.push(&entry)?;
         self.summary.entries += 1;
-        self.frames.push(Frame { entry, touched });
+        let path_len = entry.path.len();
+        self.frames.push(Frame { entry: Entry { path: Vec::new(), ..entry }, path_len, touched });
         self.tree.push(&name);
         if let Some(shared) = &mut self.shared {
             shared.push(&name);
@@ -274,7 +280,8 @@ impl<'a, 'p> Mirror<'a, 'p> {
 
     fn record(&mut self, mut entry: Entry, stat: &Stat, kept: bool) -> Result<(), Error> {
         let groups = self.links.leader(stat).is_some();
-        entry.group = self.links.note(&entry, stat, kept);
+        let noted = self.links.note(&entry, stat, kept);
+        entry.group = noted.map_err(|_| limits::too_much("files with several names", self.walk.site()))?;
         self.summary.entries += 1;
         self.summary.bytes += if groups { 0 } else { entry.size };
         self.out.push(&entry)
@@ -282,12 +289,13 @@ impl<'a, 'p> Mirror<'a, 'p> {
 
     /// Another name of an inode that this pass has met already.
     fn join(&mut self, stat: &Stat, known: Option<&Entry>) -> Result<Option<Entry>, Error> {
-        let Some(leader) = self.links.leader(stat).cloned() else { return Ok(None) };
-        let path = if leader.path.is_empty() { self.name.to_vec() } else { [self.name, b"/", &leader.path].concat() };
+        let Some((leader, place)) = self.links.leader(stat) else { return Ok(None) };
+        let (leader, place) = (leader.elsewhere(self.walk.path().to_vec()), place.path());
+        let path = if place.is_empty() { self.name.to_vec() } else { [self.name, b"/", &place].concat() };
         let (folder, name) = self.target()?;
         node::link(self.tree.root().as_fd(), &path, folder.as_fd(), &name).context("link", self.site())?;
         self.place(&name, known, false)?;
-        Ok(Some(Entry { path: self.walk.path().to_vec(), ..leader }))
+        Ok(Some(leader))
     }
 
     /// Shares the inode of the previous generation. `false`: it has to be copied after all.

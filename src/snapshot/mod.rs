@@ -25,8 +25,10 @@
 //! | `restore`, `verify`, `changes` | back in place; is it as recorded; how far is it off |
 //! | `preflight`, `retention`, `export` | is there room; what is too old; one file for elsewhere (`tar`) |
 //! | `manifest`, [`entry`] | the record: its format, and what it says of an entry |
+//! | `root`, [`mounted`], [`look`] | a source's root, opened as it was noted; volumes that are mounted only while they are used; what a container sees |
 //! | `walk`, `trail`, `beneath` | through trees by descriptors: no link followed, no mount crossed |
 //! | [`host`], `off` | as the update uses it: in process on the host; or not at all |
+//! | `limits` | how large a tree may be |
 //! | `attributes`, `content`, `links`, `node`, `inspect` | metadata, bytes and holes, hard links, making and removing, comparing |
 //!
 //! What it needs: root, or the capabilities CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETFCAP and MKNOD (and
@@ -44,9 +46,12 @@ mod error;
 mod export;
 pub mod host;
 mod inspect;
+mod limits;
 mod links;
+pub mod look;
 pub mod manifest;
 mod mirror;
+pub mod mounted;
 mod node;
 mod off;
 mod pass;
@@ -55,6 +60,7 @@ mod progress;
 mod repository;
 mod restore;
 mod retention;
+mod root;
 mod tar;
 mod trail;
 mod verify;
@@ -63,9 +69,12 @@ mod walk;
 pub use changes::Changes;
 pub use error::{Difference, Error};
 pub use export::ExportReport;
+pub use limits::{HELD, Limits};
 pub use off::NoSnapshots;
 pub use pass::Pass;
 pub use preflight::Preflight;
 pub use progress::{Counts, Progress, Quiet};
-pub use repository::{Generation, Label, Meta, Repository, Source, SourceMeta, list};
+pub use repository::{Generation, Label, Meta, Repository, SourceMeta, list};
 pub use restore::RestoreReport;
+pub use retention::Keep;
+pub use root::{Identity, Source};

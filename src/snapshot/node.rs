@@ -1,7 +1,7 @@
 //! Making and removing one entry in a folder.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, linkat, makedev, mkdirat, mknodat, symlinkat, unlinkat};
 use rustix::io::{Errno, Result};
@@ -9,6 +9,7 @@ use rustix::io::{Errno, Result};
 use super::attributes::{self, Inode};
 use super::beneath::{self, Names};
 use super::entry::{Entry, Kind, Stat};
+use super::trail::Trail;
 use super::walk::is_mount;
 
 /// Makes what is neither folder nor file, with all its metadata. A socket is made as a name without a
@@ -54,29 +55,30 @@ pub fn remove(folder: BorrowedFd<'_>, name: &[u8], root: &Stat, removed: &mut u6
         return Ok(false);
     }
     let mut scratch = beneath::scratch();
-    let mut levels = vec![Level::open(folder, name, &mut scratch)?];
+    let mut trail = Trail::new(rustix::io::fcntl_dupfd_cloexec(folder, 0)?);
+    let mut levels = vec![Level::enter(&mut trail, name, &mut scratch)?];
     let mut all = true;
     while let Some(level) = levels.last_mut() {
+        let folder = trail.folder()?;
         let Some(name) = level.names.get(level.next) else {
             let Some(Level { name, complete, .. }) = levels.pop() else { break };
             all = complete;
-            let outer = levels.last_mut();
-            match outer {
-                None if complete => unlinkat(folder, &name[..], AtFlags::REMOVEDIR)?,
-                Some(outer) if complete => unlinkat(&outer.fd, &name[..], AtFlags::REMOVEDIR)?,
-                Some(outer) => outer.complete = false,
-                None => {}
+            trail.pop();
+            if complete {
+                unlinkat(&trail.folder()?, &name[..], AtFlags::REMOVEDIR)?;
+            } else if let Some(outer) = levels.last_mut() {
+                outer.complete = false;
             }
             *removed += u64::from(complete);
             continue;
         };
         level.next += 1;
-        match unlink(level.fd.as_fd(), name, removed)? {
+        match unlink(folder.as_fd(), name, removed)? {
             Some(true) => {}
             Some(false) => level.complete = false,
-            None if is_mount(&beneath::stat(level.fd.as_fd(), name)?, root) => level.complete = false,
+            None if is_mount(&beneath::stat(folder.as_fd(), name)?, root) => level.complete = false,
             None => {
-                let inner = Level::open(level.fd.as_fd(), name, &mut scratch)?;
+                let inner = Level::enter(&mut trail, name, &mut scratch)?;
                 levels.push(inner);
             }
         }
@@ -84,19 +86,21 @@ pub fn remove(folder: BorrowedFd<'_>, name: &[u8], root: &Stat, removed: &mut u6
     Ok(all)
 }
 
+/// A folder that is being emptied; the innermost one of a trail.
 struct Level {
-    name: Vec<u8>,
-    fd: OwnedFd,
+    name: Box<[u8]>,
     names: Names,
     next: usize,
     complete: bool,
 }
 
 impl Level {
-    fn open(folder: BorrowedFd<'_>, name: &[u8], scratch: &mut [MaybeUninit<u8>]) -> Result<Self> {
-        let fd = beneath::folder(folder, name)?;
-        let names = Names::list(fd.as_fd(), scratch)?;
-        Ok(Self { name: name.to_vec(), fd, names, next: 0, complete: true })
+    fn enter(trail: &mut Trail, name: &[u8], scratch: &mut [MaybeUninit<u8>]) -> Result<Self> {
+        let folder = beneath::folder(trail.folder()?.as_fd(), name)?;
+        let names = Names::list(folder.as_fd(), scratch, usize::MAX)?;
+        let stat = beneath::stat_of(folder.as_fd())?;
+        trail.push_open(name, folder, &stat);
+        Ok(Self { name: name.into(), names, next: 0, complete: true })
     }
 }
 

@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 
-use crate::engine::Mount;
 use crate::update::job::JobId;
 use crate::update::ports::{
-    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, Kept, SnapshotInfo,
+    CopyLabel, CopyReport, DataError, DataMount, DataStore, Distance, ExportSink, Generation, Kept, SnapshotInfo,
+    Standing,
 };
 
 /// The operator has turned snapshots off: the Plan says so, and a rollback that would need one ends
@@ -21,32 +21,32 @@ impl DataStore for NoSnapshots {
     fn off(&self) -> Option<String> {
         Some(DataError::Off.to_string())
     }
-    async fn preflight(&self, _: &[Mount]) -> Result<(), DataError> {
+    async fn preflight(&self, _: &[DataMount]) -> Result<(), DataError> {
         Ok(())
     }
-    async fn hot(&self, _: &CopyLabel, _: &[Mount], _: CopyReport) -> Result<(), DataError> {
+    async fn hot(&self, _: &CopyLabel, _: &[DataMount], _: CopyReport) -> Result<(), DataError> {
         refuse()
     }
-    async fn cold(&self, _: &CopyLabel, _: &[Mount], _: CopyReport) -> Result<Generation, DataError> {
+    async fn cold(&self, _: &CopyLabel, _: &[DataMount], _: CopyReport) -> Result<Generation, DataError> {
         refuse()
     }
-    async fn running(&self, _: &CopyLabel, _: &[Mount], _: CopyReport) -> Result<Generation, DataError> {
+    async fn running(&self, _: &CopyLabel, _: &[DataMount], _: CopyReport) -> Result<Generation, DataError> {
         refuse()
     }
     async fn restore(
         &self,
         _: &CopyLabel,
         _: &str,
-        _: &[Mount],
+        _: &[DataMount],
         _: &[String],
         _: CopyReport,
     ) -> Result<Kept, DataError> {
         refuse()
     }
-    async fn load(&self, _: &str, _: &[Mount], _: CopyReport) -> Result<(), DataError> {
+    async fn load(&self, _: &str, _: &[DataMount], _: CopyReport) -> Result<(), DataError> {
         refuse()
     }
-    async fn tidy(&self, _: &JobId, _: &[String]) -> Result<(), DataError> {
+    async fn tidy(&self, _: &JobId, _: &Standing) -> Result<(), DataError> {
         Ok(())
     }
     async fn list(&self) -> Result<Vec<SnapshotInfo>, DataError> {
@@ -55,7 +55,7 @@ impl DataStore for NoSnapshots {
     async fn verify(&self, _: &str) -> Result<(), DataError> {
         refuse()
     }
-    async fn distance(&self, _: &str, _: &[Mount]) -> Result<Distance, DataError> {
+    async fn distance(&self, _: &str, _: &[DataMount]) -> Result<Distance, DataError> {
         refuse()
     }
     async fn export(&self, _: &str, _: ExportSink) -> Result<(), DataError> {

@@ -9,32 +9,40 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::Time;
 use super::error::{Context, Error};
+use super::limits::Limits;
 use super::manifest::Reader;
 use super::mirror::{self, Former, Summary};
 use super::progress::{Counts, Meter, Progress};
 use super::repository::{
-    Generation, Label, Repository, Source, TICKS, check_name, new_private_folder, remove_folder, sync_source,
-    write_json,
+    Generation, Label, Repository, TICKS, check_name, new_private_folder, remove_folder, sync_source, write_json,
 };
 use super::restore::open_folder;
+use super::root::Source;
 
 /// What changed this shortly before a hot pass, or later, is copied again by the cold pass. Far more
 /// than the tick of the clock that stamps inodes, for file systems whose clock is another machine's.
 const HOT_MARGIN: Duration = Duration::from_secs(2);
+
+fn names_of(sources: &[Source]) -> Vec<String> {
+    sources.iter().map(|source| source.name.clone()).collect()
+}
 
 /// A pass under way.
 pub struct Pass<'r> {
     repository: &'r Repository,
     id: String,
     folder: PathBuf,
+    sources: Vec<Source>,
     plan: Plan,
+    limits: Option<Limits>,
 }
 
 /// `plan.json` of a pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Plan {
     label: Label,
-    sources: Vec<Source>,
+    /// The names of the sources.
+    sources: Vec<String>,
     /// Bytes copied so far, for every source.
     copied: Vec<u64>,
 }
@@ -47,7 +55,7 @@ impl<'r> Pass<'r> {
         label: Label,
     ) -> Result<Self, Error> {
         check_name(&id)?;
-        let mut names: Vec<_> = sources.iter().map(|s| s.name.as_str()).collect();
+        let mut names = names_of(&sources);
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::Refused(format!("two mounts have the name {:?}: give them different ones", twice[0])));
@@ -58,13 +66,13 @@ impl<'r> Pass<'r> {
         let folder = repository.work(&id);
         new_private_folder(&folder)?;
         new_private_folder(&folder.join("tree"))?;
-        let copied = vec![0; sources.len()];
-        let pass = Self { repository, id, folder, plan: Plan { label, sources, copied } };
+        let plan = Plan { label, sources: names_of(&sources), copied: vec![0; sources.len()] };
+        let pass = Self { repository, id, folder, sources, plan, limits: Some(repository.limits) };
         write_json(&pass.folder.join("plan.json"), &pass.plan)?;
         Ok(pass)
     }
 
-    pub(super) fn resume(repository: &'r Repository, id: &str) -> Result<Self, Error> {
+    pub(super) fn resume(repository: &'r Repository, id: &str, sources: Vec<Source>) -> Result<Self, Error> {
         check_name(id)?;
         let folder = repository.work(id);
         if !folder.join("manifest").exists() {
@@ -72,8 +80,16 @@ impl<'r> Pass<'r> {
         }
         let path = folder.join("plan.json");
         let text = fs::read(&path).at("read", &path)?;
-        let plan = serde_json::from_slice(&text).map_err(io::Error::from).at("understand", &path)?;
-        Ok(Self { repository, id: id.to_owned(), folder, plan })
+        let plan: Plan = serde_json::from_slice(&text).map_err(io::Error::from).at("understand", &path)?;
+        if plan.sources != names_of(&sources) {
+            return Err(Error::Refused(format!("snapshot {id} was begun of other mounts: discard it")));
+        }
+        Ok(Self { repository, id: id.to_owned(), folder, sources, plan, limits: Some(repository.limits) })
+    }
+
+    /// However large: what is to be put aside before it is overwritten must not be refused.
+    pub(super) fn without_limits(self) -> Self {
+        Self { limits: None, ..self }
     }
 
     /// The name that the generation will have.
@@ -132,9 +148,9 @@ impl<'r> Pass<'r> {
         }
         let mut meter = Meter::new(progress);
         let mut summaries = Vec::new();
-        for (source, copied) in self.plan.sources.iter().zip(&mut self.plan.copied) {
+        for (source, copied) in self.sources.iter().zip(&mut self.plan.copied) {
             // While somebody writes, times tell of writes through memory maps only if the file system lets them.
-            let settled_before = match tolerant && !sync_source(&source.path)? {
+            let settled_before = match tolerant && !sync_source(source)? {
                 true => Time::default(),
                 false => settled_before,
             };
@@ -147,9 +163,9 @@ impl<'r> Pass<'r> {
             new_private_folder(&staging)?;
             let tree = self.folder.join("tree");
             let task = mirror::Task {
-                source: &source.path,
-                name: &source.name,
+                source,
                 tolerant,
+                limits: self.limits,
                 former,
                 tree: open_folder(&tree)?,
                 tree_path: &tree,
@@ -170,8 +186,8 @@ impl<'r> Pass<'r> {
     }
 
     fn finish(self, consistent: bool, summaries: &[Summary]) -> Result<Generation, Error> {
-        let Self { repository, id, folder, plan } = self;
-        let meta = repository.meta(&id, consistent, &plan.label, &plan.sources, summaries);
+        let Self { repository, id, folder, sources, plan, .. } = self;
+        let meta = repository.meta(&id, consistent, &plan.label, &sources, summaries);
         write_json(&folder.join("meta.json"), &meta)?;
         let path = folder.join("plan.json");
         fs::remove_file(&path).at("remove", &path)?;

@@ -1,6 +1,7 @@
 //! Can a snapshot be taken at all? Asked before anything is stopped, all answers at once.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
@@ -14,8 +15,9 @@ use super::error::{Context, Error};
 use super::manifest::Reader;
 use super::mirror::Former;
 use super::progress::{Meter, Progress};
-use super::repository::{Repository, Source, new_private_folder, remove_folder};
+use super::repository::{Repository, new_private_folder, remove_folder};
 use super::restore::open_folder;
+use super::root::Source;
 use super::walk::{Step, Walk};
 use crate::update::ports::Obstacle;
 
@@ -44,6 +46,8 @@ pub struct Preflight {
     pub entries: u64,
     /// Bytes that the sources occupy on their disk.
     pub source_bytes: u64,
+    /// Bytes of content that no earlier snapshot has.
+    pub new_bytes: u64,
     /// Bytes and inodes that the repository needs: what is not shared with an earlier snapshot, and a reserve.
     pub needed_bytes: u64,
     pub needed_inodes: u64,
@@ -68,7 +72,8 @@ impl Repository {
         let mut found = Preflight::default();
         let mut meter = Meter::new(progress);
         for source in sources {
-            if let Some(refusal) = overlap(self, &source.path)? {
+            source.open()?;
+            if let Some(refusal) = overlap(self, source)? {
                 found.refusals.push(refusal);
                 continue;
             }
@@ -76,7 +81,7 @@ impl Repository {
                 Former::Generation(manifest, _) => Some(manifest),
                 Former::Nothing | Former::SameTree(_) => None,
             };
-            survey(self, &source.path, former, &mut found, &mut meter)?;
+            survey(self, source, former, &mut found, &mut meter)?;
         }
         room(self, &mut found)?;
         // Under the lock always the same one, so that one that was left goes; a look is in nobody's way.
@@ -93,7 +98,12 @@ impl Repository {
 }
 
 /// The repository in a source would copy itself; a source in the repository would be pruned.
-fn overlap(repository: &Repository, source: &Path) -> Result<Option<Obstacle>, Error> {
+fn overlap(repository: &Repository, source: &Source) -> Result<Option<Obstacle>, Error> {
+    if source.opened.is_some() {
+        // No path leads there; the walk recognises the repository when it meets it.
+        return Ok(None);
+    }
+    let source = source.path.as_path();
     let root = fs::canonicalize(repository.root()).at("find", repository.root())?;
     let path = fs::canonicalize(source).at("find", source)?;
     Ok(if path.starts_with(&root) {
@@ -113,14 +123,15 @@ fn inside(repository: &Repository, source: &Path) -> Obstacle {
 /// Adds up what is to be copied, and looks for what cannot be read.
 fn survey(
     repository: &Repository,
-    source: &Path,
+    source: &Source,
     mut former: Option<Reader>,
     found: &mut Preflight,
     meter: &mut Meter<'_>,
 ) -> Result<(), Error> {
-    let mut walk = Walk::open(source, true)?;
+    let mut walk = Walk::of(source, true)?.within(Some(repository.limits));
     let settled_before = former.as_ref().map_or(Time::default(), |f| f.settled_before);
-    let mut linked = HashSet::new();
+    // Inodes with several names, and how many of those are still to come.
+    let mut linked: HashMap<_, u32> = HashMap::new();
     let mut unreadable = 0;
     loop {
         let stat = match walk.step()? {
@@ -143,13 +154,13 @@ fn survey(
         if stat.is_folder() {
             // The same folder by way of another mount, which the paths do not show.
             if (stat.dev, stat.ino) == (repository.stat().dev, repository.stat().ino) {
-                found.refusals.push(inside(repository, source));
+                found.refusals.push(inside(repository, &source.path));
                 continue;
             }
             found.needed_bytes += BLOCK;
             found.needed_inodes += 1;
             walk.descend()?;
-        } else if !stat.is_linked() || linked.insert((stat.dev, stat.ino)) {
+        } else if !stat.is_linked() || is_first(&mut linked, &stat) {
             let copied = !is_shared(known.as_ref(), &stat, settled_before);
             add_leaf(&stat, copied, found);
             if copied && stat.is_file() && !is_readable(&walk) {
@@ -161,10 +172,27 @@ fn survey(
         }
     }
     if unreadable > NAMED {
-        let (data, count) = (source.display().to_string(), (unreadable - NAMED) as u64);
+        let (data, count) = (source.site(), (unreadable - NAMED) as u64);
         found.refusals.push(Obstacle::MoreUnreadable { data, count });
     }
     Ok(())
+}
+
+/// No other name of this inode was met. It is forgotten with its last.
+fn is_first(linked: &mut HashMap<((u32, u32), u64), u32>, stat: &Stat) -> bool {
+    match linked.entry((stat.dev, stat.ino)) {
+        Slot::Vacant(slot) => {
+            slot.insert(stat.nlink - 1);
+            true
+        }
+        Slot::Occupied(mut slot) => {
+            *slot.get_mut() -= 1;
+            if *slot.get() == 0 {
+                slot.remove();
+            }
+            false
+        }
+    }
 }
 
 fn is_shared(known: Option<&Entry>, stat: &Stat, settled_before: Time) -> bool {
@@ -175,6 +203,7 @@ fn add_leaf(stat: &Stat, copied: bool, found: &mut Preflight) {
     let occupied = (stat.blocks * 512).max(if stat.is_file() { stat.size.min(BLOCK) } else { 0 });
     found.source_bytes += occupied;
     if copied {
+        found.new_bytes += stat.size.min(occupied);
         found.needed_bytes += occupied.next_multiple_of(BLOCK);
         found.needed_inodes += 1;
     }

@@ -27,26 +27,21 @@ use serde::{Deserialize, Serialize};
 use super::changes::{self, Changes};
 use super::entry::{Stat, Time};
 use super::error::{Context, Error};
+use super::limits::Limits;
 use super::manifest::{self, Reader, Writer};
 use super::mirror::{Former, Summary};
 use super::pass::Pass;
 use super::progress::{Meter, Progress};
 use super::restore::{self, RestoreReport, open_folder};
-use super::{beneath, node, retention, verify};
+use super::retention::Keep;
+use super::root::Source;
+use super::walk::Walk;
+use super::{beneath, node, verify};
 
 /// Version of the layout and of `meta.json`.
 const FORMAT: u32 = 1;
 /// Longer than two ticks of the clock that stamps inodes (at most 10 ms each).
 pub(super) const TICKS: Duration = Duration::from_millis(25);
-
-/// One mount of the application.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// Stable identity of the mount, and its name in the repository: letters, digits, `.`, `_`, `-`.
-    pub name: String,
-    /// Where it is to be seen now; a folder or a single file.
-    pub path: PathBuf,
-}
 
 /// What a snapshot is for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +83,9 @@ pub struct Meta {
 pub struct SourceMeta {
     pub name: String,
     pub path: PathBuf,
+    /// Where the application saw it; empty in snapshots of programs that did not note it.
+    #[serde(default)]
+    pub shown: String,
     pub entries: u64,
     /// Sum of the sizes of all files.
     pub bytes: u64,
@@ -134,6 +132,8 @@ pub struct Repository {
     /// To recognise the folder, and to flush its file system.
     folder: OwnedFd,
     stat: Stat,
+    /// Of what is copied.
+    pub(super) limits: Limits,
     pub(super) lock: Option<File>,
 }
 
@@ -158,7 +158,12 @@ impl Repository {
         allow_open_files();
         let folder = open_folder(root)?;
         let stat = beneath::stat_of(folder.as_fd()).at("look at", root)?;
-        Ok(Self { root: root.to_owned(), folder, stat, lock: None })
+        Ok(Self { root: root.to_owned(), folder, stat, limits: Limits::DEFAULT, lock: None })
+    }
+
+    /// Refuses to copy what is larger.
+    pub fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// All generations, oldest first.
@@ -182,9 +187,9 @@ impl Repository {
         Pass::begin(self, format!("{stamp}-{:04x}", rand::random::<u16>()), sources, label)
     }
 
-    /// Goes on with a pass of an earlier process whose hot pass is complete.
-    pub fn resume(&self, id: &str) -> Result<Pass<'_>, Error> {
-        Pass::resume(self, id)
+    /// Goes on with a pass of an earlier process whose hot pass is complete. The sources must be those of that pass.
+    pub fn resume(&self, id: &str, sources: Vec<Source>) -> Result<Pass<'_>, Error> {
+        Pass::resume(self, id, sources)
     }
 
     /// Passes that were begun and not finished.
@@ -212,7 +217,7 @@ impl Repository {
         }
         self.throw_away("work", id)?;
         let pass = Pass::begin(self, id.to_owned(), sources, label)?;
-        let kept = pass.cold(progress);
+        let kept = pass.without_limits().cold(progress);
         if kept.is_err() {
             // Gives the room back; the first error is the one to report.
             let _ = self.throw_away("work", id);
@@ -225,7 +230,8 @@ impl Repository {
         let mut meter = Meter::new(progress);
         for source in &generation.meta.sources {
             let manifest = Reader::open(&generation.manifest(&source.name))?;
-            verify::run(&generation.tree().join(&source.name), manifest, None, &mut meter)?;
+            let walk = Walk::open(&generation.tree().join(&source.name), false)?;
+            verify::run(walk, manifest, None, &mut meter)?;
         }
         Ok(())
     }
@@ -247,6 +253,7 @@ impl Repository {
         sources: &[Source],
         progress: &mut dyn Progress,
     ) -> Result<bool, Error> {
+        check_sources(generation, sources)?;
         Ok(self.count_changes(generation, sources, true, progress)?.is_none())
     }
 
@@ -257,12 +264,13 @@ impl Repository {
         first_only: bool,
         progress: &mut dyn Progress,
     ) -> Result<Changes, Error> {
-        check_sources(generation, sources)?;
+        check_known(generation, sources)?;
         let mut meter = Meter::new(progress);
         let mut changes = Changes::default();
         for source in sources {
             let manifest = Reader::open(&self.current_manifest(generation, &source.name))?;
-            changes::count(&source.path, manifest, first_only, &mut changes, &mut meter)?;
+            let walk = Walk::of(source, true)?;
+            changes::count(walk, manifest, first_only, &mut changes, &mut meter)?;
         }
         Ok(changes)
     }
@@ -277,17 +285,28 @@ impl Repository {
         progress: &mut dyn Progress,
     ) -> Result<RestoreReport, Error> {
         check_sources(generation, sources)?;
+        self.restore_some(generation, sources, progress)
+    }
+
+    /// As [`Self::restore`], for some of the generation's sources: what the others hold stays as it is.
+    pub fn restore_some(
+        &self,
+        generation: &Generation,
+        sources: &[Source],
+        progress: &mut dyn Progress,
+    ) -> Result<RestoreReport, Error> {
+        check_known(generation, sources)?;
         let mut meter = Meter::new(progress);
         let mut report = RestoreReport::default();
         let tree = generation.tree();
         for source in sources {
             let manifest = self.current_manifest(generation, &source.name);
-            let task = restore::Task { source: &source.path, name: &source.name, manifest: &manifest, tree: &tree };
+            let task = restore::Task { source, manifest: &manifest, tree: &tree };
             restore::run(task, &mut report, &mut meter)?;
         }
         let ended = Instant::now();
         for source in sources {
-            sync_source(&source.path)?;
+            sync_source(source)?;
         }
         // Whoever writes next writes later than the last of our own changes, by the clock of the inodes.
         std::thread::sleep((2 * TICKS).saturating_sub(ended.elapsed()));
@@ -305,7 +324,7 @@ impl Repository {
         for source in sources {
             let recorded = Reader::open(&self.current_manifest(generation, &source.name))?;
             let out = Writer::create(&fresh.join(&source.name))?;
-            if let Some(out) = verify::run(&source.path, recorded, Some(out), meter)? {
+            if let Some(out) = verify::run(Walk::of(source, false)?, recorded, Some(out), meter)? {
                 out.finish(settled_before)?;
             }
         }
@@ -321,19 +340,11 @@ impl Repository {
         if Reader::open(&aligned).is_ok() { aligned } else { generation.manifest(source) }
     }
 
-    /// Deletes what is too much or too old, never what is pinned. Returns the deleted names.
-    /// `max_age` `None`: age does not matter.
-    pub fn prune(
-        &self,
-        keep: usize,
-        max_age: Option<Duration>,
-        pinned: &[&str],
-        now: Timestamp,
-    ) -> Result<Vec<String>, Error> {
+    /// Deletes what is too much or too old. Returns the deleted names.
+    pub fn prune(&self, keep: &Keep<'_>, now: Timestamp) -> Result<Vec<String>, Error> {
         let known = self.generations()?;
         let list: Vec<_> = known.iter().map(|g| (g.id(), g.meta.created_at)).collect();
-        let doomed: Vec<String> =
-            retention::choose(&list, keep, max_age, pinned, now).into_iter().map(str::to_owned).collect();
+        let doomed: Vec<String> = keep.too_much(&list, now).into_iter().map(str::to_owned).collect();
         for id in &doomed {
             self.throw_away("generations", id)?;
         }
@@ -408,6 +419,7 @@ impl Repository {
         let sources = sources.iter().zip(summaries).map(|(source, summary)| SourceMeta {
             name: source.name.clone(),
             path: source.path.clone(),
+            shown: source.shown.clone(),
             entries: summary.entries,
             bytes: summary.bytes,
             copied_bytes: summary.copied_bytes,
@@ -467,18 +479,28 @@ fn read_generation(path: &Path) -> Result<Generation, Error> {
     Ok(Generation { meta, path: path.to_owned() })
 }
 
-/// A restore of some sources only would mix two states of the application.
+/// What puts everything back must not mix two states of the application.
 fn check_sources(generation: &Generation, sources: &[Source]) -> Result<(), Error> {
-    let sorted = |mut names: Vec<String>| {
-        names.sort();
+    check_known(generation, sources)?;
+    if generation.meta.sources.len() == sources.len() { Ok(()) } else { Err(other_mounts(generation, sources)) }
+}
+
+/// Each of them is in the generation.
+fn check_known(generation: &Generation, sources: &[Source]) -> Result<(), Error> {
+    let is_known = |source: &Source| generation.meta.sources.iter().any(|known| known.name == source.name);
+    if sources.iter().all(is_known) { Ok(()) } else { Err(other_mounts(generation, sources)) }
+}
+
+fn other_mounts(generation: &Generation, sources: &[Source]) -> Error {
+    let list = |mut names: Vec<&str>| {
+        names.sort_unstable();
         names.join(", ")
     };
-    let recorded = sorted(generation.meta.sources.iter().map(|s| s.name.clone()).collect());
-    let given = sorted(sources.iter().map(|s| s.name.clone()).collect());
-    if recorded == given {
-        return Ok(());
-    }
-    Err(Error::Refused(format!("snapshot {} is of the mounts {recorded}, not of {given}", generation.id())))
+    let name = |shown: &'_ str, name: &'_ str| if shown.is_empty() { name.to_owned() } else { shown.to_owned() };
+    let recorded: Vec<String> = generation.meta.sources.iter().map(|s| name(&s.shown, &s.name)).collect();
+    let given: Vec<String> = sources.iter().map(|s| name(&s.shown, &s.name)).collect();
+    let [recorded, given] = [recorded, given].map(|names| list(names.iter().map(String::as_str).collect()));
+    Error::Refused(format!("snapshot {} is of the mounts {recorded}, not of {given}", generation.id()))
 }
 
 /// Names become file names.
@@ -541,12 +563,12 @@ pub(super) fn sync_folder(folder: &Path) -> Result<(), Error> {
 /// Flushes the file system of a source. It also makes later writes through memory maps that exist
 /// already visible in ctime: the next write to a flushed page is noticed by the kernel. `false`: not
 /// here, because this file system has nothing to flush to.
-pub(super) fn sync_source(source: &Path) -> Result<bool, Error> {
+pub(super) fn sync_source(source: &Source) -> Result<bool, Error> {
     /// `TMPFS_MAGIC` of `linux/magic.h`.
     const TMPFS: u64 = 0x0102_1994;
-    let file = File::open(source).at("open", source)?;
-    syncfs(&file).at("flush the file system of", source)?;
-    let kind = fstatfs(&file).at("look at the file system of", source)?.f_type;
+    let file = source.open_to_flush()?;
+    syncfs(&file).at("flush the file system of", &source.path)?;
+    let kind = fstatfs(&file).at("look at the file system of", &source.path)?.f_type;
     Ok(kind as u64 != TMPFS)
 }
 
@@ -559,13 +581,13 @@ pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Err
     fs::rename(&fresh, path).at("rename into place", path)
 }
 
-/// Two or three descriptors are open for every level of a tree, and trees may be deep.
+/// A pass has some hundreds of folders open, whatever the depth of the tree ([`Trail`](super::trail::Trail)).
 fn allow_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.map_or(65_536, |most| most.min(65_536));
     if current.is_some_and(|now| now < wanted) {
-        // Without it only very deep trees fail, and their error says so.
+        // Without it deep trees may fail, and their error says so.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
     }
 }
@@ -584,7 +606,10 @@ mod tests {
         let ctime = || index.metadata().map(|m| (m.ctime(), m.ctime_nsec())).unwrap();
         database.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x)").unwrap();
         for n in 0..3 {
-            assert!(sync_source(folder.path()).unwrap(), "the temporary folder must be on a disk");
+            assert!(
+                sync_source(&Source::new("data", folder.path())).unwrap(),
+                "the temporary folder must be on a disk"
+            );
             let (before, content) = (ctime(), fs::read(&index).unwrap());
             std::thread::sleep(TICKS);
             database.execute("INSERT INTO t VALUES (?1)", [n]).unwrap();

@@ -18,9 +18,11 @@ use super::content::{Copier, End};
 use super::entry::{Entry, Kind, Sameness, Stat, Time};
 use super::error::{Context, Error, Site};
 use super::inspect;
+use super::links::{Place, Places};
 use super::manifest::Reader;
 use super::node;
 use super::progress::Meter;
+use super::root::Source;
 use super::trail::Trail;
 use super::walk::{Step, Walk};
 
@@ -42,8 +44,7 @@ pub struct RestoreReport {
 /// One source and the generation it is restored from.
 #[derive(Clone, Copy)]
 pub struct Task<'a> {
-    pub source: &'a Path,
-    pub name: &'a str,
+    pub source: &'a Source,
     pub manifest: &'a Path,
     /// The generation's `tree` folder.
     pub tree: &'a Path,
@@ -52,7 +53,7 @@ pub struct Task<'a> {
 /// Clears and fills; verifying is the caller's next step.
 pub(super) fn run(task: Task<'_>, report: &mut RestoreReport, meter: &mut Meter<'_>) -> Result<(), Error> {
     let manifest = Reader::open(task.manifest)?;
-    let root = Walk::open(task.source, true)?;
+    let root = Walk::of(task.source, true)?;
     let recorded = manifest.peek().cloned();
     let recorded = recorded.filter(|root| root.path.is_empty() && !root.is_mount()).ok_or_else(|| Error::Damaged {
         path: task.manifest.display().to_string(),
@@ -61,7 +62,7 @@ pub(super) fn run(task: Task<'_>, report: &mut RestoreReport, meter: &mut Meter<
     if !recorded.kind.is(root.root_stat()) {
         return Err(Error::Refused(format!(
             "{} is no {} any more, as it was when the snapshot was taken: mount what was mounted then",
-            task.source.display(),
+            task.source.site(),
             recorded.kind.word()
         )));
     }
@@ -73,8 +74,8 @@ pub(super) fn run(task: Task<'_>, report: &mut RestoreReport, meter: &mut Meter<
     }
 }
 
-/// For every group of hard links, the path of a name that leads to the group's inode.
-type Leaders = HashMap<u64, Vec<u8>>;
+/// For every group of hard links, where a name is that leads to the group's inode.
+type Leaders = HashMap<u64, Place>;
 
 /// Removes what is not as recorded. Returns the groups of which a name was kept: the others are made
 /// from it, even if they come first.
@@ -85,6 +86,7 @@ fn clear(
     meter: &mut Meter<'_>,
 ) -> Result<Leaders, Error> {
     let mut leaders = Leaders::new();
+    let mut places = Places::default();
     let mut copier = Copier::default();
     let root = *walk.root_stat();
     loop {
@@ -108,7 +110,7 @@ fn clear(
                 let settled_before = manifest.settled_before;
                 let same = inspect::is_same(&mut walk, &stat, &recorded, settled_before, &mut copier, meter)?;
                 if same && recorded.group != 0 {
-                    leaders.entry(recorded.group).or_insert(recorded.path);
+                    leaders.entry(recorded.group).or_insert_with(|| places.of(&recorded.path));
                 }
                 same
             }
@@ -122,6 +124,13 @@ fn clear(
     }
 }
 
+/// What it costs does not depend on how deep it is.
+struct Frame {
+    /// Without its path.
+    entry: Entry,
+    path_len: usize,
+}
+
 struct Fill<'a, 'p> {
     label: String,
     name: &'a [u8],
@@ -129,8 +138,11 @@ struct Fill<'a, 'p> {
     source: Trail,
     generation: Trail,
     /// The folders we are in, from the root.
-    frames: Vec<Entry>,
+    frames: Vec<Frame>,
+    /// The path of the innermost.
+    path: Vec<u8>,
     leaders: Leaders,
+    places: Places,
     copier: Copier,
     report: &'a mut RestoreReport,
     meter: &'a mut Meter<'p>,
@@ -144,13 +156,15 @@ impl<'a, 'p> Fill<'a, 'p> {
         meter: &'a mut Meter<'p>,
     ) -> Result<Self, Error> {
         Ok(Self {
-            label: task.source.display().to_string(),
-            name: task.name.as_bytes(),
+            label: task.source.site(),
+            name: task.source.name.as_bytes(),
             manifest: Reader::open(task.manifest)?,
-            source: Trail::new(open_folder(task.source)?),
+            source: Trail::new(task.source.open_folder()?),
             generation: Trail::new(open_folder(task.tree)?),
             frames: Vec::new(),
+            path: Vec::new(),
             leaders,
+            places: Places::default(),
             copier: Copier::default(),
             report,
             meter,
@@ -160,7 +174,7 @@ impl<'a, 'p> Fill<'a, 'p> {
     fn run(&mut self) -> Result<(), Error> {
         while let Some(entry) = self.manifest.take()? {
             self.meter.entry(Site { root: &self.label, path: &entry.path })?;
-            while self.frames.last().is_some_and(|folder| entry.parent() != Some(&folder.path)) {
+            while !self.frames.is_empty() && entry.parent() != Some(&self.path[..]) {
                 self.leave()?;
             }
             match entry.kind {
@@ -187,23 +201,25 @@ impl<'a, 'p> Fill<'a, 'p> {
             self.source.push(entry.name());
             self.generation.push(entry.name());
         }
-        self.frames.push(entry);
+        self.path.clone_from(&entry.path);
+        self.frames.push(Frame { path_len: entry.path.len(), entry: Entry { path: Vec::new(), ..entry } });
         Ok(())
     }
 
     /// Sets the metadata of the folder we leave, unless nothing moved it.
     fn leave(&mut self) -> Result<(), Error> {
-        let Some(entry) = self.frames.pop() else { return Ok(()) };
-        let site = Site { root: &self.label, path: &entry.path };
+        let Some(Frame { entry, path_len }) = self.frames.pop() else { return Ok(()) };
+        let site = Site { root: &self.label, path: &self.path };
         let folder = self.source.folder().context("open", site)?;
         let stat = beneath::stat_of(folder.as_fd()).context("look at", site)?;
         if entry.sameness(&stat, self.manifest.settled_before) != Sameness::Same {
             attributes::apply(Inode::Open(folder.as_fd()), &entry).context("set the metadata of", site)?;
         }
         self.generation.pop();
-        if !entry.path.is_empty() {
+        if path_len > 0 {
             self.source.pop();
         }
+        self.path.truncate(self.frames.last().map_or(0, |outer| outer.path_len));
         Ok(())
     }
 
@@ -229,7 +245,8 @@ impl<'a, 'p> Fill<'a, 'p> {
             self.meter.counts.copied += 1;
         }
         if entry.group != 0 && !self.leaders.contains_key(&entry.group) {
-            self.leaders.insert(entry.group, entry.path.clone());
+            let place = self.places.of(&entry.path);
+            self.leaders.insert(entry.group, place);
         }
         Ok(())
     }
@@ -238,7 +255,7 @@ impl<'a, 'p> Fill<'a, 'p> {
         let site = Site { root: &self.label, path: &entry.path };
         if let Some(leader) = self.leaders.get(&entry.group) {
             let root = self.source.root().as_fd();
-            return node::link(root, leader, folder.as_fd(), entry.name()).context("link", site);
+            return node::link(root, &leader.path(), folder.as_fd(), entry.name()).context("link", site);
         }
         if !matches!(entry.kind, Kind::File { .. }) {
             return node::special(folder.as_fd(), entry.name(), entry).context("create", site);
@@ -291,10 +308,10 @@ fn file_root(
         report.kept += 1;
         return Ok(());
     }
-    let label = task.source.display().to_string();
+    let label = task.source.site();
     let site = Site { root: &label, path: b"" };
     let tree = open_folder(task.tree)?;
-    let from = beneath::file(tree.as_fd(), task.name.as_bytes()).context("open the copy of", site)?;
+    let from = beneath::file(tree.as_fd(), task.source.name.as_bytes()).context("open the copy of", site)?;
     let node = walk.open_node()?.ok_or_else(|| walk.changed())?;
     let to = beneath::reopen(node.as_fd(), OFlags::RDWR).context("open for writing", site)?;
     ftruncate(&to, 0).context("write", site)?;

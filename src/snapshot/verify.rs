@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use super::beneath::{self, Names};
 use super::content::Copier;
 use super::entry::{Entry, Kind, Sameness, Stat};
-use super::error::{Context, Difference, Error};
+use super::error::{Context, Difference, Error, shown};
 use super::inspect;
 use super::manifest::{Reader, Writer};
 use super::progress::Meter;
@@ -17,18 +16,17 @@ use super::walk::{Step, Walk};
 /// An error lists no more differences than this; it counts the rest.
 const LISTED: usize = 20;
 
-/// Compares the tree at `root` with its manifest; [`Error::Differs`] tells what is not as recorded.
+/// Compares the tree, by a strict walk, with its manifest; [`Error::Differs`] tells what is not as recorded.
 ///
 /// Without `rewrite` it is a generation's own tree: every attribute and the content of everything. With
 /// it, it is a source after a restore: attributes of everything, content of what is not the very inode
 /// that was recorded; `rewrite` gets the entries with the inodes and times of now, and is returned.
 pub(super) fn run(
-    root: &Path,
+    walk: Walk,
     manifest: Reader,
     rewrite: Option<Writer>,
     meter: &mut Meter<'_>,
 ) -> Result<Option<Writer>, Error> {
-    let walk = Walk::open(root, false)?;
     let mut check = Check {
         walk,
         manifest,
@@ -52,7 +50,7 @@ pub(super) fn run(
         check.missing(&missing);
     }
     if check.count > 0 {
-        let root = root.display().to_string();
+        let root = check.walk.label().to_owned();
         return Err(Error::Differs { root, count: check.count, differences: check.differences });
     }
     Ok(check.out)
@@ -152,7 +150,7 @@ impl Check<'_, '_> {
     fn differs(&mut self, path: Vec<u8>, what: String) {
         self.count += 1;
         if self.differences.len() < LISTED {
-            self.differences.push(Difference { path: String::from_utf8_lossy(&path).into_owned(), what });
+            self.differences.push(Difference { path: shown(&path), what });
         }
     }
 
@@ -170,7 +168,7 @@ fn only_mounts(folder: OwnedFd, root: &Stat) -> rustix::io::Result<bool> {
     let mut pending = vec![folder];
     let mut mounts = 0;
     while let Some(folder) = pending.pop() {
-        for name in Names::list(folder.as_fd(), &mut scratch)?.iter() {
+        for name in Names::list(folder.as_fd(), &mut scratch, usize::MAX)?.iter() {
             let stat = beneath::stat(folder.as_fd(), name)?;
             if super::walk::is_mount(&stat, root) {
                 mounts += 1;

@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -10,6 +11,9 @@ use rustix::io::Errno;
 use super::beneath::{self, Names};
 use super::entry::Stat;
 use super::error::{Context, Error, Site};
+use super::limits::{self, Limits};
+use super::root::Source;
+use super::trail::Trail;
 
 /// What comes next.
 #[derive(Debug)]
@@ -27,7 +31,14 @@ pub struct Walk {
     root: OwnedFd,
     root_stat: Stat,
     levels: Vec<Level>,
+    /// The folders of `levels`, from the root's own; `None` until it was descended into.
+    trail: Option<Trail>,
     path: Vec<u8>,
+    /// Bytes of the names in `levels`.
+    held: usize,
+    /// Entries given so far.
+    given: u64,
+    limits: Option<Limits>,
     started: bool,
     /// Entries may vanish or change their type while we look.
     tolerant: bool,
@@ -35,7 +46,6 @@ pub struct Walk {
 }
 
 struct Level {
-    folder: OwnedFd,
     /// As it was when it was opened.
     stat: Stat,
     names: Names,
@@ -45,20 +55,38 @@ struct Level {
 }
 
 impl Walk {
-    /// Opens the root, a folder or a single file.
+    /// Opens a root of ours, a folder or a single file.
     pub fn open(root: &Path, tolerant: bool) -> Result<Self, Error> {
         let fd = rustix::fs::openat(CWD, root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("open", root)?;
-        let root_stat = beneath::stat_of(fd.as_fd()).at("look at", root)?;
+        Self::from(fd, root.display().to_string(), tolerant)
+    }
+
+    /// Opens the application's.
+    pub fn of(source: &Source, tolerant: bool) -> Result<Self, Error> {
+        Self::from(source.open()?, source.site(), tolerant)
+    }
+
+    fn from(root: OwnedFd, label: String, tolerant: bool) -> Result<Self, Error> {
+        let root_stat = beneath::stat_of(root.as_fd()).context("look at", Site { root: &label, path: b"" })?;
         Ok(Self {
-            label: root.display().to_string(),
-            root: fd,
+            label,
+            root,
             root_stat,
             levels: Vec::new(),
+            trail: None,
             path: Vec::new(),
+            held: 0,
+            given: 0,
+            limits: None,
             started: false,
             tolerant,
             scratch: beneath::scratch(),
         })
+    }
+
+    /// Refuses what is larger.
+    pub fn within(self, limits: Option<Limits>) -> Self {
+        Self { limits, ..self }
     }
 
     /// The next step. Not an `Iterator`: the caller asks between two steps.
@@ -68,11 +96,16 @@ impl Walk {
             return Ok(Step::Entry(self.root_stat));
         }
         loop {
-            let Some(level) = self.levels.last_mut() else { return Ok(Step::End) };
+            let Some(level) = self.levels.last() else { return Ok(Step::End) };
             self.path.truncate(level.path_len);
+            let Some(folder) = self.innermost()? else {
+                self.pop();
+                return Ok(Step::Leave);
+            };
+            let Some(level) = self.levels.last_mut() else { return Ok(Step::End) };
             let Some(name) = level.names.get(level.next) else {
-                self.check_unchanged()?;
-                self.levels.pop();
+                self.check_unchanged(folder.as_fd())?;
+                self.pop();
                 return Ok(Step::Leave);
             };
             level.next += 1;
@@ -80,8 +113,12 @@ impl Walk {
                 self.path.push(b'/');
             }
             self.path.extend(name);
-            match beneath::stat(level.folder.as_fd(), name) {
-                Ok(stat) => return Ok(Step::Entry(stat)),
+            match beneath::stat(folder.as_fd(), name) {
+                Ok(stat) => {
+                    self.given += 1;
+                    self.check_limits()?;
+                    return Ok(Step::Entry(stat));
+                }
                 Err(Errno::NOENT) if self.tolerant => {}
                 Err(Errno::NOENT) => return Err(self.changed()),
                 Err(e) => return Err(e).context("look at", self.site()),
@@ -91,32 +128,64 @@ impl Walk {
 
     /// Goes into the folder that was just given. `false`: it is gone (tolerant walks only).
     pub fn descend(&mut self) -> Result<bool, Error> {
-        let opened = match self.levels.last() {
+        let opened = match self.folder() {
             None => beneath::folder(self.root.as_fd(), b"."),
-            Some(level) => beneath::folder(level.folder.as_fd(), self.name()),
+            Some(folder) => beneath::folder(folder, self.name()),
         };
         let Some(folder) = self.present(opened, "open")? else { return Ok(false) };
-        let listed = Names::list(folder.as_fd(), &mut self.scratch);
+        let listed = Names::list(folder.as_fd(), &mut self.scratch, limits::HELD.saturating_sub(self.held));
+        if listed.as_ref().err() == Some(&Errno::NOMEM) {
+            return Err(limits::too_much("names in one folder", self.site()));
+        }
         let Some(names) = self.present(listed, "list")? else { return Ok(false) };
         let stat = beneath::stat_of(folder.as_fd()).context("look at", self.site())?;
-        self.levels.push(Level { folder, stat, names, next: 0, path_len: self.path.len() });
+        self.held += names.held();
+        self.levels.push(Level { stat, names, next: 0, path_len: self.path.len() });
+        let name = self.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        match &mut self.trail {
+            None => self.trail = Some(Trail::new(folder)),
+            Some(trail) => trail.push_open(name, folder, &stat),
+        }
+        self.check_limits()?;
         Ok(true)
+    }
+
+    fn check_limits(&self) -> Result<(), Error> {
+        // The root is no folder inside another.
+        let depth = self.levels.len().saturating_sub(1);
+        self.limits.map_or(Ok(()), |limits| limits.check(depth, self.given, self.site()))
+    }
+
+    /// Leaves the innermost folder.
+    fn pop(&mut self) {
+        self.held -= self.levels.pop().map_or(0, |level| level.names.held());
+        match &mut self.trail {
+            Some(trail) if !self.levels.is_empty() => trail.pop(),
+            trail => *trail = None,
+        }
+    }
+
+    /// The innermost folder, which may have to be opened again. `None`: it is gone (tolerant walks only).
+    fn innermost(&mut self) -> Result<Option<Rc<OwnedFd>>, Error> {
+        let Some(trail) = &mut self.trail else { return Ok(None) };
+        let opened = trail.folder();
+        self.present(opened, "open")
     }
 
     /// The file that was just given, to read it. `None`: it is gone (tolerant walks only).
     pub fn open_file(&mut self) -> Result<Option<OwnedFd>, Error> {
-        let opened = match self.levels.last() {
+        let opened = match self.folder() {
             None => beneath::reopen(self.root.as_fd(), OFlags::RDONLY),
-            Some(level) => beneath::file(level.folder.as_fd(), self.name()),
+            Some(folder) => beneath::file(folder, self.name()),
         };
         self.present(opened, "open")
     }
 
     /// The entry that was just given, for its attributes. `None`: it is gone (tolerant walks only).
     pub fn open_node(&mut self) -> Result<Option<OwnedFd>, Error> {
-        let opened = match self.levels.last() {
+        let opened = match self.folder() {
             None => rustix::io::fcntl_dupfd_cloexec(self.root.as_fd(), 0),
-            Some(level) => beneath::node(level.folder.as_fd(), self.name()),
+            Some(folder) => beneath::node(folder, self.name()),
         };
         self.present(opened, "open")
     }
@@ -125,17 +194,17 @@ impl Walk {
     fn present<T>(&self, got: rustix::io::Result<T>, doing: &'static str) -> Result<Option<T>, Error> {
         match got {
             Ok(got) => Ok(Some(got)),
-            // Gone, or of another type by now (a link, no folder, a socket).
-            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO) if self.tolerant => Ok(None),
-            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => Err(self.changed()),
+            // Gone, or of another type by now (a link, no folder, a socket), or another folder.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::STALE) if self.tolerant => Ok(None),
+            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::STALE) => Err(self.changed()),
             Err(e) => Err(e).context(doing, self.site()),
         }
     }
 
     /// A strict walk notices that something came or went in a folder after it was listed.
-    fn check_unchanged(&self) -> Result<(), Error> {
+    fn check_unchanged(&self, folder: BorrowedFd<'_>) -> Result<(), Error> {
         let Some(level) = self.levels.last().filter(|_| !self.tolerant) else { return Ok(()) };
-        let now = beneath::stat_of(level.folder.as_fd()).context("look at", self.site())?;
+        let now = beneath::stat_of(folder).context("look at", self.site())?;
         if now.is_still(&level.stat) { Ok(()) } else { Err(self.changed()) }
     }
 
@@ -161,7 +230,7 @@ impl Walk {
 
     /// The innermost folder: of the entry just given, or the one just descended into. `None` at the root.
     pub fn folder(&self) -> Option<BorrowedFd<'_>> {
-        self.levels.last().map(|level| level.folder.as_fd())
+        self.trail.as_ref().and_then(Trail::open_one)
     }
 
     /// How the folder just descended into looked.

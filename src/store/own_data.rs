@@ -10,10 +10,10 @@ use rusqlite::backup::Backup;
 
 use super::JOURNAL;
 use super::chain::{companions, write_whole};
-use crate::engine::Mount;
 use crate::update::job::JobId;
 use crate::update::ports::{
-    CopyLabel, CopyReport, DataError, DataStore, Distance, ExportSink, Generation, Kept, SnapshotInfo,
+    CopyLabel, CopyReport, DataError, DataMount, DataStore, Distance, ExportSink, Generation, Kept, SnapshotInfo,
+    Standing,
 };
 
 /// Pages that are copied in one step; the updater is stopped, so nobody waits for the lock.
@@ -110,15 +110,20 @@ impl DataStore for OwnData {
         None
     }
 
-    async fn preflight(&self, _mounts: &[Mount]) -> Result<(), DataError> {
+    async fn preflight(&self, _mounts: &[DataMount]) -> Result<(), DataError> {
         Ok(())
     }
 
-    async fn hot(&self, _label: &CopyLabel, _mounts: &[Mount], _report: CopyReport) -> Result<(), DataError> {
+    async fn hot(&self, _label: &CopyLabel, _mounts: &[DataMount], _report: CopyReport) -> Result<(), DataError> {
         Ok(())
     }
 
-    async fn cold(&self, label: &CopyLabel, _mounts: &[Mount], _report: CopyReport) -> Result<Generation, DataError> {
+    async fn cold(
+        &self,
+        label: &CopyLabel,
+        _mounts: &[DataMount],
+        _report: CopyReport,
+    ) -> Result<Generation, DataError> {
         let id = label.job.0.clone();
         let (journal, copy) = (self.journal.clone(), self.copy_of(&id));
         self.blocking(move || {
@@ -130,7 +135,12 @@ impl DataStore for OwnData {
         .await
     }
 
-    async fn running(&self, label: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError> {
+    async fn running(
+        &self,
+        label: &CopyLabel,
+        mounts: &[DataMount],
+        report: CopyReport,
+    ) -> Result<Generation, DataError> {
         self.cold(label, mounts, report).await
     }
 
@@ -138,7 +148,7 @@ impl DataStore for OwnData {
         &self,
         label: &CopyLabel,
         generation: &str,
-        _mounts: &[Mount],
+        _mounts: &[DataMount],
         _pinned: &[String],
         _report: CopyReport,
     ) -> Result<Kept, DataError> {
@@ -158,13 +168,13 @@ impl DataStore for OwnData {
         .await
     }
 
-    async fn load(&self, generation: &str, _mounts: &[Mount], _report: CopyReport) -> Result<(), DataError> {
+    async fn load(&self, generation: &str, _mounts: &[DataMount], _report: CopyReport) -> Result<(), DataError> {
         let (journal, copy) = (self.journal.clone(), self.copy_of(generation));
         self.blocking(move || put_back(&copy, &journal)).await
     }
 
     /// Only the last job's copies are of any use.
-    async fn tidy(&self, job: &JobId, _pinned: &[String]) -> Result<(), DataError> {
+    async fn tidy(&self, job: &JobId, _standing: &Standing) -> Result<(), DataError> {
         let (copies, job) = (self.copies.clone(), job.0.clone());
         self.blocking(move || {
             for entry in std::fs::read_dir(&copies).into_iter().flatten().flatten() {
@@ -185,7 +195,7 @@ impl DataStore for OwnData {
         Ok(())
     }
 
-    async fn distance(&self, _generation: &str, _mounts: &[Mount]) -> Result<Distance, DataError> {
+    async fn distance(&self, _generation: &str, _mounts: &[DataMount]) -> Result<Distance, DataError> {
         Ok(Distance::default())
     }
 
@@ -232,7 +242,7 @@ mod tests {
             assert_eq!(rows(&file), (1, vec!["old".to_owned()]));
             assert_eq!(rows(&deputy.join(format!("copies/{}.db", kept.id))), (2, vec!["old".into(), "new".into()]));
         }
-        data.tidy(&JobId("job_2".into()), &[]).await.unwrap();
+        data.tidy(&JobId("job_2".into()), &Standing::default()).await.unwrap();
         assert_eq!(std::fs::read_dir(deputy.join("copies")).unwrap().count(), 0);
     }
 }

@@ -165,6 +165,11 @@ pub enum DataError {
     /// The kernel refused something.
     #[error("cannot {doing} {path}: {cause}{remedy}")]
     Io { doing: String, path: String, cause: IoCause, remedy: String },
+    /// The root of a mount is not the one that was noted, or not what the application sees.
+    #[error("{0}")]
+    Moved(String),
+    #[error("{0}")]
+    VolumeUnavailable(String),
     #[error("{0}")]
     Changed(String),
     #[error("{0}")]
@@ -256,6 +261,8 @@ impl Explained for DataError {
             Self::NoSuchSnapshot { .. } => Code::NoSuchSnapshot,
             Self::Io { cause, .. } if cause.is_full() => Code::NoRoom,
             Self::Io { .. } | Self::Interrupted(_) | Self::Refused(_) => Code::CopyFailed,
+            Self::Moved(_) => Code::DataMoved,
+            Self::VolumeUnavailable(_) => Code::VolumeUnavailable,
             Self::Changed(_) => Code::DataChanged,
             Self::Damaged(_) => Code::SnapshotDamaged,
             Self::Differs(_) => Code::RestoreDiffers,

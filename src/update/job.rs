@@ -157,6 +157,12 @@ pub struct CopyProgress {
     pub bytes: u64,
     /// Bytes a second, since the pass began.
     pub rate: u64,
+    /// Of these: entries that the mounts have, and bytes that are not in an earlier snapshot. As the look at the
+    /// room found them; the application may have written since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_files: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
 }
 
 /// What a step shows while it runs.

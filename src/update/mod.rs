@@ -60,11 +60,17 @@ pub enum Order {
     Restore {
         snapshot: String,
         accept_drift: bool,
+        /// Also where the snapshot has not all of the application's mounts, or has others.
+        #[serde(default)]
+        accept_partial: bool,
     },
     /// The version before the last committed update, with the data of that moment or with today's.
     Rollback {
         with_data: bool,
         accept_drift: bool,
+        /// As of [`Order::Restore`].
+        #[serde(default)]
+        accept_partial: bool,
     },
     /// Another version of the updater itself; an empty tag is the newest.
     SelfUpdate(Request),
@@ -92,6 +98,9 @@ pub struct RollbackView {
     pub snapshot: Option<String>,
     /// What was written since, and would be kept as a snapshot of its own.
     pub written_since: Option<ports::Distance>,
+    /// Some mounts would stay as they are, or are only in the snapshot; `changes` names them.
+    #[serde(default)]
+    pub is_partial: bool,
     pub changes: Vec<String>,
     pub warnings: Vec<String>,
 }
@@ -437,7 +446,7 @@ impl Updater {
     /// Why it would be refused.
     pub async fn rollback_view(&self, with_data: bool) -> Result<RollbackView, String> {
         let Inner { ports, options, .. } = &*self.inner;
-        let order = Order::Rollback { with_data, accept_drift: true };
+        let order = Order::Rollback { with_data, accept_drift: true, accept_partial: true };
         let look = async {
             let deployment = survey::deployment(ports, options).await?;
             let wish = survey::wish::by_hand(ports, &order, &deployment).await?;
@@ -445,7 +454,7 @@ impl Updater {
         };
         let plan = look.await.map_err(|refused| refused.to_string())?;
         let written_since = match plan.restores() {
-            Some(id) => Some(ports.data.distance(id, &plan.data.copied).await.map_err(|e| e.to_string())?),
+            Some(id) => Some(ports.data.distance(id, &plan.restored()).await.map_err(|e| e.to_string())?),
             None => None,
         };
         Ok(RollbackView {
@@ -454,6 +463,7 @@ impl Updater {
             to_image: plan.target.reference(),
             snapshot: plan.restores().map(str::to_owned),
             written_since,
+            is_partial: !plan.partial.is_empty(),
             changes: plan.changes,
             warnings: plan.warnings,
         })
@@ -493,8 +503,8 @@ impl Updater {
             return Err(DataError::JobActive { job: active.id.to_string(), state: active.state.to_string() });
         }
         let data = &self.inner.ports.data;
-        let needed = effects::needed_generations(&self.inner.ports, &self.inner.book).await;
-        data.tidy(&JobId("by hand".into()), &needed?).await?;
+        let standing = effects::standing(&self.inner.ports, &self.inner.book).await?;
+        data.tidy(&JobId("by hand".into()), &standing).await?;
         Ok(data.list().await?.len())
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ports::DataMount;
 use crate::engine::compose_config::Service;
 use crate::engine::{ComposeConfig, Container, Healthcheck, Mount, Project, RestartPolicy, RunState};
 use crate::reference::Reference;
@@ -164,11 +165,39 @@ pub struct DataPlan {
     pub uncovered: Vec<Mount>,
     /// Why not.
     pub why: String,
+    /// What was found at the root of each copied mount, by its path as `copied` has it.
+    #[serde(default)]
+    pub roots: BTreeMap<String, Root>,
+}
+
+/// The root of a mount, as it was found while planning. Whoever opens it later proves that it is still this one:
+/// a folder on the host may be moved, replaced by a link, or hidden by another mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// Symbolic links resolved; as the process that looked sees it.
+    pub path: String,
+    /// Major and minor number of the file system's device.
+    pub device: (u32, u32),
+    pub inode: u64,
+    /// The boot in which it was found: the next one may give devices other numbers.
+    pub boot: String,
+    /// The engine mounts it whenever a container begins to use it, so that the number may change.
+    pub mounted_on_use: bool,
 }
 
 impl DataPlan {
     pub fn is_copied(&self) -> bool {
         !self.copied.is_empty()
+    }
+
+    /// The copied mounts with what was found at their roots.
+    pub fn sources(&self) -> Vec<DataMount> {
+        let source = |mount: &Mount| DataMount {
+            mount: mount.clone(),
+            root: self.roots.get(&mount.destination).cloned(),
+            volume: None,
+        };
+        self.copied.iter().map(source).collect()
     }
 
     /// The mounts of the application (`None`) or of a member of its crew, with their paths in its container.
@@ -189,6 +218,44 @@ impl DataPlan {
     pub fn uncovered(&self) -> Option<String> {
         let list: Vec<_> = self.uncovered.iter().map(|m| m.destination.as_str()).collect();
         (!list.is_empty()).then(|| format!("{} ({})", list.join(", "), self.why))
+    }
+}
+
+/// What a snapshot and the application do not have in common: paths in the container, as [`DataPlan::copied`] has
+/// them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partial {
+    /// The snapshot has not these: their data stays as it is.
+    pub stays: Vec<String>,
+    /// The application has not these, or they are left out: their data stays in the snapshot only.
+    pub missing: Vec<String>,
+}
+
+impl Partial {
+    /// Compares the mounts that would be written to with those of a snapshot; one that names none is taken to be of
+    /// the same.
+    pub fn between(copied: &[Mount], snapshot: &[String]) -> Self {
+        if snapshot.is_empty() {
+            return Self::default();
+        }
+        let now: Vec<&String> = copied.iter().map(|mount| &mount.destination).collect();
+        Self {
+            stays: now.iter().filter(|path| !snapshot.contains(path)).map(|path| (*path).clone()).collect(),
+            missing: snapshot.iter().filter(|path| !now.contains(path)).cloned().collect(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.stays.is_empty() && self.missing.is_empty()
+    }
+
+    /// One line for each of the two.
+    pub fn lines(&self) -> Vec<String> {
+        let list = |paths: &[String], what: &str| (!paths.is_empty()).then(|| format!("{}: {what}", paths.join(", ")));
+        let stays = list(&self.stays, "not in the snapshot, stays as it is now");
+        let missing =
+            list(&self.missing, "in the snapshot, but no mount of the application that is copied: not put back");
+        stays.into_iter().chain(missing).collect()
     }
 }
 
@@ -311,6 +378,9 @@ pub struct Plan {
     pub env: EnvChange,
     pub migration: Option<OneShot>,
     pub data: DataPlan,
+    /// Where the snapshot that is put back has other mounts than the application.
+    #[serde(default)]
+    pub partial: Partial,
     /// The target is what runs already: nothing is changed, only proven.
     pub no_op: bool,
     /// The container this updater runs in, where it does: in there a person finds its commands.
@@ -341,6 +411,13 @@ impl Plan {
     pub fn start_order(&self) -> impl Iterator<Item = &str> {
         let crew = |needed: bool| self.crew.iter().filter(move |m| m.needed == needed).map(|m| m.service.as_str());
         crew(true).chain(std::iter::once(self.project.service.as_str())).chain(crew(false))
+    }
+
+    /// The mounts that an earlier snapshot's data is put into.
+    pub fn restored(&self) -> Vec<DataMount> {
+        let mut sources = self.data.sources();
+        sources.retain(|source| !self.partial.stays.contains(&source.mount.destination));
+        sources
     }
 
     /// The generation whose data shall be there again.

@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::Request;
 pub use super::errors::{DataError, DeputyError, EnvError, IoCause, JournalError, Obstacle, PlaceError};
 use super::job::{CopyProgress, Job, JobId, Kind, Verified};
+use super::plan::Root;
 use super::record::Record;
 use super::transition::Effect;
 use crate::clock::Clock;
 use crate::engine::seal::Seal;
-use crate::engine::{Compose, Engine, Mount, PlannedProjects};
+use crate::engine::{Compose, Engine, Mount, PlannedProjects, Volume};
 use crate::health::Probe;
 use crate::reference;
 use crate::release::ReleaseSource;
@@ -157,8 +158,21 @@ pub struct SnapshotInfo {
     pub bytes: u64,
     pub own_bytes: u64,
     pub entries: u64,
+    /// Where the application saw what is in it; empty in old ones, which did not note it.
+    #[serde(default)]
+    pub mounts: Vec<String>,
     /// `None`: taken by something else.
     pub label: Option<CopyLabel>,
+}
+
+/// What retention has to know of snapshots, beyond their age.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Nothing may remove them.
+    pub needed: Vec<String>,
+    /// Of attempts that were rolled back: the data before, and what the attempt left. They are counted apart, so
+    /// that failures never push out a snapshot of a version that worked.
+    pub attempts: Vec<String>,
 }
 
 /// How far the present data is from a snapshot.
@@ -168,6 +182,53 @@ pub struct Distance {
     pub files: u64,
     /// Bytes of those that are there now.
     pub bytes: u64,
+}
+
+/// A mount of the application whose data is copied or put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataMount {
+    pub mount: Mount,
+    /// What must be found there; `None`: it was planned by a program that noted nothing.
+    pub root: Option<Root>,
+    /// How the engine mounts it, where this process has to do the same. Filled in when it is opened and never
+    /// stored, because the options may hold a password.
+    #[serde(skip)]
+    pub volume: Option<Volume>,
+}
+
+impl DataMount {
+    /// Nothing is known of its root.
+    pub fn new(mount: Mount) -> Self {
+        Self { mount, root: None, volume: None }
+    }
+}
+
+/// A mount that is looked at while planning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    pub source: DataMount,
+    /// Who sees it, where a container runs that does.
+    pub seen_by: Option<SeenBy>,
+}
+
+/// A running container, and where it has a mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenBy {
+    pub name: String,
+    pub container_id: String,
+    /// Its first process, as the engine's host numbers it.
+    pub pid: i32,
+    pub path: String,
+    /// Its other mounts below that path.
+    pub beside: Vec<String>,
+}
+
+/// What was found at a mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    pub root: Root,
+    /// Other file systems mounted below it, which the container sees too: paths relative to the root.
+    pub nested: Vec<String>,
 }
 
 /// Where an export is written to; blocking.
@@ -208,10 +269,15 @@ pub type CopyReport = Arc<dyn Fn(CopyProgress) + Send + Sync>;
 pub trait DataStore: Send + Sync {
     /// `None`: this installation copies data. `Some(why)`: it does not, for this reason.
     fn off(&self) -> Option<String>;
+    /// Is what would be copied the very thing that the container sees? Where it is not, or where that cannot be had
+    /// while the container is stopped, the error names it. Answers in the order of `mounts`.
+    async fn look(&self, mounts: &[Look]) -> Result<Vec<Looked>, DataError> {
+        Ok(vec![Looked::default(); mounts.len()])
+    }
     /// Is there room, and can everything be read and kept? Without effects.
-    async fn preflight(&self, mounts: &[Mount]) -> Result<(), DataError>;
+    async fn preflight(&self, mounts: &[DataMount]) -> Result<(), DataError>;
     /// As [`Self::preflight`], for a person; and what an earlier life left stays.
-    async fn room(&self, mounts: &[Mount]) -> Result<Room, DataError> {
+    async fn room(&self, mounts: &[DataMount]) -> Result<Room, DataError> {
         match self.preflight(mounts).await {
             Ok(()) => Ok(Room::default()),
             Err(DataError::Preflight(refusals)) => Ok(Room { refusals, ..Room::default() }),
@@ -219,11 +285,16 @@ pub trait DataStore: Send + Sync {
         }
     }
     /// First pass, the application running.
-    async fn hot(&self, label: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<(), DataError>;
+    async fn hot(&self, label: &CopyLabel, mounts: &[DataMount], report: CopyReport) -> Result<(), DataError>;
     /// Second pass, the application stopped: strict, durable, complete. Done twice it is the same one.
-    async fn cold(&self, label: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError>;
+    async fn cold(&self, label: &CopyLabel, mounts: &[DataMount], report: CopyReport) -> Result<Generation, DataError>;
     /// A snapshot without stopping anything: not consistent.
-    async fn running(&self, label: &CopyLabel, mounts: &[Mount], report: CopyReport) -> Result<Generation, DataError>;
+    async fn running(
+        &self,
+        label: &CopyLabel,
+        mounts: &[DataMount],
+        report: CopyReport,
+    ) -> Result<Generation, DataError>;
     /// Keeps the present state as a generation of its own, restores `generation` in place and verifies
     /// it. Where there is no room for the first, snapshots that nobody needs go, the oldest first, but
     /// none in `pinned`; if that is not enough, nothing is restored. Done twice it ends in the same state.
@@ -231,20 +302,20 @@ pub trait DataStore: Send + Sync {
         &self,
         label: &CopyLabel,
         generation: &str,
-        mounts: &[Mount],
+        mounts: &[DataMount],
         pinned: &[String],
         report: CopyReport,
     ) -> Result<Kept, DataError>;
     /// Restores `generation` in place and verifies it, keeping nothing.
-    async fn load(&self, generation: &str, mounts: &[Mount], report: CopyReport) -> Result<(), DataError>;
-    /// Retention, sparing `pinned`; unfinished copies are dropped.
-    async fn tidy(&self, job: &JobId, pinned: &[String]) -> Result<(), DataError>;
+    async fn load(&self, generation: &str, mounts: &[DataMount], report: CopyReport) -> Result<(), DataError>;
+    /// Retention; unfinished copies are dropped.
+    async fn tidy(&self, job: &JobId, standing: &Standing) -> Result<(), DataError>;
     /// Newest first.
     async fn list(&self) -> Result<Vec<SnapshotInfo>, DataError>;
     /// Reads all of it and compares it with its manifest.
     async fn verify(&self, generation: &str) -> Result<(), DataError>;
     /// How far the present data is from it. Content is not read.
-    async fn distance(&self, generation: &str, mounts: &[Mount]) -> Result<Distance, DataError>;
+    async fn distance(&self, generation: &str, mounts: &[DataMount]) -> Result<Distance, DataError>;
     /// Writes it as `tar.zst`.
     async fn export(&self, generation: &str, sink: ExportSink) -> Result<(), DataError>;
 }

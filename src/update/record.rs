@@ -1,6 +1,6 @@
 //! What the journal knows of an unfinished job, beyond what the world may see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub struct Learned {
     /// The containers that the swap made, by service.
     #[serde(default)]
     pub new_containers: BTreeMap<String, String>,
+    /// Anonymous volumes that came with the new version's containers; they go when it does.
+    #[serde(default)]
+    pub new_volumes: BTreeSet<String>,
     /// Those that were stopped, by id, and since when they had been running: another time means that somebody
     /// has started them since.
     #[serde(default)]

@@ -9,11 +9,16 @@ use crate::case::{Case, Leaves::*, Stage, case};
 /// An application that keeps a schema and a counter of its starts in a volume, and refuses data of a
 /// newer version; a release that knows schema 2.
 pub fn with_data(behaviour: &'static str) -> Case {
+    has_data(behaviour, "data:/data", Some("volumes: { data: {} }".into()))
+}
+
+/// The same with the data in this mount, and this at the end of the Compose file.
+pub fn has_data(behaviour: &'static str, mount: &str, volumes: Option<String>) -> Case {
     case()
         .app(|a| {
             a.image.env.push(("DATA_DIR".into(), "/data".into()));
-            a.service_lines.push("volumes: [data:/data]".into());
-            a.file_lines.push("volumes: { data: {} }".into());
+            a.service_lines.push(format!("volumes: [{mount}]"));
+            a.file_lines.extend(volumes);
         })
         .setting("SNAPSHOT", "on")
         .release(move |r| {

@@ -478,11 +478,11 @@ pub fn snapshot(_: &World) -> Order {
 /// The oldest snapshot.
 pub fn restore(world: &World) -> Order {
     let oldest = world.generations.values().map(|(info, _)| info).min_by_key(|info| info.created_at);
-    Order::Restore { snapshot: oldest.expect("there is one").id.clone(), accept_drift: false }
+    Order::Restore { snapshot: oldest.expect("there is one").id.clone(), accept_drift: false, accept_partial: false }
 }
 
 pub fn rollback(_: &World) -> Order {
-    Order::Rollback { with_data: true, accept_drift: false }
+    Order::Rollback { with_data: true, accept_drift: false, accept_partial: false }
 }
 
 /// A service beside the application.

@@ -62,7 +62,7 @@ fn hot(_: &World) -> Order {
 }
 
 fn without_data(_: &World) -> Order {
-    Order::Rollback { with_data: false, accept_drift: false }
+    Order::Rollback { with_data: false, accept_drift: false, accept_partial: false }
 }
 
 struct Story {
@@ -263,7 +263,10 @@ fn stories() -> Vec<Story> {
         ),
         refused(
             "a snapshot that does not exist",
-            Scene { order: |_| Order::Restore { snapshot: "gen-9".into(), accept_drift: false }, ..scene() },
+            Scene {
+                order: |_| Order::Restore { snapshot: "gen-9".into(), accept_drift: false, accept_partial: false },
+                ..scene()
+            },
             "there is no snapshot \"gen-9\"",
         ),
         refused(

@@ -46,7 +46,7 @@ pub fn jobs_by_hand() -> Vec<(&'static str, Scene)> {
             "rollback without data",
             Scene {
                 before: &[update],
-                order: |_| Order::Rollback { with_data: false, accept_drift: false },
+                order: |_| Order::Rollback { with_data: false, accept_drift: false, accept_partial: false },
                 by_hand: ("1.0.0", "written by 1.0.0, written by 1.1.0"),
                 ..scene()
             },

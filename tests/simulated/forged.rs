@@ -242,6 +242,7 @@ async fn a_forged_helper_is_neither_waited_for_nor_removed() {
         state_dir: PathBuf::from("/state"),
         snapshots: PathBuf::from("/state/snapshots"),
         retention: Retention { keep: 1, max_age: None },
+        limits: processgit_updater::snapshot::Limits::DEFAULT,
         docker_host: String::new(),
         seal: SEAL.clone(),
     };

@@ -75,7 +75,7 @@ async fn the_same_again_is_nothing_new_and_the_way_back_by_hand_is_open() {
         let again = job(Order::Update(request())).await;
         assert_eq!(again.state, State::Committed, "{spelled}: {:?}", again.error);
         assert_eq!(installation.world.world().containers[0].id, container, "{spelled}: nothing is made anew");
-        let back = job(Order::Rollback { with_data: true, accept_drift: false }).await;
+        let back = job(Order::Rollback { with_data: true, accept_drift: false, accept_partial: false }).await;
         assert_eq!(back.state, State::Committed, "{spelled}: {:?}", back.error);
         assert_eq!(runs(&installation), format!("{spelled}:1.0.0"));
     }

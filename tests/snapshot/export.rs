@@ -20,7 +20,7 @@ fn gnu_tar_restores_everything_but_sockets() {
     fs::remove_file(source.join("socket")).unwrap();
     let single = bench.folder.path().join("single");
     write(&single, b"a root that is a file");
-    let sources = vec![bench.sources().remove(0), Source { name: "single".to_owned(), path: single }];
+    let sources = vec![bench.sources().remove(0), Source::new("single", single)];
     let generation = snapshot(&repository, sources);
 
     let archive = bench.folder.path().join("archive.tar.zst");

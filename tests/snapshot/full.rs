@@ -5,9 +5,9 @@ use std::path::Path;
 
 use processgit_updater::engine::{Mount, MountKind};
 use processgit_updater::snapshot::host::{HostData, Retention};
-use processgit_updater::snapshot::{Label, Quiet, Repository, Source};
+use processgit_updater::snapshot::{Keep, Label, Quiet, Repository, Source};
 use processgit_updater::update::job::JobId;
-use processgit_updater::update::ports::{CopyLabel, CopyReport, DataStore, Obstacle};
+use processgit_updater::update::ports::{CopyLabel, CopyReport, DataMount, DataStore, Obstacle};
 
 use crate::disk::Disk;
 use crate::tree::*;
@@ -73,7 +73,9 @@ fn at_the_copy_of_the_damaged_state() {
     assert!(repository.unfinished().unwrap().is_empty());
     assert_same(&damaged, &account(data.path()), "nothing may be restored over it");
     // Whoever frees room may go on.
-    let doomed = repository.prune(1, None, &[guarding.id()], guarding.meta.created_at).unwrap();
+    let doomed = repository
+        .prune(&Keep { newest: 1, ..Keep::new(&[guarding.id().to_owned()], &[]) }, guarding.meta.created_at)
+        .unwrap();
     assert_eq!(doomed, [old.id()]);
     fs::remove_file(disk.filler()).unwrap();
     let kept = keep().unwrap();
@@ -97,14 +99,14 @@ async fn room_is_made_for_the_damaged_state_but_not_at_any_price() {
         let disk = Disk::ext4(60);
         let folder = tempfile::tempdir().unwrap();
         let store = HostData::new(disk.root().join("repository"), Retention { keep: 5, max_age: None });
-        let mounts = [Mount {
+        let mounts = [DataMount::new(Mount {
             kind: MountKind::Bind,
             name: String::new(),
             source: folder.path().display().to_string(),
             destination: "/data".into(),
             writable: true,
             subpath: String::new(),
-        }];
+        })];
         let quiet: CopyReport = std::sync::Arc::new(|_| ());
         let label = |job: &str, by_hand| CopyLabel {
             job: JobId(job.into()),
@@ -147,7 +149,7 @@ fn a_failed_version_filled_the_disk_of_the_data() {
     let data = disk.root().join("data");
     let elsewhere = tempfile::tempdir().unwrap();
     let repository = Repository::open(elsewhere.path()).unwrap();
-    let source = vec![Source { name: "data".to_owned(), path: data.clone() }];
+    let source = vec![Source::new("data", data.clone())];
     megabytes(&data, 0, 20);
     let before = account(&data);
     let generation = snapshot(&repository, source.clone());
@@ -183,7 +185,7 @@ fn blocks_are_shared_where_the_file_system_can() {
         fs::create_dir(&data).unwrap();
         adversarial(&data);
         megabytes(&data, 0, 100);
-        let source = vec![Source { name: "data".to_owned(), path: data.clone() }];
+        let source = vec![Source::new("data", data.clone())];
         let repository = Repository::open(&disk.root().join("repository")).unwrap();
         rustix::fs::sync();
         let before = but_holes(account(&data));

@@ -4,6 +4,7 @@
 // Helpers of tests may panic like tests; the lint's exception only knows functions marked as such.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod deep;
 #[path = "../support/disk.rs"]
 mod disk;
 mod export;
@@ -57,7 +58,7 @@ impl Bench {
 }
 
 fn sources(path: &Path) -> Vec<Source> {
-    vec![Source { name: "data".to_owned(), path: path.to_owned() }]
+    vec![Source::new("data", path)]
 }
 
 /// Hot pass and cold pass.

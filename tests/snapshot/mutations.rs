@@ -1,12 +1,14 @@
 //! Everything that a failed version may do to its data, one row each, and the way back.
 
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use processgit_updater::snapshot::{Label, Quiet};
+use processgit_updater::snapshot::{Counts, Error, Label, Quiet};
 use rustix::fs::FileType;
 
+use crate::disk::run;
 use crate::tree::*;
 use crate::{Bench, copy, snapshot, until};
 
@@ -326,4 +328,111 @@ fn an_interrupted_restore_is_run_again() {
     }
     assert_eq!(rsync_differences(&copy(&generation), &source), "");
     case.assert_outside_untouched("interrupted");
+}
+
+/// Somebody changes what was put back before it is compared: the restore has failed.
+#[test]
+fn a_difference_after_a_restore_is_an_error() {
+    type Act = fn(&Path);
+    let acts: [(&str, Act, &str); 7] = [
+        ("content", |r| keeping_mtime(&r.join("z"), |p| write_at(p, 0, b"X")), "other content"),
+        ("size", |r| write(&r.join("z"), b"longer than it was"), "size"),
+        ("mode", |r| chmod(&r.join("z"), 0o777), "mode"),
+        ("owner", |r| chown(&r.join("z"), 7, 8), "owner"),
+        ("xattr", |r| rustix::fs::lremovexattr(r.join("z"), "user.a").unwrap(), "xattr user.a"),
+        ("missing", |r| fs::remove_file(r.join("z")).unwrap(), "missing"),
+        ("more", |r| write(&r.join("zz"), b""), "not recorded"),
+    ];
+    for (what, act, says) in acts {
+        let bench = Bench::in_memory();
+        let (source, repository) = (bench.source(), bench.repository());
+        write(&source.join("z"), b"content");
+        set_xattr(&source.join("z"), "user.a", b"1");
+        let generation = snapshot(&repository, bench.sources());
+        // Root and file, three times: cleared, filled, compared.
+        let mut act = Some(act);
+        let mut comparing = |counts: &Counts| {
+            if counts.entries == 5 {
+                act.take().into_iter().for_each(|act| act(&source));
+            }
+            ControlFlow::Continue(())
+        };
+        let error = repository.restore(&generation, &bench.sources(), &mut comparing).expect_err(what);
+        assert!(matches!(error, Error::Differs { .. }) && error.to_string().contains(says), "{what}: {error}");
+    }
+}
+
+/// An attribute of a file comes back whatever became of the file: on a disk, with times that have settled, over
+/// several generations that share inodes.
+#[test]
+fn an_xattr_comes_back_whatever_became_of_its_file() {
+    type Act = fn(&Path);
+    let acts: [(&str, Act); 16] = [
+        ("nothing", |_| {}),
+        ("removed", |p| rustix::fs::lremovexattr(p, "user.a").unwrap()),
+        ("changed", |p| set_xattr(p, "user.a", b"2")),
+        ("removed and set again", |p| {
+            rustix::fs::lremovexattr(p, "user.a").unwrap();
+            set_xattr(p, "user.a", b"1");
+        }),
+        ("another added", |p| set_xattr(p, "user.b", b"2")),
+        ("written in place", |p| write_at(p, 0, b"X")),
+        ("written in place, its times put back", |p| keeping_mtime(p, |p| write_at(p, 0, b"X"))),
+        ("truncated", |p| write(p, b"")),
+        ("replaced by rename", |p| {
+            write(&p.with_extension("new"), b"content");
+            fs::rename(p.with_extension("new"), p).unwrap();
+        }),
+        ("replaced by rename, with its times", |p| {
+            write(&p.with_extension("new"), b"content");
+            let times = rustix::fs::lstat(p).unwrap();
+            set_mtime(&p.with_extension("new"), times.st_mtime, times.st_mtime_nsec as i64);
+            fs::rename(p.with_extension("new"), p).unwrap();
+        }),
+        ("replaced by a copy", |p| {
+            run("cp", &["--preserve=mode,timestamps", p.to_str().unwrap()], &p.with_extension("new"));
+            fs::rename(p.with_extension("new"), p).unwrap();
+        }),
+        ("a second name, then only that", |p| {
+            fs::hard_link(p, p.with_extension("link")).unwrap();
+            fs::remove_file(p).unwrap();
+            fs::rename(p.with_extension("link"), p).unwrap();
+        }),
+        ("made unreadable", |p| chmod(p, 0)),
+        ("given away", |p| chown(p, 1, 1)),
+        ("a folder", |p| {
+            fs::remove_file(p).unwrap();
+            fs::create_dir(p).unwrap();
+        }),
+        ("gone", |p| fs::remove_file(p).unwrap()),
+    ];
+    let bench = Bench::new();
+    let (source, repository) = (bench.source(), bench.repository());
+    let file = |n: usize| source.join(format!("{n:02}"));
+    for n in 0..acts.len() {
+        write(&file(n), b"content");
+        chown(&file(n), 1000, 1000);
+        // Set before the mode: the owner himself could not, of a file that is only to be read.
+        set_xattr(&file(n), "user.a", b"1");
+        chmod(&file(n), [0o644, 0o444, 0o4755][n % 3]);
+    }
+    let before = account(&source);
+    // Longer than the clock's ticks, so that inodes and times are believed.
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    let mut generations = Vec::new();
+    for round in 0..3 {
+        let pass = repository.begin(bench.sources(), Label::default()).unwrap();
+        let generation = pass.cold(&mut Quiet).unwrap();
+        assert_same(&before, &account(&copy(&generation)), &format!("snapshot {round}"));
+        acts.iter().enumerate().for_each(|(n, (_, act))| act(&file(n)));
+        let name = format!("failed-{round}");
+        repository.keep_present_state(bench.sources(), &name, Label::default(), &mut Quiet).unwrap();
+        repository.restore(&generation, &bench.sources(), &mut Quiet).unwrap();
+        assert_same(&before, &account(&source), &format!("restored in round {round}"));
+        generations.push(generation);
+    }
+    for generation in generations {
+        repository.restore(&generation, &bench.sources(), &mut Quiet).unwrap();
+        assert_same(&before, &account(&source), generation.id());
+    }
 }

@@ -9,7 +9,7 @@ use processgit_updater::engine::{self, MountKind};
 use processgit_updater::snapshot::host::{HostData, Retention};
 use processgit_updater::snapshot::{Error, Label, Quiet, Source};
 use processgit_updater::update::job::JobId;
-use processgit_updater::update::ports::{CopyLabel, DataStore, Obstacle};
+use processgit_updater::update::ports::{CopyLabel, CopyReport, DataMount, DataStore, Look, Obstacle};
 
 use crate::disk::Mount;
 use crate::tree::*;
@@ -108,8 +108,7 @@ fn a_root_that_is_a_file_is_restored_in_place() {
 fn several_sources_and_none_forgotten() {
     let bench = Bench::in_memory();
     let repository = bench.repository();
-    let both: Vec<Source> =
-        ["one", "two"].map(|name| Source { name: name.to_owned(), path: bench.folder.path().join(name) }).to_vec();
+    let both: Vec<Source> = ["one", "two"].map(|name| Source::new(name, bench.folder.path().join(name))).to_vec();
     for source in &both {
         write(&source.path.join(&source.name), source.name.as_bytes());
     }
@@ -146,7 +145,7 @@ fn refused_before_anything_is_stopped() {
     assert!(matches!(pass.hot(&mut Quiet), Err(Error::Refused(_))));
 
     for name in ["", ".", "..", "a/b", ".hidden", "a b", "é"] {
-        let source = Source { name: name.to_owned(), path: source.clone() };
+        let source = Source::new(name, source.clone());
         assert!(matches!(repository.begin(vec![source], Label::default()), Err(Error::Refused(_))), "{name:?}");
     }
     let twice = [bench.sources(), bench.sources()].concat();
@@ -252,15 +251,15 @@ async fn checks_beside_jobs_without_end() {
     checks.abort();
 }
 
-fn mount(bench: &Bench) -> engine::Mount {
-    engine::Mount {
+fn mount(bench: &Bench) -> DataMount {
+    DataMount::new(engine::Mount {
         kind: MountKind::Bind,
         name: String::new(),
         source: bench.source().display().to_string(),
         destination: "/data".into(),
         writable: true,
         subpath: String::new(),
-    }
+    })
 }
 
 /// Looking for room keeps no job out, waits for none, and leaves nothing.
@@ -293,4 +292,48 @@ async fn a_look_beside_a_job() {
     assert_eq!(look().await, 1, "a pass is under way");
     assert_eq!(listed(&root), before);
     pass.cold(&mut Quiet).unwrap();
+}
+
+/// The root of a mount is noted while planning. If something else is there later, no call reads it or writes to
+/// it: a folder of the host's that a link leads to stays as it is.
+#[tokio::test]
+async fn a_root_that_was_replaced_is_not_followed() {
+    type Act = fn(&Path, &Path);
+    let replace: [(&str, Act); 4] = [
+        ("a link to a folder of the host", |root, secret| std::os::unix::fs::symlink(secret, root).unwrap()),
+        ("a link to what it was", |root, _| std::os::unix::fs::symlink(root.with_extension("moved"), root).unwrap()),
+        ("another folder", |root, _| fs::create_dir(root).unwrap()),
+        ("nothing", |_, _| {}),
+    ];
+    for (what, act) in replace {
+        let bench = Bench::new();
+        let (root, secret) = (bench.source().canonicalize().unwrap(), bench.folder.path().join("secret"));
+        write(&root.join("file"), b"content");
+        write(&secret.join("key"), b"of the host");
+        let data = HostData::new(bench.folder.path().join("repository"), Retention { keep: 5, max_age: None });
+        let of = CopyLabel { job: JobId("job_1".into()), ..CopyLabel::default() };
+        let quiet = || -> CopyReport { Arc::new(|_| ()) };
+        let source = mount(&bench);
+        let looked = data.look(&[Look { source: source.clone(), seen_by: None }]).await.unwrap().remove(0);
+        let mounts = [DataMount { root: Some(looked.root), ..source }];
+        let generation = data.cold(&of, &mounts, quiet()).await.unwrap().id;
+
+        fs::rename(&root, root.with_extension("moved")).unwrap();
+        act(&root, &secret);
+        let refused = [
+            data.preflight(&mounts).await.unwrap_err(),
+            data.room(&mounts).await.unwrap_err(),
+            data.hot(&of, &mounts, quiet()).await.unwrap_err(),
+            data.cold(&of, &mounts, quiet()).await.unwrap_err(),
+            data.running(&of, &mounts, quiet()).await.unwrap_err(),
+            data.restore(&of, &generation, &mounts, &[], quiet()).await.unwrap_err(),
+            data.load(&generation, &mounts, quiet()).await.unwrap_err(),
+            data.distance(&generation, &mounts).await.unwrap_err(),
+        ];
+        for error in refused {
+            assert!(error.to_string().contains("/data of the application"), "{what}: {error}");
+        }
+        assert_eq!(fs::read_dir(&secret).unwrap().count(), 1, "{what}");
+        assert_eq!(fs::read(root.with_extension("moved").join("file")).unwrap(), b"content", "{what}");
+    }
 }

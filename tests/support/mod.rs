@@ -159,6 +159,7 @@ pub fn snapshot(id: &str) -> SnapshotInfo {
         bytes: 1_200_000,
         own_bytes: 4_000,
         entries: 12,
+        mounts: Vec::new(),
         label: Some(CopyLabel {
             job: JobId(JOB.into()),
             version: Some("0.1.1".into()),

@@ -7,13 +7,13 @@ use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EndpointSettings,
     HealthConfig, HealthStatusEnum, HostConfig, HostConfigLogConfig, ImageInspect, Mount as MountRequest, MountPoint,
     MountType, MountVolumeOptions, NetworkingConfig, RestartPolicy as EnginePolicy, RestartPolicyNameEnum, SystemInfo,
-    SystemVersion,
+    SystemVersion, Volume as EngineVolume,
 };
 use jiff::Timestamp;
 
 use super::super::{
     Container, ContainerSpec, EngineError, EngineInfo, Healthcheck, Image, Mount, MountKind, RestartPolicy, Result,
-    RunState,
+    RunState, Volume,
 };
 use super::connect::Version;
 use crate::platform;
@@ -53,6 +53,16 @@ pub(super) fn image(image: ImageInspect) -> Image {
         labels: image.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
         platform: platform::named(&os, &arch, &image.variant.unwrap_or_default()),
         raw,
+    }
+}
+
+pub(super) fn volume(volume: EngineVolume) -> Volume {
+    Volume {
+        name: volume.name,
+        driver: volume.driver,
+        mountpoint: volume.mountpoint,
+        options: volume.options.into_iter().collect(),
+        created_at: volume.created_at.as_deref().and_then(timestamp),
     }
 }
 
@@ -204,6 +214,7 @@ pub(super) fn create_body(spec: &ContainerSpec) -> Result<ContainerCreateBody> {
         readonly_rootfs: Some(spec.read_only),
         log_config: Some(log_config()),
         auto_remove: Some(spec.auto_remove),
+        memory: spec.memory,
         ..HostConfig::default()
     };
     let endpoints =

@@ -18,7 +18,8 @@ use async_trait::async_trait;
 use bollard::models::{ContainerUpdateBody, NetworkConnectRequest};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveImageOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder, TagImageOptionsBuilder,
+    RemoveImageOptionsBuilder, RemoveVolumeOptions, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
+    TagImageOptionsBuilder,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
@@ -29,7 +30,7 @@ use self::connect::{Address, Client};
 use self::error::engine_error;
 use super::{
     Container, ContainerSpec, DEFAULT_STOP_GRACE, Engine, EngineError, EngineInfo, Event, Image, MountKind,
-    RestartPolicy, Result,
+    RestartPolicy, Result, Volume,
 };
 use crate::failpoint;
 use crate::reference::Reference;
@@ -215,6 +216,22 @@ impl Engine for DockerEngine {
         let client = self.client().await?;
         let answer = self.within(LOOK, "inspecting", &subject, client.docker.inspect_image(name)).await;
         Ok(found(answer)?.map(convert::image))
+    }
+
+    async fn volume(&self, name: &str) -> Result<Option<Volume>> {
+        let (name, subject) = (checked(name)?, format!("volume {name}"));
+        let client = self.client().await?;
+        let answer = self.within(LOOK, "inspecting", &subject, client.docker.inspect_volume(name)).await;
+        Ok(found(answer)?.map(convert::volume))
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<()> {
+        let (name, subject) = (checked(name)?, format!("volume {name}"));
+        let client = self.client().await?;
+        let answer = self
+            .within(ACT, "removing", &subject, client.docker.remove_volume(name, None::<RemoveVolumeOptions>))
+            .await;
+        found(answer).map(|_| ())
     }
 
     async fn pull(&self, reference: &str, layers: mpsc::Sender<Vec<Layer>>) -> Result<()> {

@@ -10,14 +10,14 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{Behaviour, Simulated, World};
-use crate::engine::{Container, Mount, RunState};
+use crate::engine::{Container, RunState};
 use crate::health::{Answer, Probe, Silence};
 use crate::release::manifest::Manifest;
 use crate::trust::{Trust, TrustError};
 use crate::update::job::{CopyProgress, JobId, Verified};
 use crate::update::ports::{
-    CopyLabel, CopyReport, DataError, DataStore, Distance, EnvError, EnvStore, ExportSink, Generation, Kept, Place,
-    PlaceError, SnapshotInfo,
+    CopyLabel, CopyReport, DataError, DataMount, DataStore, Distance, EnvError, EnvStore, ExportSink, Generation, Kept,
+    Place, PlaceError, SnapshotInfo, Standing,
 };
 
 impl From<String> for EnvError {
@@ -97,16 +97,21 @@ impl DataStore for Simulated {
         None
     }
 
-    async fn preflight(&self, _mounts: &[Mount]) -> Result<(), DataError> {
+    async fn preflight(&self, _mounts: &[DataMount]) -> Result<(), DataError> {
         self.call("data.preflight", |_| Ok(())).await
     }
 
-    async fn hot(&self, _label: &CopyLabel, _mounts: &[Mount], report: CopyReport) -> Result<(), DataError> {
-        report(CopyProgress { files: 1, bytes: 1, rate: 1 });
+    async fn hot(&self, _label: &CopyLabel, _mounts: &[DataMount], report: CopyReport) -> Result<(), DataError> {
+        report(CopyProgress { files: 1, bytes: 1, rate: 1, ..CopyProgress::default() });
         self.call("data.hot", |_| Ok(())).await
     }
 
-    async fn cold(&self, label: &CopyLabel, _mounts: &[Mount], _report: CopyReport) -> Result<Generation, DataError> {
+    async fn cold(
+        &self,
+        label: &CopyLabel,
+        _mounts: &[DataMount],
+        _report: CopyReport,
+    ) -> Result<Generation, DataError> {
         let now = self.clock.now();
         self.call("data.cold", |w| {
             w.require_nobody_writes()?;
@@ -118,7 +123,7 @@ impl DataStore for Simulated {
     async fn running(
         &self,
         label: &CopyLabel,
-        _mounts: &[Mount],
+        _mounts: &[DataMount],
         _report: CopyReport,
     ) -> Result<Generation, DataError> {
         let now = self.clock.now();
@@ -129,7 +134,7 @@ impl DataStore for Simulated {
         &self,
         label: &CopyLabel,
         generation: &str,
-        _mounts: &[Mount],
+        _mounts: &[DataMount],
         _pinned: &[String],
         _report: CopyReport,
     ) -> Result<Kept, DataError> {
@@ -147,7 +152,7 @@ impl DataStore for Simulated {
         .await
     }
 
-    async fn load(&self, generation: &str, _mounts: &[Mount], _report: CopyReport) -> Result<(), DataError> {
+    async fn load(&self, generation: &str, _mounts: &[DataMount], _report: CopyReport) -> Result<(), DataError> {
         self.call("data.load", |w| {
             w.require_nobody_writes()?;
             w.load(generation)
@@ -156,10 +161,10 @@ impl DataStore for Simulated {
     }
 
     /// As strict as retention can be: only the newest and what is pinned stays.
-    async fn tidy(&self, _job: &JobId, pinned: &[String]) -> Result<(), DataError> {
+    async fn tidy(&self, _job: &JobId, standing: &Standing) -> Result<(), DataError> {
         self.call("data.tidy", |w| {
             let newest = w.generations.values().map(|(info, _)| info.created_at).max();
-            w.generations.retain(|id, (info, _)| pinned.contains(id) || Some(info.created_at) == newest);
+            w.generations.retain(|id, (info, _)| standing.needed.contains(id) || Some(info.created_at) == newest);
             Ok(())
         })
         .await
@@ -178,7 +183,7 @@ impl DataStore for Simulated {
         self.call("data.verify", |w| w.generation(generation).map(|_| ())).await
     }
 
-    async fn distance(&self, generation: &str, _mounts: &[Mount]) -> Result<Distance, DataError> {
+    async fn distance(&self, generation: &str, _mounts: &[DataMount]) -> Result<Distance, DataError> {
         self.call("data.distance", |w| {
             let same = *w.generation(generation)? == w.data;
             Ok(if same { Distance::default() } else { Distance { files: 1, bytes: 1 } })
@@ -205,6 +210,7 @@ impl World {
             bytes,
             own_bytes: bytes,
             entries: 1,
+            mounts: vec!["/data".into()],
             label: Some(label.clone()),
         };
         self.generations.insert(id.to_owned(), (info, self.data.clone()));

@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 
 use super::{PLATFORM, Simulated, World, familiar};
 use crate::engine::{
-    Container, ContainerSpec, Engine, EngineError, EngineInfo, Event, Image, RestartPolicy, Result, RunState,
+    Container, ContainerSpec, Engine, EngineError, EngineInfo, Event, Image, LOCAL_DRIVER, RestartPolicy, Result,
+    RunState, Volume,
 };
 use crate::update::job::Layer;
 
@@ -47,6 +48,29 @@ impl Engine for Simulated {
 
     async fn image(&self, reference: &str) -> Result<Option<Image>> {
         self.call("engine.image", |w| Ok(w.resolve(reference).and_then(|id| w.describe(&id)))).await
+    }
+
+    /// Every volume that a container has is one of the engine's own.
+    async fn volume(&self, name: &str) -> Result<Option<Volume>> {
+        self.call("engine.volume", |w| {
+            let has = |c: &Container| c.mounts.iter().any(|m| m.name == name);
+            Ok(w.containers.iter().any(has).then(|| Volume {
+                name: name.to_owned(),
+                driver: LOCAL_DRIVER.into(),
+                ..Volume::default()
+            }))
+        })
+        .await
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<()> {
+        self.call("engine.remove_volume", |w| {
+            if w.containers.iter().any(|c| c.mounts.iter().any(|m| m.name == name)) {
+                return Err(EngineError::Conflict(format!("volume {name} is in use by a container")));
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn pull(&self, reference: &str, layers: mpsc::Sender<Vec<Layer>>) -> Result<()> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::oneshot::ONE_SHOTS;
-use super::{EffectError, Result};
+use super::{EffectError, Result, volumes};
 use crate::command::line;
 use crate::engine::seal::{CLAIM, name_of};
 use crate::engine::{Container, RestartPolicy, RunState, label};
@@ -134,7 +134,7 @@ async fn require_not_run(cx: &Context, id: &str, name: &str, before: Option<Time
 
 /// Before data or configuration go back nothing of the new version may run: neither its migration nor
 /// its container.
-pub async fn halt_new(cx: &Context, plan: &Plan) -> Result {
+pub async fn halt_new(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let engine = &cx.ports.engine;
     for container in engine.containers(&[(label::JOB, &cx.job.0)]).await? {
         match cx.owns(&container) {
@@ -144,7 +144,10 @@ pub async fn halt_new(cx: &Context, plan: &Plan) -> Result {
             None => {}
         }
     }
-    for container in containers(cx, plan).await?.iter().rev() {
+    let containers = containers(cx, plan).await?;
+    // Noted before Compose makes the old version anew: it removes these containers, and leaves their volumes.
+    learned.new_volumes.extend(volumes::brought(plan, &containers));
+    for container in containers.iter().rev() {
         if !is_moved(plan, &container.id) && container.image_id != plan.previous.image_id {
             engine.set_restart_policy(&container.id, &RestartPolicy::never()).await?;
             engine.stop(&container.id, None).await?;

@@ -2,16 +2,15 @@
 
 use super::app::{require_no_writers, require_stopped, stop_writers};
 use super::{Result, writers};
-use crate::engine::Mount;
 use crate::update::book::{Book, HISTORY};
 use crate::update::context::Context;
 use crate::update::job::State;
 use crate::update::plan::{Plan, Purpose};
-use crate::update::ports::{CopyLabel, Generation, JournalError, Kept, Ports};
+use crate::update::ports::{CopyLabel, DataMount, Generation, JournalError, Kept, Ports, Standing};
 use crate::update::record::Learned;
 
-fn mounts(plan: &Plan) -> &[Mount] {
-    &plan.data.copied
+fn mounts(plan: &Plan) -> Vec<DataMount> {
+    plan.data.sources()
 }
 
 /// What the copy is of: enough to have the matching version again.
@@ -31,12 +30,12 @@ fn label(cx: &Context, plan: &Plan) -> CopyLabel {
 /// First pass: most of the work, while the application runs.
 pub async fn hot_copy(cx: &Context, plan: &Plan) -> Result {
     cx.say("copying the data while the application runs");
-    Ok(cx.ports.data.hot(&label(cx, plan), mounts(plan), cx.copying()).await?)
+    Ok(cx.ports.data.hot(&label(cx, plan), &mounts(plan), cx.copying()).await?)
 }
 
 /// What changed since the hot copy; complete and durable before anything else is done.
 pub async fn cold_copy(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
-    let copied = cx.ports.data.cold(&label(cx, plan), mounts(plan), cx.copying()).await;
+    let copied = cx.ports.data.cold(&label(cx, plan), &mounts(plan), cx.copying()).await;
     let generation = copied?;
     require_stopped(cx, plan, learned, "copying its data").await?;
     writers::require_none(cx, plan, learned, "while it was copied").await?;
@@ -46,7 +45,7 @@ pub async fn cold_copy(cx: &Context, plan: &Plan, learned: &mut Learned) -> Resu
 
 /// A snapshot of the running application: no moment at which it had exactly this data.
 pub async fn copy_running(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
-    let copied = cx.ports.data.running(&label(cx, plan), mounts(plan), cx.copying()).await;
+    let copied = cx.ports.data.running(&label(cx, plan), &mounts(plan), cx.copying()).await;
     taken(cx, copied?, learned);
     Ok(())
 }
@@ -62,7 +61,7 @@ fn taken(cx: &Context, generation: Generation, learned: &mut Learned) {
 pub async fn load(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let Some(generation) = plan.restores() else { return Ok(()) };
     cx.say(&format!("restoring the data of snapshot {generation}"));
-    cx.ports.data.load(generation, mounts(plan), cx.copying()).await?;
+    cx.ports.data.load(generation, &plan.restored(), cx.copying()).await?;
     require_stopped(cx, plan, learned, "restoring its data").await
 }
 
@@ -72,8 +71,8 @@ pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> R
     let stopped = stop_writers(cx, plan).await?;
     writers::await_none(cx, plan, learned).await?;
     cx.say(&format!("restoring the data from snapshot {generation}"));
-    let needed = needed(cx, learned).await?;
-    let kept = cx.ports.data.restore(&label(cx, plan), &generation, mounts(plan), &needed, cx.copying()).await;
+    let needed = standing_now(cx, learned).await?.needed;
+    let kept = cx.ports.data.restore(&label(cx, plan), &generation, &mounts(plan), &needed, cx.copying()).await;
     let Kept { id, pruned } = kept?;
     require_no_writers(cx, plan, &stopped, "restoring the data").await?;
     if !pruned.is_empty() {
@@ -90,25 +89,29 @@ pub async fn restore_data(cx: &Context, plan: &Plan, learned: &mut Learned) -> R
 
 /// Retention. What cannot be asked for is not pruned.
 pub async fn prune(cx: &Context, learned: &Learned) -> Result {
-    let needed = needed(cx, learned).await?;
-    Ok(cx.ports.data.tidy(&cx.job, &needed).await?)
+    let standing = standing_now(cx, learned).await?;
+    Ok(cx.ports.data.tidy(&cx.job, &standing).await?)
 }
 
-async fn needed(cx: &Context, learned: &Learned) -> Result<Vec<String>> {
-    let mut needed = needed_generations(&cx.ports, &cx.book).await?;
-    needed.extend(learned.generation.clone());
-    Ok(needed)
+async fn standing_now(cx: &Context, learned: &Learned) -> Result<Standing> {
+    let mut standing = standing(&cx.ports, &cx.book).await?;
+    standing.needed.extend(learned.generation.clone());
+    Ok(standing)
 }
 
-/// Snapshots that nothing may remove, whatever retention says: the one that a rollback by hand would want,
-/// and those that failed jobs have named to a person, as long as nothing has gone well since.
-pub async fn needed_generations(ports: &Ports, book: &Book) -> std::result::Result<Vec<String>, JournalError> {
+/// Nothing may remove, whatever retention says, the snapshot that a rollback by hand would want, and those that
+/// failed jobs have named to a person, as long as nothing has gone well since.
+pub async fn standing(ports: &Ports, book: &Book) -> std::result::Result<Standing, JournalError> {
     let last = ports.journal.last_committed().await?;
     let jobs = book.recent(HISTORY);
     let failed = jobs.iter().take_while(|job| job.state != State::Committed).filter(|job| job.state == State::Failed);
-    Ok(last
+    let needed = last
         .and_then(|(_, record)| record.learned.generation)
         .into_iter()
         .chain(failed.filter_map(|job| job.snapshot.clone()))
-        .collect())
+        .collect();
+    // Of this very job too: it is about to end so.
+    let undone = jobs.iter().filter(|job| matches!(job.state, State::RolledBack | State::RollingBack));
+    let attempts = undone.flat_map(|job| [job.snapshot.clone(), job.failed_snapshot.clone()]).flatten().collect();
+    Ok(Standing { needed, attempts })
 }

@@ -145,6 +145,7 @@ async fn untag_unless_used(cx: &Context, reference: &str) -> Result {
 /// After a rollback: guards go, and the image that only this job wanted.
 pub async fn sweep(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     remove_ours(cx).await?;
+    super::volumes::remove_brought(cx, learned).await;
     data::prune(cx, learned).await?;
     if plan.stays || plan.hot_only {
         return Ok(());

@@ -9,11 +9,12 @@ mod guard;
 mod image;
 mod oneshot;
 mod swap;
+pub mod volumes;
 mod writers;
 
 pub use app::{containers, is_half_swapped};
 pub use claim::taken_by_another;
-pub use data::needed_generations;
+pub use data::standing;
 
 use super::context::Context;
 use super::plan::Plan;
@@ -130,7 +131,7 @@ pub async fn perform(effect: Effect, cx: &Context, record: &Record, plan: &Plan,
         Effect::Gate => gate::gate(cx, plan, learned).await,
         Effect::Tidy => image::tidy(cx, plan, learned).await,
 
-        Effect::HaltNew => app::halt_new(cx, plan).await,
+        Effect::HaltNew => app::halt_new(cx, plan, learned).await,
         Effect::RestoreData => data::restore_data(cx, plan, learned).await,
         Effect::RestoreEnv => swap::restore_env(cx, plan).await,
         Effect::RestoreTags => image::restore_tags(cx, plan, learned).await,

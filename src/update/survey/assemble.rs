@@ -12,8 +12,8 @@ use crate::engine::{ComposeConfig, Container, Healthcheck, Image, MountKind};
 use crate::envfile;
 use crate::reference::is_same;
 use crate::update::plan::{
-    self, Baseline, Companion, Configuration, DataPlan, EnvChange, Hooks, Member, OneShot, Plan, Previous, Purpose,
-    StartOrder, Target, Was,
+    self, Baseline, Companion, Configuration, DataPlan, EnvChange, Hooks, Member, OneShot, Partial, Plan, Previous,
+    Purpose, StartOrder, Target, Was,
 };
 use crate::update::ports::{Options, Ports};
 use crate::update::refusal::{Code, Refusal};
@@ -56,6 +56,7 @@ pub async fn plan(
         let what = "the application has no data to copy: no writable mount, or all are left out";
         return Err(Refused::because(Code::NoData, what));
     }
+    partial_refusal(&wish, &data)?;
     assemble(ports, options, deployment, wish, Seen { resolved, data, drift, unwell }).await
 }
 
@@ -65,6 +66,30 @@ struct Seen {
     data: DataPlan,
     drift: Vec<String>,
     unwell: Option<Unwell>,
+}
+
+/// A snapshot that has other mounts than the application is put back as far as it goes, if a person says so.
+fn partial_refusal(wish: &Wish, data: &DataPlan) -> Result<(), Refused> {
+    let Purpose::Restore { generation } = &wish.purpose else { return Ok(()) };
+    let partial = Partial::between(&data.copied, &wish.snapshot_mounts);
+    let lines = partial.lines().join("; ");
+    if partial.stays.len() == data.copied.len() {
+        return Err(Refused::because(
+            Code::PartialSnapshot,
+            format!(
+                "snapshot {generation} has no mount of the application's: {lines}. `snapshot export` gives you what is in it"
+            ),
+        ));
+    }
+    if partial.is_empty() || wish.accept_partial {
+        return Ok(());
+    }
+    Err(Refused::because(
+        Code::PartialSnapshot,
+        format!(
+            "snapshot {generation} has other mounts than the application: {lines}. Say `--accept-partial` (`\"accept_partial\": true`) to put back the rest"
+        ),
+    ))
 }
 
 async fn assemble(
@@ -98,6 +123,10 @@ async fn assemble(
     let mut plan = Plan {
         changes: Vec::new(),
         warnings: Vec::new(),
+        partial: match wish.purpose {
+            Purpose::Restore { .. } => Partial::between(&data.copied, &wish.snapshot_mounts),
+            Purpose::Update | Purpose::Snapshot => Partial::default(),
+        },
         health_timeout_seconds: target.estimated_downtime_seconds.unwrap_or(0).min(LONGEST_GATE_SECONDS),
         had_image: handle.is_some(),
         tag_meant: tagged.map(|i| i.id),
@@ -233,6 +262,7 @@ fn changes(plan: &Plan, deployment: &Deployment) -> Vec<String> {
     }
     changes.extend(plan.migration.as_ref().map(|m| format!("migration: {}", m.text())));
     changes.extend(plan.restores().map(|generation| format!("data: of snapshot {generation}")));
+    changes.extend(plan.partial.lines());
     let is_moved = |c: &&Companion| plan.crew.iter().any(|member| member.container_id == c.container_id);
     let stopped: Vec<_> = plan.companions.iter().filter(|c| !is_moved(c) || plan.stays).collect();
     if !stopped.is_empty() {
@@ -251,7 +281,7 @@ fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &
             "this data is NOT copied: {uncovered}. A rollback after {what} begun cannot put it back and ends `failed`"
         ));
     }
-    let mounts = || deployment.moved().flat_map(|(_, container, _)| &container.mounts);
+    let mounts = || deployment.moved().flat_map(|(_, container, _)| &container.mounts).chain(&plan.data.uncovered);
     let is_mount = |path: &String| mounts().any(|m| Path::new(&m.destination) == Path::new(path));
     for path in options.snapshot_exclude.iter().filter(|path| !is_mount(path)) {
         warnings

@@ -1,11 +1,12 @@
 //! Which data is copied, who else writes to it, and the operator's hooks.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{Deployment, Refused, compose};
 use crate::engine::{ComposeConfig, Container, Mount, MountKind, label};
-use crate::update::plan::{self, Companion, DataPlan, Hooks, OneShot, StartOrder};
-use crate::update::ports::{HookSetting, Options, Ports};
+use crate::update::plan::{self, Companion, DataPlan, Hooks, OneShot, Root, StartOrder};
+use crate::update::ports::{DataMount, HookSetting, Look, Options, Ports, SeenBy};
 use crate::update::refusal::{Code, Refusal};
 
 /// The engine's socket is no data, and never reaches a one-shot container.
@@ -15,29 +16,105 @@ pub fn is_socket(mount: &Mount) -> bool {
 
 /// Which data there is. Room and rights are checked here, before anything is stopped.
 pub async fn data_plan(ports: &Ports, options: &Options, deployment: &Deployment) -> Result<DataPlan, Refused> {
-    let plan = mounts(ports, options, deployment);
+    let plan = looked_at(ports, options, deployment).await?;
     if plan.is_copied() {
-        ports.data.preflight(&plan.copied).await?;
+        ports.data.preflight(&plan.sources()).await?;
     }
     Ok(plan)
 }
 
-/// Every writable mount of what is moved is copied, but those that the operator leaves out; or none, where
-/// snapshots are off.
+/// Every writable mount of what is moved is copied, with the file systems below it that the application sees, but
+/// what the operator leaves out; or none, where snapshots are off. What is found at each root is noted.
+pub async fn looked_at(ports: &Ports, options: &Options, deployment: &Deployment) -> Result<DataPlan, Refused> {
+    let mut plan = mounts(ports, options, deployment);
+    let mut unseen = plan.copied.clone();
+    while !unseen.is_empty() {
+        let asked: Vec<Look> = unseen.iter().map(|mount| asked(mount, deployment)).collect();
+        let looked = ports.data.look(&asked).await?;
+        let mut nested = Vec::new();
+        for (mount, found) in unseen.iter().zip(looked) {
+            if found.root.mounted_on_use && !found.nested.is_empty() {
+                return Err(Refused::because(
+                    Code::MountsBelow,
+                    format!(
+                        "other file systems are mounted below {} ({}), which is the volume {}: give each of them a volume of its own",
+                        mount.destination,
+                        found.nested.join(", "),
+                        mount.name
+                    ),
+                ));
+            }
+            nested.extend(found.nested.iter().map(|path| below(mount, path)));
+            // A store that does not look has nothing to note.
+            if found.root != Root::default() {
+                plan.roots.insert(mount.destination.clone(), found.root);
+            }
+        }
+        // Each answer has all that is below, at any depth.
+        nested.retain(|mount| {
+            plan.copied.iter().chain(&plan.uncovered).all(|known| known.host_path() != mount.host_path())
+        });
+        let (left_out, copied) = nested.into_iter().partition(|mount| is_excluded(options, &mount.destination));
+        plan.uncovered.extend::<Vec<Mount>>(left_out);
+        plan.copied.extend_from_slice(&copied);
+        unseen = copied;
+    }
+    Ok(plan)
+}
+
+/// What is mounted at `path` below a mount, as a mount of its own.
+fn below(mount: &Mount, path: &str) -> Mount {
+    Mount {
+        kind: MountKind::Bind,
+        name: String::new(),
+        source: mount.host_path().join(path).display().to_string(),
+        destination: format!("{}/{path}", mount.destination.trim_end_matches('/')),
+        writable: true,
+        subpath: String::new(),
+    }
+}
+
+/// With the container that sees it as its witness.
+fn asked(mount: &Mount, deployment: &Deployment) -> Look {
+    let named = mount.destination.split_once(':').filter(|_| !mount.destination.starts_with('/'));
+    let (service, path) = named.unwrap_or((deployment.project.service.as_str(), &mount.destination));
+    let container = deployment.moved().find(|(name, ..)| *name == service).map(|(_, container, _)| container);
+    let seen_by = container.filter(|c| c.is_running()).map(|c| SeenBy {
+        name: c.name.clone(),
+        container_id: c.id.clone(),
+        pid: c.raw["State"]["Pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default(),
+        path: path.to_owned(),
+        beside: c.mounts.iter().map(|m| m.destination.clone()).filter(|other| is_inside(other, path)).collect(),
+    });
+    Look { source: DataMount::new(mount.clone()), seen_by }
+}
+
+fn is_inside(path: &str, folder: &str) -> bool {
+    Path::new(path).strip_prefix(folder).is_ok_and(|rest| !rest.as_os_str().is_empty())
+}
+
+fn is_excluded(options: &Options, destination: &str) -> bool {
+    options.snapshot_exclude.iter().any(|e| Path::new(destination) == Path::new(e))
+}
+
+/// As [`looked_at`], as far as it is known without a look at the data.
 pub fn mounts(ports: &Ports, options: &Options, deployment: &Deployment) -> DataPlan {
     let holds = |m: &Mount| options.data_in.as_ref().is_none_or(|path| Path::new(path).starts_with(&m.destination));
-    let is_excluded = |m: &Mount| options.snapshot_exclude.iter().any(|e| Path::new(&m.destination) == Path::new(e));
     let (mut copied, mut uncovered) = (Vec::new(), Vec::new());
     for (service, container, _) in deployment.moved() {
         for mount in container.mounts.iter().filter(|m| is_data(m) && holds(m)) {
-            let list = if ports.data.off().is_some() || is_excluded(mount) { &mut uncovered } else { &mut copied };
+            let list = if ports.data.off().is_some() || is_excluded(options, &mount.destination) {
+                &mut uncovered
+            } else {
+                &mut copied
+            };
             if !list.iter().any(|known| covers(known, mount)) {
                 list.push(mount_of(service, mount, deployment));
             }
         }
     }
     let why = ports.data.off().unwrap_or_else(|| "PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE leaves it out".into());
-    DataPlan { copied, uncovered, why }
+    DataPlan { copied, uncovered, why, roots: BTreeMap::new() }
 }
 
 fn is_data(mount: &Mount) -> bool {

@@ -25,6 +25,9 @@ pub struct Wish {
     pub accept_drift: bool,
     /// The application need not be well. What a person does by hand is done to repair it, as a rule.
     pub accept_unwell: bool,
+    /// The mounts of the snapshot that shall be put back; empty where that is not known.
+    pub snapshot_mounts: Vec<String>,
+    pub accept_partial: bool,
 }
 
 /// Another version: the release must be allowed to replace what runs. All refusals at once.
@@ -47,6 +50,8 @@ pub async fn update(
         migration,
         accept_drift: request.accept_drift,
         accept_unwell: request.accept_unwell,
+        snapshot_mounts: Vec::new(),
+        accept_partial: false,
     };
     Ok((wish, refusals))
 }
@@ -102,8 +107,14 @@ pub async fn by_hand(ports: &Ports, order: &Order, deployment: &Deployment) -> R
             Err(Refused::because(Code::Internal, "an update is wanted by its release"))
         }
         Order::Snapshot { hot } => Ok(Wish { hot_only: *hot, ..staying(Purpose::Snapshot, deployment) }),
-        Order::Restore { snapshot, accept_drift } => restore(ports, snapshot, *accept_drift, deployment).await,
-        Order::Rollback { with_data, accept_drift } => rollback(ports, *with_data, *accept_drift, deployment).await,
+        Order::Restore { snapshot, accept_drift, accept_partial } => {
+            let wish = restore(ports, snapshot, *accept_drift, deployment).await?;
+            Ok(Wish { accept_partial: *accept_partial, ..wish })
+        }
+        Order::Rollback { with_data, accept_drift, accept_partial } => {
+            let wish = rollback(ports, *with_data, *accept_drift, deployment).await?;
+            Ok(Wish { accept_partial: *accept_partial, ..wish })
+        }
     }
 }
 
@@ -119,6 +130,8 @@ fn staying(purpose: Purpose, deployment: &Deployment) -> Wish {
         migration: None,
         accept_drift: false,
         accept_unwell: true,
+        snapshot_mounts: Vec::new(),
+        accept_partial: false,
     }
 }
 
@@ -154,11 +167,12 @@ async fn restore(ports: &Ports, id: &str, accept_drift: bool, deployment: &Deplo
         return Err(DataError::NoSuchSnapshot { id: id.to_owned(), known }.into());
     };
     let purpose = Purpose::Restore { generation: id.to_owned() };
-    match &snapshot.label {
-        Some(label) if label.image_id != deployment.container.image_id => moving(purpose, label, accept_drift),
+    let wish = match &snapshot.label {
+        Some(label) if label.image_id != deployment.container.image_id => moving(purpose, label, accept_drift)?,
         // The version that wrote it runs, or nobody knows which one wrote it.
-        _ => Ok(staying(purpose, deployment)),
-    }
+        _ => staying(purpose, deployment),
+    };
+    Ok(Wish { snapshot_mounts: snapshot.mounts.clone(), ..wish })
 }
 
 async fn rollback(
@@ -203,7 +217,11 @@ async fn rollback(
             return Err(Refusal::new(Code::NoSnapshotOfUpdate, what).command(without).into());
         }
     };
-    moving(purpose, &label, accept_drift)
+    let wish = moving(purpose, &label, accept_drift)?;
+    let Purpose::Restore { generation } = &wish.purpose else { return Ok(wish) };
+    let snapshots = ports.data.list().await?;
+    let snapshot_mounts = snapshots.into_iter().find(|s| s.id == *generation).map(|s| s.mounts).unwrap_or_default();
+    Ok(Wish { snapshot_mounts, ..wish })
 }
 
 /// Another version, one that ran here before.
@@ -221,6 +239,8 @@ fn moving(purpose: Purpose, label: &CopyLabel, accept_drift: bool) -> Result<Wis
         migration: None,
         accept_drift,
         accept_unwell: true,
+        snapshot_mounts: Vec::new(),
+        accept_partial: false,
     })
 }
 

@@ -10,3 +10,4 @@ mod recovery;
 mod refusal;
 mod running;
 mod transition;
+mod volumes;

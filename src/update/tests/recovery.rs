@@ -29,7 +29,8 @@ fn kinds() -> Vec<(&'static str, Plan)> {
     };
     let restore = || Purpose::Restore { generation: "g".into() };
     let no_data = |plan: Plan| Plan { data: DataPlan::default(), ..plan };
-    let uncovered = DataPlan { copied: vec![], uncovered: plan().data.copied, why: "off".into() };
+    let uncovered =
+        DataPlan { copied: vec![], uncovered: plan().data.copied, why: "off".into(), ..DataPlan::default() };
     let by_hand = || Plan { migration: None, ..everything.clone() };
     vec![
         ("an update with everything", everything.clone()),

@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use crate::engine::{Healthcheck, Mount, MountKind, Project, RestartPolicy};
 use crate::update::job::{JobId, State};
 use crate::update::plan::{
-    Baseline, DataPlan, EnvChange, Hooks, OneShot, Plan, Previous, Purpose, Surroundings, Target,
+    Baseline, DataPlan, EnvChange, Hooks, OneShot, Partial, Plan, Previous, Purpose, Surroundings, Target,
 };
 use crate::update::record::{Heading, Record};
 use crate::update::transition::{Action, App, Effect, Env, Seen, next, way_back, way_there};
@@ -69,7 +69,8 @@ pub fn plan() -> Plan {
             surroundings: Surroundings::default(),
             mounts: vec![],
         }),
-        data: DataPlan { copied: vec![data], uncovered: vec![], why: String::new() },
+        data: DataPlan { copied: vec![data], ..DataPlan::default() },
+        partial: Partial::default(),
         no_op: false,
         updater: None,
         had_image: false,
@@ -280,7 +281,7 @@ fn verdicts_need_an_observation() {
     assert_eq!(next(&back, &seen(STOPPED, Env::Before)), Action::Do(Effect::Prove));
     back.begun.push(Effect::Prove);
     let uncovered = |mut record: Record| {
-        let data = DataPlan { copied: vec![], uncovered: plan().data.copied, why: "off".into() };
+        let data = DataPlan { copied: vec![], uncovered: plan().data.copied, why: "off".into(), ..DataPlan::default() };
         record.plan = Some(Plan { data, ..plan() });
         record
     };
