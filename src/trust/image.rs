@@ -116,6 +116,10 @@ impl<'a> Search<'a> {
             Step::Fallback(tag) => {
                 let index = repository.manifest(&tag, LIST_CAP).await?.unwrap_or_default();
                 self.list(&format!("tag {tag}"), Page { manifests: index.manifests, next: None });
+                // It is made for signatures, and names no artifact types that could be trusted: before the old tag.
+                if let Some(rest) = self.steps.pop_back() {
+                    self.steps.push_front(rest);
+                }
                 Ok(Vec::new())
             }
             Step::OldTag(tag) => {
