@@ -140,7 +140,7 @@ async fn both(doctor: &Doctor, deployment: &Deployment, has_env: bool) -> Vec<Fi
         };
         (looked, room)
     };
-    let (resolved, (looked, room)) = tokio::join!(deployment::resolve(doctor, deployment), data);
+    let (resolved, (looked, room)) = tokio::join!(deployment::resolve(doctor, deployment, has_env), data);
     let mut findings = deployment::check(doctor, deployment, &resolved, has_env);
     let config = resolved.resolved.as_ref().ok().map(|(_, resolved)| &resolved.old);
     findings.extend(data::check(doctor, deployment, looked, config).await);

@@ -3,7 +3,6 @@
 
 use super::{Doctor, Finding, WORK, asked};
 use crate::command::line;
-use crate::update::plan;
 use crate::update::refusal::{Code, Refusal, Refused};
 use crate::update::running::{self, Running};
 use crate::update::survey::Deployment;
@@ -21,10 +20,12 @@ pub struct Seen {
     pub resolved: Result<(Wish, Resolved), Refused>,
 }
 
-pub async fn resolve(doctor: &Doctor, deployment: &Deployment) -> Seen {
+pub async fn resolve(doctor: &Doctor, deployment: &Deployment, has_env: bool) -> Seen {
     let wish = wish::pretended(deployment, PRETENDED);
     let version = asked(WORK, doctor.ports.compose.version()).await;
     let resolved = match &version {
+        // What would become of a file that cannot be read, nobody knows.
+        Ok(_) if !has_env => asked(WORK, compose::resolve_as_it_is(&doctor.ports, deployment)).await,
         Ok(_) => asked(WORK, compose::resolve(&doctor.ports, deployment, &wish)).await,
         Err(why) => Err(why.clone()),
     };
@@ -56,7 +57,7 @@ pub fn check(doctor: &Doctor, deployment: &Deployment, seen: &Seen, has_env: boo
             Finding::bad("drift", Refusal::new(Code::Drift, seen).command(up))
         }
     });
-    findings.push(followers(deployment, resolved));
+    findings.push(followers(resolved, has_env));
     findings
 }
 
@@ -94,6 +95,9 @@ fn version_key(
     resolved: &Resolved,
     has_env: bool,
 ) -> Vec<Finding> {
+    if !has_env {
+        return vec![Finding::skipped("version key", ".env was not read")];
+    }
     let key = &doctor.options.version_key;
     let refusals = compose::resolution_refusals(resolved, deployment, wish);
     if !refusals.is_empty() {
@@ -104,9 +108,6 @@ fn version_key(
         );
         let finding = |refusal: Refusal| Finding::bad("version key", refusal.text(remedy.clone()));
         return refusals.into_iter().map(finding).collect();
-    }
-    if !has_env {
-        return vec![Finding::skipped("version key", ".env was not read")];
     }
     let value = match &deployment.env_value {
         Some(value) => format!("{key}={value}"),
@@ -139,8 +140,11 @@ fn version_key(
     }]
 }
 
-fn followers(deployment: &Deployment, resolved: &Resolved) -> Finding {
-    let followers = plan::followers(&resolved.old, &resolved.new, &deployment.project);
+fn followers(resolved: &Resolved, has_env: bool) -> Finding {
+    if !has_env {
+        return Finding::skipped("followers", ".env was not read");
+    }
+    let followers = resolved.changes.followers();
     if followers.is_empty() {
         return Finding::ok("followers", "no other service follows the version key");
     }

@@ -2,6 +2,7 @@
 //! start of the CLI.
 
 mod environment;
+mod trial;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, mpsc};
 
+use super::memory_file::MemoryFile;
 use super::spawner::{self, Finished, Program};
 use super::{Compose, ComposeConfig, DryRun, EngineError, Project, Result};
 use crate::envfile;
@@ -57,9 +59,10 @@ pub struct ComposeCli {
 
 /// Which profiles are enabled. `up SERVICE` enables that service's own, but not those of what it depends on;
 /// which ones the operator's shell had when the containers were made is recorded nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Profiles {
     /// Those that the project's environment selects.
+    #[default]
     Selected,
     /// The project is not whole without others. With `--no-deps` no service is made for that.
     All,
@@ -118,11 +121,12 @@ impl ComposeCli {
         let program = Program {
             path: self.binary().await?.path.clone(),
             args: arguments(project, environment::host(env::var_os(DOCKER_HOST)), &command),
-            env: environment(env::vars_os(), Some(project), &in_env, command.version),
+            env: environment(env::vars_os(), Some(project), &in_env),
             folder: Some(project.working_dir.clone().into()),
             deadline: command.deadline,
             most_output: command.most_output,
             stdout_is_data: command.stdout_is_data,
+            files: [command.env, command.file].into_iter().flatten().cloned().collect(),
         };
         let doing = format!("compose {} for {}", command.name, project.service);
         let finished = spawner::run(program, command.lines, command.held).await;
@@ -134,17 +138,17 @@ impl ComposeCli {
     }
 
     /// Resolves the project, and finds out with which profiles it can be.
-    async fn resolve(&self, project: &Project, version: Option<&str>) -> Result<(ComposeConfig, Profiles)> {
-        let selected = self.resolve_with(project, version, Profiles::Selected).await;
+    async fn resolve(&self, project: &Project, env: Option<&MemoryFile>) -> Result<(ComposeConfig, Profiles)> {
+        let selected = self.resolve_with(project, env, Profiles::Selected).await;
         let is_whole = |config: &ComposeConfig| project.moved().all(|service| config.service(service).is_some());
         let resolved = match selected {
             Ok(config) if is_whole(&config) => (config, Profiles::Selected),
             // What it says without other profiles is what the operator knows.
-            Err(error) => match self.resolve_with(project, version, Profiles::All).await {
+            Err(error) => match self.resolve_with(project, env, Profiles::All).await {
                 Ok(config) => (config, Profiles::All),
                 Err(_) => return Err(error),
             },
-            Ok(_) => (self.resolve_with(project, version, Profiles::All).await?, Profiles::All),
+            Ok(_) => (self.resolve_with(project, env, Profiles::All).await?, Profiles::All),
         };
         *self.profiles.lock().await = Some((project.clone(), resolved.1));
         Ok(resolved)
@@ -171,7 +175,8 @@ impl ComposeCli {
             deadline: LOOK,
             most_output: MOST_TALK,
             stdout_is_data: false,
-            version: None,
+            env: None,
+            file: None,
             lines: None,
             held: None,
         };
@@ -184,26 +189,48 @@ impl ComposeCli {
     async fn resolve_with(
         &self,
         project: &Project,
-        version: Option<&str>,
+        env: Option<&MemoryFile>,
         profiles: Profiles,
     ) -> Result<ComposeConfig> {
-        let command = Command {
-            name: "config",
-            profiles,
-            global: &[],
-            args: &["config", "--format", "json"],
-            deadline: LOOK,
-            most_output: LARGEST_CONFIG,
-            stdout_is_data: true,
-            version,
-            lines: None,
-            held: None,
-        };
-        let finished = self.run(project, command).await?;
-        ComposeConfig::from_compose(&finished.stdout).map_err(|error| {
+        self.read(project, Ask { env, profiles, ..Ask::default() }).await
+    }
+
+    async fn read(&self, project: &Project, ask: Ask<'_>) -> Result<ComposeConfig> {
+        let answer = self.print(project, ask).await?;
+        ComposeConfig::from_compose(&answer).map_err(|error| {
             EngineError::Failed(format!("compose config for {}: the answer cannot be read: {error}", project.service))
         })
     }
+
+    /// What `config` prints.
+    async fn print(&self, project: &Project, ask: Ask<'_>) -> Result<Vec<u8>> {
+        let args = [&["config", "--format", "json"], ask.more].concat();
+        let command = Command {
+            name: "config",
+            profiles: ask.profiles,
+            global: &[],
+            args: &args,
+            deadline: LOOK,
+            most_output: LARGEST_CONFIG,
+            stdout_is_data: true,
+            env: ask.env,
+            file: ask.file,
+            lines: None,
+            held: None,
+        };
+        Ok(self.run(project, command).await?.stdout)
+    }
+}
+
+/// How the project is to be resolved.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ask<'a> {
+    profiles: Profiles,
+    /// Options after `config`.
+    more: &'a [&'a str],
+    /// As [`Command`] has them.
+    env: Option<&'a MemoryFile>,
+    file: Option<&'a MemoryFile>,
 }
 
 /// One run of `docker-compose`.
@@ -217,8 +244,10 @@ struct Command<'a> {
     deadline: Duration,
     most_output: usize,
     stdout_is_data: bool,
-    /// The value of the version key, in place of the one in `.env`.
-    version: Option<&'a str>,
+    /// In the place of the environment file that selects the version.
+    env: Option<&'a MemoryFile>,
+    /// In the place of the Compose files.
+    file: Option<&'a MemoryFile>,
     lines: Option<mpsc::Sender<String>>,
     /// Released when the child has ended, also when nobody waits for it any more.
     held: Option<OwnedMutexGuard<()>>,
@@ -230,8 +259,16 @@ impl Compose for ComposeCli {
         Ok(self.binary().await?.version.clone())
     }
 
-    async fn config(&self, project: &Project, version: Option<&str>) -> Result<ComposeConfig> {
-        self.resolve(project, version).await.map(|(config, _)| config)
+    async fn config(&self, project: &Project, env: Option<&[u8]>) -> Result<ComposeConfig> {
+        let in_memory = env.map(MemoryFile::new).transpose().map_err(|error| {
+            EngineError::Failed(format!("compose config for {}: a copy of .env: {error}", project.service))
+        })?;
+        let (mut config, profiles) = self.resolve(project, in_memory.as_ref()).await?;
+        if in_memory.is_some() {
+            let ask = Ask { env: in_memory.as_ref(), profiles, ..Ask::default() };
+            trial::complete(self, project, ask, &mut config).await?;
+        }
+        Ok(config)
     }
 
     async fn dry_run(&self, project: &Project, service: &str) -> Result<DryRun> {
@@ -258,7 +295,8 @@ impl Compose for ComposeCli {
             deadline: SWAP,
             most_output: MOST_TALK,
             stdout_is_data: false,
-            version: None,
+            env: None,
+            file: None,
             lines: Some(lines),
             held: Some(one_at_a_time),
         };
@@ -292,11 +330,12 @@ async fn version_of(path: &Path) -> std::result::Result<Option<String>, String> 
     let program = Program {
         path: path.to_owned(),
         args: ["version", "--short"].map(OsString::from).to_vec(),
-        env: environment(env::vars_os(), None, &BTreeSet::new(), None),
+        env: environment(env::vars_os(), None, &BTreeSet::new()),
         folder: None,
         deadline: LOOK,
         most_output: MOST_TALK,
         stdout_is_data: false,
+        files: Vec::new(),
     };
     let finished = spawner::run(program, None, ()).await.map_err(|error| error.to_string())?;
     let version = String::from_utf8_lossy(&finished.stdout).trim().trim_start_matches('v').to_owned();
@@ -355,8 +394,19 @@ fn arguments(project: &Project, host: OsString, command: &Command<'_>) -> Vec<Os
     let mut args: Vec<&str> = command.global.to_vec();
     args.extend(command.profiles.options());
     args.extend(["-p", &project.name, "--project-directory", &project.working_dir]);
-    args.extend(project.config_files.iter().flat_map(|file| ["-f", file]));
-    args.extend(project.env_files.iter().flat_map(|file| ["--env-file", file]));
+    let memory = |file: Option<&MemoryFile>| file.map(MemoryFile::path);
+    let (file, env) = (memory(command.file), memory(command.env));
+    match &file {
+        Some(file) => args.extend(["-f", file]),
+        None => args.extend(project.config_files.iter().flat_map(|file| ["-f", file])),
+    }
+    let mut env_files = project.env_files.clone();
+    if let Some(env) = env {
+        // The last one selects the version.
+        env_files.pop();
+        env_files.push(env);
+    }
+    args.extend(env_files.iter().flat_map(|file| ["--env-file", file]));
     args.extend(command.args);
     ["--host".into(), host].into_iter().chain(args.into_iter().map(OsString::from)).collect()
 }
@@ -440,7 +490,8 @@ mod tests {
             deadline: LOOK,
             most_output: MOST_TALK,
             stdout_is_data: true,
-            version: None,
+            env: None,
+            file: None,
             lines: None,
             held: None,
         }

@@ -18,6 +18,7 @@ pub mod credentials;
 pub mod docker;
 pub mod insecure;
 pub mod lines;
+mod memory_file;
 pub mod planned_files;
 pub mod seal;
 pub mod simulated;
@@ -455,8 +456,8 @@ pub struct Project {
 }
 
 impl Project {
-    /// The environment files that Compose reads for this project; of several that set a variable the last one
-    /// wins.
+    /// The environment files that Compose reads for this project. Of several that set a variable the last one
+    /// wins; it selects the version.
     pub fn environment_files(&self) -> Vec<String> {
         match self.env_files.is_empty() {
             true => vec![format!("{}/.env", self.working_dir)],
@@ -498,9 +499,9 @@ pub struct DryRun {
 pub trait Compose: Send + Sync {
     /// `2.40.3`
     async fn version(&self) -> Result<String>;
-    /// The project as Compose resolves it (`config --format json`), with the version key set to
-    /// `version`, or as `.env` has it now when `None`.
-    async fn config(&self, project: &Project, version: Option<&str>) -> Result<ComposeConfig>;
+    /// The project as Compose resolves it (`config --format json`): as it is now, or as it would be if the
+    /// environment file that selects the version (the last of [`Project::environment_files`]) had the bytes `env`.
+    async fn config(&self, project: &Project, env: Option<&[u8]>) -> Result<ComposeConfig>;
     /// What `up -d --no-deps SERVICE` would do now, for one of the project's services.
     async fn dry_run(&self, project: &Project, service: &str) -> Result<DryRun>;
     /// `up -d --no-deps --no-build --pull never SERVICE CREW…`, one at a time. Compose honours

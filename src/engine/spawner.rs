@@ -13,6 +13,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process_group, set_parent_process_death_signal};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::lines::Lines;
+use super::memory_file::MemoryFile;
 use crate::failpoint;
 
 /// The lines of a child's output that are kept for an error message.
@@ -45,6 +47,8 @@ pub struct Program {
     /// Stdout is a result (perhaps with secrets in it), not talk: it is collected, but appears neither
     /// among the lines nor in an error.
     pub stdout_is_data: bool,
+    /// The child can open these, and no other child can.
+    pub files: Vec<MemoryFile>,
 }
 
 /// What came of it.
@@ -131,6 +135,7 @@ fn start(program: &Program) -> io::Result<Child> {
         command.current_dir(folder);
     }
     die_with_parent(&mut command);
+    hand_over(&mut command, program.files.clone());
     command.spawn()
 }
 
@@ -148,6 +153,22 @@ fn die_with_parent(command: &mut Command) {
     };
     // SAFETY: the closure runs in the forked child, where only async-signal-safe work is allowed: it makes
     // two plain system calls (prctl, getppid) and compares numbers; it neither allocates nor locks.
+    unsafe { command.pre_exec(between_fork_and_exec) };
+}
+
+/// These files stay open in the child.
+#[allow(unsafe_code)]
+fn hand_over(command: &mut Command, files: Vec<MemoryFile>) {
+    if files.is_empty() {
+        return;
+    }
+    let between_fork_and_exec = move || {
+        for file in &files {
+            fcntl_setfd(file, FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    // SAFETY: as above: one plain system call (fcntl) for each file.
     unsafe { command.pre_exec(between_fork_and_exec) };
 }
 
@@ -232,6 +253,7 @@ mod tests {
             deadline: Duration::from_secs(20),
             most_output: 1024,
             stdout_is_data: false,
+            files: Vec::new(),
         }
     }
 

@@ -126,7 +126,7 @@ impl PlacedCompose {
             let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned();
             named.extend(paths::env_files_in(&text, &project.working_dir));
         }
-        let call = Call::ComposeConfig { project: project.clone(), version: None };
+        let call = Call::ComposeConfig { project: project.clone(), env: None };
         let config: ComposeConfig =
             self.helpers.call::<_, EngineError>(own, Kind::Deployment, mounts, &call, Ear::Nobody).await?;
         let files = config.secrets.values().chain(config.configs.values()).filter_map(|object| object.file.as_ref());
@@ -143,9 +143,9 @@ impl Compose for PlacedCompose {
         self.helpers.call(&own, Kind::Deployment, &[], &Call::ComposeVersion, Ear::Nobody).await
     }
 
-    async fn config(&self, project: &Project, version: Option<&str>) -> Result<ComposeConfig> {
-        let Some(own) = self.helpers.own().await? else { return self.local.config(project, version).await };
-        let call = Call::ComposeConfig { project: project.clone(), version: version.map(str::to_owned) };
+    async fn config(&self, project: &Project, env: Option<&[u8]>) -> Result<ComposeConfig> {
+        let Some(own) = self.helpers.own().await? else { return self.local.config(project, env).await };
+        let call = Call::ComposeConfig { project: project.clone(), env: env.map(<[u8]>::to_vec) };
         self.ask(&own, project, call, None).await
     }
 

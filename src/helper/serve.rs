@@ -140,7 +140,7 @@ impl Hands {
         match call {
             Call::Lifeline => done(Ok::<_, EngineError>(())),
             Call::ComposeVersion => done(self.compose.version().await),
-            Call::ComposeConfig { project, version } => done(self.compose.config(&project, version.as_deref()).await),
+            Call::ComposeConfig { project, env } => done(self.compose.config(&project, env.as_deref()).await),
             Call::ComposeDryRun { project, service } => done(self.compose.dry_run(&project, &service).await),
             Call::ComposeUp { project } => self.up(project, said).await,
             Call::Read { path } => done(envfile::aio::read(path.into()).await),

@@ -23,7 +23,8 @@ pub enum Call {
     ComposeVersion,
     ComposeConfig {
         project: Project,
-        version: Option<String>,
+        /// As [`crate::engine::Compose::config`] has it.
+        env: Option<Vec<u8>>,
     },
     ComposeDryRun {
         project: Project,

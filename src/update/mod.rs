@@ -25,6 +25,7 @@ pub mod running;
 pub mod self_update;
 pub mod survey;
 pub mod transition;
+pub mod version_changes;
 
 #[cfg(test)]
 mod tests;

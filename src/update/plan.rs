@@ -429,13 +429,6 @@ impl Plan {
     }
 }
 
-/// Service names whose resolved configuration differs between two versions, those that are moved left
-/// out: they follow the same version key and are recreated by the operator's next `up`.
-pub fn followers(old: &ComposeConfig, new: &ComposeConfig, project: &Project) -> Vec<String> {
-    let stays = old.services.iter().filter(|(name, _)| !project.moves(name));
-    stays.filter(|(name, service)| Some(*service) != new.service(name)).map(|(name, _)| name.clone()).collect()
-}
-
 /// An order in which services can be started: each after those it depends on.
 pub struct StartOrder {
     order: Vec<String>,
@@ -472,56 +465,12 @@ fn visit(config: &ComposeConfig, service: &str, order: &mut Vec<String>, seen: &
     }
 }
 
-/// What the new version changes in the service's resolved configuration beyond its image and the places
-/// where the version itself stands: must be nothing.
-pub fn changes_beyond_version(old: &Service, new: &Service, old_version: &str, new_version: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let value = |service: &Service| serde_json::to_value(service).unwrap_or_default();
-    compare("", &value(old), &value(new), &mut |path, a, b| {
-        let follows = match (a.as_str(), b.as_str()) {
-            (Some(a), Some(b)) => !old_version.is_empty() && a.replace(old_version, new_version) == b,
-            // `${KEY:-default}` with an absent key.
-            _ => false,
-        };
-        if path != "/image" && !follows {
-            found.push(path.to_owned());
-        }
-    });
-    found
-}
-
-fn compare(path: &str, old: &Value, new: &Value, differs: &mut impl FnMut(&str, &Value, &Value)) {
-    match (old, new) {
-        (Value::Object(a), Value::Object(b)) => {
-            let keys: BTreeSet<_> = a.keys().chain(b.keys()).collect();
-            for key in keys {
-                let null = &Value::Null;
-                compare(&format!("{path}/{key}"), a.get(key).unwrap_or(null), b.get(key).unwrap_or(null), differs);
-            }
-        }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (i, (a, b)) in a.iter().zip(b).enumerate() {
-                compare(&format!("{path}/{i}"), a, b, differs);
-            }
-        }
-        _ if old == new => {}
-        _ => differs(path, old, new),
-    }
-}
-
 /// Takes a one-shot container's surroundings from the service's resolved configuration.
-///
-/// A service that reads `.env` itself (`env_file: .env`) still shows the old version there, because
-/// nothing has been written yet: the version key is set to the new value.
-pub fn surroundings(service: &Service, networks: Vec<String>, key: &str, version: &str) -> Surroundings {
-    let mut environment = service.variables();
-    if let Some(value) = environment.get_mut(key) {
-        version.clone_into(value);
-    }
+pub fn surroundings(service: &Service, networks: Vec<String>) -> Surroundings {
     let tmpfs = service.tmpfs.iter().map(|mount| mount.split_once(':').unwrap_or((mount, "")));
     Surroundings {
         entrypoint: service.entrypoint.clone(),
-        environment,
+        environment: service.variables(),
         user: service.user.clone(),
         working_dir: service.working_dir.clone(),
         networks,

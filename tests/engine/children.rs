@@ -23,6 +23,7 @@ fn parent() {
         folder: None,
         deadline: Duration::from_secs(600),
         most_output: 1024,
+        files: Vec::new(),
         stdout_is_data: false,
     };
     let (sender, mut receiver) = mpsc::channel(1);

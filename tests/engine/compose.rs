@@ -1,7 +1,8 @@
 //! A real Compose behind the trait.
 
 use processgit_updater::engine::compose::ComposeCli;
-use processgit_updater::engine::{Compose, Container, DryRun, Engine, Project};
+use processgit_updater::engine::compose_config::differences;
+use processgit_updater::engine::{Compose, ComposeConfig, Container, DryRun, Engine, Project};
 use tokio::sync::mpsc;
 
 use crate::lab::{HELPER, Lab, again, docker, write};
@@ -59,8 +60,8 @@ impl Shop {
         self.lab.engine.container(&self.lab.named("app-1")).await.unwrap().unwrap()
     }
 
-    async fn image_of(&self, version: Option<&str>) -> String {
-        let config = self.cli.config(&self.project, version).await.unwrap();
+    async fn image_of(&self, env: Option<&str>) -> String {
+        let config = self.cli.config(&self.project, env.map(str::as_bytes)).await.unwrap();
         config.services["app"].image.clone().unwrap()
     }
 }
@@ -70,7 +71,7 @@ async fn a_version_is_tried_without_touching_the_env_file() {
     let shop = Shop::new();
     let name = &shop.lab.name;
     assert_eq!(shop.image_of(None).await, format!("{name}:1"));
-    assert_eq!(shop.image_of(Some("2")).await, format!("{name}:2"));
+    assert_eq!(shop.image_of(Some("SHOP_VERSION=2\n")).await, format!("{name}:2"));
     let version = shop.cli.version().await.unwrap();
     assert!(version.starts_with(|first: char| first.is_ascii_digit()), "{version}");
 
@@ -80,6 +81,100 @@ async fn a_version_is_tried_without_touching_the_env_file() {
     let app = &config.services["app"];
     assert_eq!(app.image, Some(format!("{name}:3")));
     assert_eq!(app.environment["V"].as_deref(), Some("3"));
+}
+
+/// What services read from `.env` themselves is what it will be, whichever way they name the file, and
+/// whatever else they read.
+#[tokio::test]
+async fn a_trial_reaches_services_that_read_the_env_file_themselves() {
+    let shop = Shop::new();
+    let service = |name: &str, lines: &str| format!("  {name}:\n    image: {}:1\n{lines}", shop.lab.name);
+    let services = [
+        service("reader", "    env_file: .env\n"),
+        service(
+            "long",
+            "    env_file: [{path: ./.env, required: false}]\n    environment: {OWN: \"${SHOP_VERSION}\"}\n",
+        ),
+        service("linked", "    env_file: [link.env]\n"),
+        service("overruled", "    env_file: [.env, other.env]\n    environment: [SHOP_VERSION=mine]\n"),
+        service("late", "    env_file: [.env, late.env]\n"),
+        service("extended", "    extends: {service: reader}\n"),
+        service("stranger", "    env_file: [other.env]\n"),
+    ];
+    shop.write("compose.yml", &(shop.compose_file("") + &services.concat()));
+    shop.write(".env", "SHOP_VERSION=1\nDERIVED=v${SHOP_VERSION}\nDOLLAR='pa$word'\n");
+    shop.write("other.env", "OTHER=of-${SHOP_VERSION}\n");
+    shop.write("late.env", "SHOP_VERSION=late\n");
+    std::os::unix::fs::symlink(".env", std::path::Path::new(&shop.project.working_dir).join("link.env")).unwrap();
+    let shown = |config: &ComposeConfig| -> Vec<String> {
+        let of = |name: &str| {
+            let pairs = config.services[name].variables().into_iter().filter(|(key, _)| key != "V");
+            format!("{name} {}", pairs.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" "))
+        };
+        ["reader", "long", "linked", "overruled", "late", "extended", "stranger"].map(of).to_vec()
+    };
+    let expected = |version: &str| {
+        let file = format!("DERIVED=v{version} DOLLAR=pa$word");
+        [
+            format!("reader {file} SHOP_VERSION={version}"),
+            format!("long {file} OWN={version} SHOP_VERSION={version}"),
+            format!("linked {file} SHOP_VERSION={version}"),
+            format!("overruled {file} OTHER=of-{version} SHOP_VERSION=mine"),
+            format!("late {file} SHOP_VERSION=late"),
+            format!("extended {file} SHOP_VERSION={version}"),
+            format!("stranger OTHER=of-{version}"),
+        ]
+    };
+    let now = shop.cli.config(&shop.project, None).await.unwrap();
+    assert_eq!(shown(&now), expected("1"));
+    let trial = b"SHOP_VERSION=2\nDERIVED=v${SHOP_VERSION}\nDOLLAR='pa$word'\n";
+    let then = shop.cli.config(&shop.project, Some(trial)).await.unwrap();
+    assert_eq!(shown(&then), expected("2"));
+    // And that is what it is once the file is written.
+    shop.write(".env", std::str::from_utf8(trial).unwrap());
+    assert_eq!(differences(&shop.cli.config(&shop.project, None).await.unwrap(), &then), []);
+
+    // The key appears, and goes.
+    let without = b"DERIVED=v\n";
+    let then = shop.cli.config(&shop.project, Some(without)).await.unwrap();
+    assert!(!then.services["reader"].environment.contains_key("SHOP_VERSION"));
+    shop.write(".env", "DERIVED=v\n");
+    assert_eq!(differences(&shop.cli.config(&shop.project, None).await.unwrap(), &then), []);
+    let then = shop.cli.config(&shop.project, Some(trial)).await.unwrap();
+    assert_eq!(shown(&then), expected("2"));
+}
+
+/// Several environment files: the last one selects the version, and the others are read before it.
+#[tokio::test]
+async fn a_trial_takes_the_place_of_the_last_environment_file() {
+    let shop = Shop::new();
+    let base = write(shop.lab.folder.path().join("base.env"), "SHOP_VERSION=base\nBASE=b\n");
+    let last = write(shop.lab.folder.path().join("last.env"), "SHOP_VERSION=1\n");
+    let env_files = [base, last].map(|path| path.to_str().unwrap().to_owned()).to_vec();
+    let project = Project { env_files, ..shop.project.clone() };
+    shop.write("compose.yml", &shop.compose_file("    labels: {base: \"${BASE}\"}\n"));
+    let config = shop.cli.config(&project, Some(b"SHOP_VERSION=2\n")).await.unwrap();
+    assert_eq!(config.services["app"].image, Some(format!("{}:2", shop.lab.name)));
+    assert_eq!(config.services["app"].labels["base"], "b");
+}
+
+/// A project that Compose cannot print without its variables replaced.
+#[tokio::test]
+async fn a_trial_without_the_list_of_environment_files() {
+    let shop = Shop::new();
+    let file =
+        "    env_file: .env\n    ulimits: {nproc: \"${N}\"}\n  other:\n    image: x\n    environment: {N: \"7\"}\n";
+    shop.write("compose.yml", &shop.compose_file(file));
+    for (now, then) in [
+        ("SHOP_VERSION=1\nN=100\nD=v${SHOP_VERSION}\n", "SHOP_VERSION=2\nN=100\nD=v${SHOP_VERSION}\n"),
+        ("N=100\n", "N=100\nSHOP_VERSION=2\n"),
+        ("N=100\nSHOP_VERSION=2\n", "N=100\n"),
+    ] {
+        shop.write(".env", now);
+        let config = shop.cli.config(&shop.project, Some(then.as_bytes())).await.unwrap();
+        shop.write(".env", then);
+        assert_eq!(differences(&shop.cli.config(&shop.project, None).await.unwrap(), &config), [], "{now}");
+    }
 }
 
 #[tokio::test]

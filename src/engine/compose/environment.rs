@@ -68,14 +68,12 @@ pub(super) fn host(ours: Option<OsString>) -> OsString {
     ours.filter(|host| !host.is_empty()).unwrap_or_else(|| DEFAULT_HOST.into())
 }
 
-/// The child's environment. A variable of the process beats `.env`: so the version key is never passed on,
-/// and setting it is how a version is tried without touching `.env`. `in_env` are the variables to which
-/// the project's environment files give a value.
+/// The child's environment. A variable of the process beats `.env`, so the version key is never passed on.
+/// `in_env` are the variables to which the project's environment files give a value.
 pub(super) fn environment(
     ours: impl Iterator<Item = (OsString, OsString)>,
     project: Option<&Project>,
     in_env: &BTreeSet<String>,
-    version: Option<&str>,
 ) -> Vec<(OsString, OsString)> {
     let version_key = project.map_or("", |project| project.version_key.as_str());
     let passed_on = |name: &OsStr| {
@@ -102,7 +100,6 @@ pub(super) fn environment(
     if let Some(underscores) = project.and_then(|project| project.underscores) {
         env.push((COMPATIBILITY.into(), underscores.to_string().into()));
     }
-    env.extend(version.map(|version| (version_key.into(), version.into())));
     env
 }
 
@@ -114,10 +111,10 @@ mod tests {
         Project { underscores, version_key: "VERSION".into(), ..super::super::tests::project() }
     }
 
-    fn given(ours: &[&str], in_env: &[&str], project: &Project, version: Option<&str>) -> Vec<String> {
+    fn given(ours: &[&str], in_env: &[&str], project: &Project) -> Vec<String> {
         let ours = ours.iter().map(|name| (OsString::from(name), OsString::from("x")));
         let in_env = in_env.iter().map(|name| (*name).to_owned()).collect();
-        let env = environment(ours, Some(project), &in_env, version);
+        let env = environment(ours, Some(project), &in_env);
         let pinned = |name: &OsStr| PINNED.iter().any(|(pinned, _)| *pinned == name);
         let rest = env.iter().filter(|(name, _)| !pinned(name));
         rest.map(|(name, value)| format!("{}={}", name.display(), value.display())).collect()
@@ -125,26 +122,25 @@ mod tests {
 
     #[test]
     fn only_what_compose_needs_is_passed_on() {
-        for (ours, in_env, version, expected) in [
+        for (ours, in_env, expected) in [
             (
                 "PATH VERSION COMPOSE_FILE DOCKER_HOST DOCKER_CONTEXT XDG_RUNTIME_DIR LANG no_proxy UID",
                 "",
-                None,
                 "PATH=x XDG_RUNTIME_DIR=x no_proxy=x",
             ),
-            ("VERSION", "", Some("2"), "VERSION=2"),
+            ("VERSION", "", ""),
             // What `.env` says is what the files get.
-            ("PATH HOME HTTP_PROXY", "HOME HTTP_PROXY", None, "PATH=x DOCKER_CONFIG=x/.docker"),
-            ("HOME DOCKER_CONFIG", "HOME", None, "DOCKER_CONFIG=x"),
+            ("PATH HOME HTTP_PROXY", "HOME HTTP_PROXY", "PATH=x DOCKER_CONFIG=x/.docker"),
+            ("HOME DOCKER_CONFIG", "HOME", "DOCKER_CONFIG=x"),
             // The engine is the one that is watched.
-            ("DOCKER_TLS_VERIFY DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", None, "DOCKER_TLS_VERIFY=x DOCKER_CERT_PATH=x"),
+            ("DOCKER_TLS_VERIFY DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "DOCKER_TLS_VERIFY=x DOCKER_CERT_PATH=x"),
         ] {
             let words = |text: &'static str| text.split_whitespace().collect::<Vec<_>>();
-            let env = given(&words(ours), &words(in_env), &project(None), version);
+            let env = given(&words(ours), &words(in_env), &project(None));
             assert_eq!(env, words(expected), "{ours} | {in_env}");
         }
         let key = Project { version_key: "HOME".into(), ..project(None) };
-        assert_eq!(given(&["HOME"], &[], &key, None), [""; 0], "the version key is never ours");
+        assert_eq!(given(&["HOME"], &[], &key), [""; 0], "the version key is never ours");
     }
 
     #[test]
@@ -154,14 +150,14 @@ mod tests {
             (Some(true), vec!["COMPOSE_COMPATIBILITY=true"]),
             (Some(false), vec!["COMPOSE_COMPATIBILITY=false"]),
         ] {
-            assert_eq!(given(&[], &[], &project(underscores), None), expected);
+            assert_eq!(given(&[], &[], &project(underscores)), expected);
         }
     }
 
     #[test]
     fn what_changes_a_command_has_one_value() {
         let hostile = PINNED.iter().map(|(name, _)| (OsString::from(name), OsString::from("hostile")));
-        let env = environment(hostile, Some(&project(None)), &BTreeSet::new(), None);
+        let env = environment(hostile, Some(&project(None)), &BTreeSet::new());
         let mut names: Vec<_> = env.iter().map(|(name, _)| name).collect();
         names.dedup();
         assert_eq!(names.len(), PINNED.len(), "each once");

@@ -7,10 +7,12 @@
 //! | [`service`]   | a service, with everything that decides how its container is made |
 //! | [`resources`] | what services share: networks, volumes, secrets, configs |
 //! | [`shapes`]    | the several ways in which Compose prints one thing |
+//! | [`compare`]   | where two projects differ |
 //!
 //! The types follow the Compose specification. An attribute that they do not know is kept in `rest`, so that
 //! two configurations can be compared as a whole.
 
+mod compare;
 pub mod resources;
 pub mod service;
 mod shapes;
@@ -20,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::compare::{Difference, differences};
 pub use self::resources::{FileObject, Network, Volume};
 pub use self::service::{Dependency, FileReference, Port, Service, ServiceMount, ServiceNetwork};
 

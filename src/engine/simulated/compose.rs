@@ -20,14 +20,15 @@ const PLANNED: &str = "/simulated/planned.json";
 pub(super) const OWN_FILE: &str = "/simulated/docker-compose.yml";
 
 impl World {
-    pub(super) fn reference(&self, version: Option<&str>) -> String {
-        let key = &self.seed.version_key;
-        let in_env = self.env.as_deref().and_then(|bytes| envfile::get(bytes, key));
-        format!("{}:{}", self.seed.repository, version.map(str::to_owned).or(in_env).unwrap_or_else(|| "latest".into()))
+    /// As `.env` selects it, or these bytes in its place.
+    pub(super) fn reference(&self, env: Option<&[u8]>) -> String {
+        let env = env.or(self.env.as_deref());
+        let version = env.and_then(|bytes| envfile::get(bytes, &self.seed.version_key));
+        format!("{}:{}", self.seed.repository, version.unwrap_or_else(|| "latest".into()))
     }
 
-    fn config(&self, version: Option<&str>) -> ComposeConfig {
-        let image = self.reference(version);
+    fn config(&self, env: Option<&[u8]>) -> ComposeConfig {
+        let image = self.reference(env);
         let service = |needs: Vec<&str>, restart: &str| Service {
             image: Some(image.clone()),
             restart: Some(restart.to_owned()),
@@ -171,10 +172,8 @@ impl Compose for Simulated {
         Ok("simulated".into())
     }
 
-    async fn config(&self, project: &Project, version: Option<&str>) -> Result<ComposeConfig> {
-        // Another key selects nothing.
-        let version = version.filter(|_| project.version_key == self.world().seed.version_key);
-        self.call("compose.config", |w| Ok(w.config(version))).await
+    async fn config(&self, _project: &Project, env: Option<&[u8]>) -> Result<ComposeConfig> {
+        self.call("compose.config", |w| Ok(w.config(env))).await
     }
 
     async fn dry_run(&self, _project: &Project, service: &str) -> Result<DryRun> {

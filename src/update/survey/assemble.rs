@@ -152,7 +152,7 @@ async fn assemble(
         updater: options.own_container.clone().filter(|_| options.data_in.is_none()),
         drift,
     };
-    plan.changes = changes(&plan, deployment);
+    plan.changes = changes(&plan, deployment, &resolved);
     plan.warnings = warnings(&plan, options, deployment, &resolved);
     plan.warnings.extend(deployment.place_warnings.iter().cloned());
     Ok(plan)
@@ -203,7 +203,8 @@ fn crew(deployment: &Deployment, config: &ComposeConfig) -> Vec<Member> {
     crew.into_iter().map(member).collect()
 }
 
-fn env_change(deployment: &Deployment, key: &str, wish: &Wish) -> Result<EnvChange, Refused> {
+/// What becomes of `.env`.
+pub fn env_change(deployment: &Deployment, key: &str, wish: &Wish) -> Result<EnvChange, Refused> {
     let before = deployment.env.clone();
     let bytes = before.as_deref().unwrap_or_default();
     let after = match &wish.env_value {
@@ -234,12 +235,12 @@ fn migration(wish: &Wish, new: &ComposeConfig, deployment: &Deployment) -> Resul
             format!("the Compose files have no service {}", project.service),
         ));
     };
-    let surroundings = plan::surroundings(service, networks, &project.version_key, &wish.target.image_tag);
+    let surroundings = plan::surroundings(service, networks);
     let mounts = container.mounts.iter().filter(|m| !data::is_socket(m)).cloned().collect();
     Ok(Some(OneShot { image: None, command, surroundings, mounts }))
 }
 
-fn changes(plan: &Plan, deployment: &Deployment) -> Vec<String> {
+fn changes(plan: &Plan, deployment: &Deployment, resolved: &Resolved) -> Vec<String> {
     let target = &plan.target;
     if plan.no_op {
         return vec![format!("nothing: {} runs already, by this very digest", target.reference())];
@@ -251,6 +252,7 @@ fn changes(plan: &Plan, deployment: &Deployment) -> Vec<String> {
         let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "(absent)".into());
         let env = &plan.env;
         changes.push(format!("{}: {} -> {}", env.key, shown(&env.value_before), shown(&env.value_after)));
+        changes.extend(resolved.changes.told.iter().map(|difference| format!("with {}: {difference}", env.key)));
         if !plan.crew.is_empty() {
             let list: Vec<_> = plan.crew.iter().map(|member| member.service.as_str()).collect();
             changes.push(format!("moved with it: {}", list.join(", ")));
@@ -293,13 +295,8 @@ fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &
     if plan.hot_only {
         warnings.push("the application is not stopped while it is copied: the snapshot is not consistent".into());
     }
-    let followers = plan::followers(&resolved.old, &resolved.new, &plan.project);
-    if !plan.stays && !followers.is_empty() {
-        warnings.push(format!(
-            "these services follow {} too and are made anew by your next `docker compose up`, not by this update: {}",
-            plan.env.key,
-            followers.join(", ")
-        ));
+    if !plan.stays {
+        warnings.extend(compose::followers_warning(resolved, &plan.env.key));
     }
     if plan.drift.is_empty() {
         warnings.extend(resolved.unexplained());

@@ -3,21 +3,23 @@
 use std::collections::BTreeMap;
 
 use super::wish::Wish;
-use super::{Deployment, Refused, replicas};
+use super::{Deployment, Refused, assemble, replicas};
 use crate::command::line;
-use crate::engine::compose_config::Service;
 use crate::engine::{ComposeConfig, Container, DryRun, EngineError, Image};
 use crate::reference::{self, Reference};
 use crate::update::drift;
-use crate::update::plan::{self, Target};
+use crate::update::plan::Target;
 use crate::update::ports::Ports;
 use crate::update::refusal::{Code, Refusal};
+use crate::update::version_changes::VersionChanges;
 
 /// The project as Compose resolves it now and with the wanted version, and what `up` would do now with each
 /// of the services that are moved.
 pub struct Resolved {
     pub old: ComposeConfig,
     pub new: ComposeConfig,
+    /// What differs between the two.
+    pub changes: VersionChanges,
     pub dry_runs: Vec<(String, DryRun)>,
 }
 
@@ -33,25 +35,44 @@ impl Resolved {
     }
 }
 
+/// Asks Compose: with `.env` as it is, and as it would be with the wish fulfilled.
 pub async fn resolve(ports: &Ports, deployment: &Deployment, wish: &Wish) -> Result<Resolved, Refused> {
     let (project, compose) = (&deployment.project, &ports.compose);
-    let wanted = wish.env_value.as_deref().unwrap_or_default();
-    let dry_runs = project.moved().map(|service| async move {
-        Ok::<_, EngineError>((service.to_owned(), compose.dry_run(project, service).await?))
-    });
-    let (old, new, dry_runs) = tokio::join!(
-        compose.config(project, None),
-        compose.config(project, Some(wanted)),
-        futures_util::future::try_join_all(dry_runs)
-    );
-    let compose = |e: EngineError| match e.is_unreachable() {
-        true => Refusal::from(e),
+    let env = assemble::env_change(deployment, &project.version_key, wish)?.after.unwrap_or_default();
+    let (old, new, dry_runs) =
+        tokio::join!(compose.config(project, None), compose.config(project, Some(&env)), dry_runs(ports, deployment));
+    let (old, new) = (old.map_err(unreadable)?, new.map_err(unreadable)?);
+    let image_version = old.service(&project.service).and_then(|s| s.image.as_deref()).and_then(reference::version_of);
+    let old_version = deployment.env_value.as_deref().or(image_version).unwrap_or_default();
+    let new_version = wish.env_value.as_deref().unwrap_or(&wish.target.image_tag);
+    let changes = VersionChanges::between(&old, &new, project, (old_version, new_version));
+    Ok(Resolved { old, new, changes, dry_runs: dry_runs? })
+}
+
+/// The same without a wish: nothing changes.
+pub async fn resolve_as_it_is(ports: &Ports, deployment: &Deployment) -> Result<Resolved, Refused> {
+    let (old, dry_runs) = tokio::join!(ports.compose.config(&deployment.project, None), dry_runs(ports, deployment));
+    let old = old.map_err(unreadable)?;
+    Ok(Resolved { new: old.clone(), old, changes: VersionChanges::default(), dry_runs: dry_runs? })
+}
+
+async fn dry_runs(ports: &Ports, deployment: &Deployment) -> Result<Vec<(String, DryRun)>, Refusal> {
+    let (project, compose) = (&deployment.project, &ports.compose);
+    let of = |service: &str| {
+        let service = service.to_owned();
+        async move { Ok::<_, EngineError>((service.clone(), compose.dry_run(project, &service).await?)) }
+    };
+    futures_util::future::try_join_all(project.moved().map(of)).await.map_err(unreadable)
+}
+
+fn unreadable(error: EngineError) -> Refusal {
+    match error.is_unreachable() {
+        true => Refusal::from(error),
         false => Refusal {
             code: Code::ComposeUnreadable,
-            ..Refusal::of("Compose cannot read the deployment: ", &e).command("docker compose config --quiet")
+            ..Refusal::of("Compose cannot read the deployment: ", &error).command("docker compose config --quiet")
         },
-    };
-    Ok(Resolved { old: old.map_err(compose)?, new: new.map_err(compose)?, dry_runs: dry_runs.map_err(compose)? })
+    }
 }
 
 /// What differs between files and containers, whatever Compose thinks of it; by service.
@@ -101,35 +122,39 @@ pub fn drift_refusal(drift: &[String], wish: &Wish, deployment: &Deployment) -> 
 
 /// The images of all services that are moved must follow the version key, and nothing else may.
 pub fn resolution_refusals(resolved: &Resolved, deployment: &Deployment, wish: &Wish) -> Vec<Refusal> {
+    let key = &deployment.project.version_key;
+    let wanted = wish.env_value.as_deref().unwrap_or_default();
+    let image = |service| resolved.new.service(service).and_then(|s| s.image.as_deref()).unwrap_or_default();
     let moved = deployment.project.moved();
-    moved.flat_map(|service| resolution_refusals_of(service, resolved, deployment, wish)).collect()
+    let images = moved.filter_map(|service| image_refusal(service, key, wanted, image(service), &wish.target));
+    images.chain(version_refusal(resolved, key)).collect()
 }
 
-fn resolution_refusals_of(service: &str, resolved: &Resolved, deployment: &Deployment, wish: &Wish) -> Vec<Refusal> {
-    let key = &deployment.project.version_key;
-    let image = |config: &ComposeConfig| config.service(service).and_then(|s| s.image.clone()).unwrap_or_default();
-    let (old, new) = (image(&resolved.old), image(&resolved.new));
-    let wanted = wish.env_value.as_deref().unwrap_or_default();
-    let mut refusals = Vec::new();
-    refusals.extend(image_refusal(service, key, wanted, &new, &wish.target));
-    let old_version = deployment.env_value.clone().or_else(|| reference::version_of(&old).map(str::to_owned));
-    let none = Service::default();
-    let of = |config| ComposeConfig::service(config, service).unwrap_or(&none);
-    let (a, b) = (of(&resolved.old), of(&resolved.new));
-    let beyond = plan::changes_beyond_version(a, b, &old_version.unwrap_or_default(), wanted);
-    if !beyond.is_empty() {
-        refusals.push(
-            Refusal::new(
-                Code::KeyChangesMore,
-                format!(
-                    "{key} changes more of service {service} than its image and the version itself: {}",
-                    beyond.join(", ")
-                ),
-            )
-            .text(format!("use {key} in the Compose file for the image only")),
+/// Where data is, what others know the application by, what it runs: none of it may depend on the version.
+fn version_refusal(resolved: &Resolved, key: &str) -> Option<Refusal> {
+    let list: Vec<_> = resolved.changes.refused.iter().map(ToString::to_string).collect();
+    (!list.is_empty()).then(|| {
+        let what = format!(
+            "{key} changes more than the image and the version, which would part the new version from its data or from other services: {}",
+            list.join("; ")
         );
-    }
-    refusals
+        Refusal::new(Code::KeyChangesMore, what).text(format!(
+            "write the present value there in the Compose file (or in .env, as a variable of its own) instead of ${{{key}}}"
+        ))
+    })
+}
+
+/// Services that are not moved, and change too.
+pub fn followers_warning(resolved: &Resolved, key: &str) -> Option<String> {
+    let followers = resolved.changes.followers();
+    let beyond: Vec<_> = resolved.changes.followed_beyond_image().map(ToString::to_string).collect();
+    let beyond = if beyond.is_empty() { String::new() } else { format!("; then also {}", beyond.join("; ")) };
+    (!followers.is_empty()).then(|| {
+        format!(
+            "these services follow {key} too and are made anew by your next `docker compose up`, not by this update: {}{beyond}",
+            followers.join(", ")
+        )
+    })
 }
 
 /// The image that Compose resolves with the wanted version is the wanted one, by a tag that the key selects.

@@ -231,11 +231,10 @@ fn hook(setting: &HookSetting, config: &ComposeConfig, deployment: &Deployment) 
             mounts.push(mount.clone());
         }
     }
-    let (key, value) = (&deployment.project.version_key, deployment.env_value.as_deref().unwrap_or_default());
     Ok(OneShot {
         image: Some(container.image_id.clone()),
         command: setting.command.clone(),
-        surroundings: plan::surroundings(service, container.reachable_networks(), key, value),
+        surroundings: plan::surroundings(service, container.reachable_networks()),
         mounts,
     })
 }

@@ -10,4 +10,5 @@ mod recovery;
 mod refusal;
 mod running;
 mod transition;
+mod version_changes;
 mod volumes;

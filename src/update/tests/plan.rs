@@ -1,63 +1,20 @@
 use serde_json::{Value, json};
 
-use super::transition;
-use crate::engine::{ComposeConfig, Project};
-use crate::update::plan::{StartOrder, changes_beyond_version, followers, surroundings};
+use crate::engine::ComposeConfig;
+use crate::update::plan::{StartOrder, surroundings};
 
 fn config(json: Value) -> ComposeConfig {
     serde_json::from_value(json).unwrap()
 }
 
 #[test]
-fn only_image_and_version_may_change() {
-    let service = |json| serde_json::from_value(json).unwrap();
-    let old =
-        json!({"image": "r/a:1.0", "environment": {"APP_VERSION": "1.0", "X": "y"}, "command": ["run", "--as=1.0"]});
-    let cases = [
-        (
-            json!({"image": "r/a:1.1", "environment": {"APP_VERSION": "1.1", "X": "y"}, "command": ["run", "--as=1.1"]}),
-            vec![],
-        ),
-        (
-            json!({"image": "r/b:1.1", "environment": {"APP_VERSION": "1.0", "X": "y"}, "command": ["run", "--as=1.0"]}),
-            vec![],
-        ),
-        (
-            json!({"image": "r/a:1.1", "environment": {"APP_VERSION": "1.1", "X": "z"}, "command": ["run", "--as=1.1"]}),
-            vec!["/environment/X"],
-        ),
-        (
-            json!({"image": "r/a:1.1", "environment": {"APP_VERSION": "1.1"}, "command": ["run"], "user": "root"}),
-            vec!["/command", "/environment/X", "/user"],
-        ),
-    ];
-    for (new, expected) in cases {
-        let shown = new.to_string();
-        assert_eq!(changes_beyond_version(&service(old.clone()), &service(new), "1.0", "1.1"), expected, "{shown}");
-    }
-    // An absent key has no text that could be followed.
-    assert_eq!(changes_beyond_version(&service(json!({"x": "a"})), &service(json!({"x": "a1.1"})), "", "1.1"), ["/x"]);
-}
-
-#[test]
-fn services_that_follow_the_key_are_named() {
-    let old = json!({"services": {"app": {"image": "a:1"}, "init": {"image": "a:1"}, "db": {"image": "pg"}}});
-    let new = json!({"services": {"app": {"image": "a:2"}, "init": {"image": "a:2"}, "db": {"image": "pg"}}});
-    let (old, new) = (config(old), config(new));
-    let project =
-        |crew: &[&str]| Project { crew: crew.iter().map(|s| (*s).to_owned()).collect(), ..transition::plan().project };
-    assert_eq!(followers(&old, &new, &project(&[])), ["init"]);
-    assert_eq!(followers(&old, &new, &project(&["init"])), [""; 0]);
-}
-
-#[test]
 fn a_migration_gets_the_new_environment_and_nothing_that_routes() {
     let config = config(json!({"services": {"app": {
         "image": "a:2", "container_name": "app", "ports": [{"target": 80}], "user": "1000:1000", "restart": "always",
-        "environment": {"PROCESSGIT_VERSION": "1.0", "DB": "db", "EMPTY": null},
+        "environment": {"PROCESSGIT_VERSION": "1.1", "DB": "db", "EMPTY": null},
         "entrypoint": ["/init", "--"], "extra_hosts": ["db=10.0.0.1"], "tmpfs": ["/tmp:size=1m", "/run"], "cap_drop": ["ALL"]
     }}}));
-    let service = surroundings(&config.services["app"], vec!["net".into()], "PROCESSGIT_VERSION", "1.1");
+    let service = surroundings(&config.services["app"], vec!["net".into()]);
     assert_eq!(service.environment.get("PROCESSGIT_VERSION").map(String::as_str), Some("1.1"));
     assert_eq!(service.environment.keys().collect::<Vec<_>>(), ["DB", "PROCESSGIT_VERSION"]);
     assert_eq!(service.user.as_deref(), Some("1000:1000"));
