@@ -15,6 +15,8 @@ mod case;
 mod commits;
 #[path = "real/compose.rs"]
 mod compose;
+#[path = "real/configuration.rs"]
+mod configuration;
 #[path = "real/container.rs"]
 mod container;
 #[path = "real/crew.rs"]

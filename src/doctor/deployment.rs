@@ -5,9 +5,9 @@ use super::{Doctor, Finding, WORK, asked};
 use crate::command::line;
 use crate::update::refusal::{Code, Refusal, Refused};
 use crate::update::running::{self, Running};
-use crate::update::survey::Deployment;
 use crate::update::survey::compose::{self, Resolved};
 use crate::update::survey::wish::{self, Wish};
+use crate::update::survey::{Deployment, beside};
 
 /// No release has this tag.
 const PRETENDED: &str = "0.0.0-doctor";
@@ -48,15 +48,16 @@ pub fn check(doctor: &Doctor, deployment: &Deployment, seen: &Seen, has_env: boo
         unexplained
             .map(|text| Finding::warning("compose", Refusal::new(Code::ComposeRecreates, text).command(up.clone()))),
     );
-    findings.extend(services(deployment));
+    findings.extend(services(resolved, deployment));
     findings.extend(version_key(doctor, deployment, wish, resolved, has_env));
-    findings.push(match drift.is_empty() {
-        true => Finding::ok("drift", "files and containers agree"),
-        false => {
-            let seen = format!("an update would change more than the version: {}", drift.join("; "));
-            Finding::bad("drift", Refusal::new(Code::Drift, seen).command(up))
-        }
-    });
+    let beside = beside::refusals(resolved, deployment, false);
+    if !drift.is_empty() {
+        let seen = format!("an update would change more than the version: {}", drift.join("; "));
+        findings.push(Finding::bad("drift", Refusal::new(Code::Drift, seen).command(up)));
+    } else if beside.is_empty() {
+        findings.push(Finding::ok("drift", "files and containers agree"));
+    }
+    findings.extend(beside.into_iter().map(|refusal| Finding::bad("drift", refusal)));
     findings.push(followers(resolved, has_env));
     findings
 }
@@ -78,8 +79,9 @@ fn version_of(version: &str, deployment: &Deployment) -> Finding {
     }
 }
 
-fn services(deployment: &Deployment) -> Vec<Finding> {
-    let refusals = compose::replica_refusal(deployment).into_iter().chain(compose::namespace_refusals(deployment));
+fn services(resolved: &Resolved, deployment: &Deployment) -> Vec<Finding> {
+    let replicas = compose::replica_refusals(resolved, deployment).into_iter();
+    let refusals = replicas.chain(compose::namespace_refusals(deployment));
     let found: Vec<Finding> = refusals.map(|refusal| Finding::bad("services", refusal)).collect();
     if !found.is_empty() {
         return found;

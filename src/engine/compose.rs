@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, mpsc};
 
 use super::memory_file::MemoryFile;
 use super::spawner::{self, Finished, Program};
-use super::{Compose, ComposeConfig, DryRun, EngineError, Project, Result};
+use super::{Compose, ComposeConfig, DryRun, EngineError, Project, Result, Touch};
 use crate::envfile;
 use environment::{DOCKER_HOST, environment};
 
@@ -423,16 +423,22 @@ struct Said {
 }
 
 fn read_dry_run(output: &str) -> DryRun {
-    let mut actions = Vec::new();
+    let (mut actions, mut touches) = (Vec::new(), Vec::new());
     let mut left_alone = false;
     for line in output.lines().map(str::trim) {
         let Ok(said) = serde_json::from_str::<Said>(line) else {
             // With no one to ask, Compose prints its question and takes no for an answer.
-            actions.extend(line.ends_with('?').then(|| line.to_owned()));
+            if line.ends_with('?') {
+                actions.push(line.to_owned());
+                touches.extend(volume_in(line).and_then(|name| Touch::of(&format!("Volume {name}"), line)));
+            }
             continue;
         };
         let action = if said.text.is_empty() { said.status } else { said.text };
         let of_container = said.id.starts_with("Container ");
+        if !action.is_empty() && !UNTOUCHED.contains(&action.as_str()) {
+            touches.extend(Touch::of(&said.id, &action));
+        }
         match (UNTOUCHED.contains(&action.as_str()), of_container) {
             (true, _) => left_alone |= of_container,
             (false, true) => actions.push(action),
@@ -440,7 +446,12 @@ fn read_dry_run(output: &str) -> DryRun {
         }
     }
     actions.retain(|action| !action.is_empty());
-    DryRun { unchanged: left_alone && actions.is_empty(), actions }
+    DryRun { unchanged: left_alone && actions.is_empty(), actions, touches }
+}
+
+/// `Volume "shop_data" exists but doesn't match configuration …`
+fn volume_in(question: &str) -> Option<&str> {
+    question.split_once("Volume \"")?.1.split_once('"').map(|(name, _)| name)
 }
 
 /// The end of what Compose said, for an error.
@@ -569,9 +580,35 @@ mod tests {
             ("", false, &[]),
         ];
         for (output, unchanged, actions) in cases {
-            let expected = DryRun { unchanged: *unchanged, actions: actions.iter().map(|a| (*a).to_owned()).collect() };
-            assert_eq!(read_dry_run(output), expected, "{output}");
+            let read = read_dry_run(output);
+            assert_eq!(
+                (read.unchanged, read.actions),
+                (*unchanged, actions.iter().map(|a| (*a).to_owned()).collect()),
+                "{output}"
+            );
         }
+    }
+
+    /// An edited network, as Compose 2.40 says it, and a volume that Compose asks about.
+    #[test]
+    fn what_a_dry_run_would_touch() {
+        let touched = |output: &str| read_dry_run(output).touches;
+        let of = |id: &str, action: &str| Touch::of(id, action).unwrap();
+        let said = [
+            ("Container shop-db-1", "Stopping"),
+            ("Network shop_default", "Removed"),
+            ("Container shop-app-1", "Running"),
+            ("Image x", "Pulling"),
+        ];
+        let lines = said.map(|(id, status)| format!(r#"{{"dry-run":true,"id":"{id}","status":"{status}"}}"#));
+        let expected = [of("Container shop-db-1", "Stopping"), of("Network shop_default", "Removed")];
+        assert_eq!(touched(&lines.join("\n")), expected);
+        let question = "Volume \"shop_data\" exists but doesn't match configuration in compose file. Recreate (data will be lost)?";
+        assert_eq!(touched(question), [of("Volume shop_data", question)]);
+        assert_eq!(
+            touched(r#"{"id":"Network n","status":"Working","text":"Creating"}"#),
+            [of("Network n", "Creating")]
+        );
     }
 
     #[test]

@@ -492,6 +492,42 @@ pub struct DryRun {
     /// `Network x Creating`. A question that Compose would ask (and that is answered with no) stands here
     /// too.
     pub actions: Vec<String>,
+    /// The same by what it would be done to.
+    #[serde(default)]
+    pub touches: Vec<Touch>,
+}
+
+/// Something that Compose would change, and how, as it says it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Touch {
+    Container {
+        name: String,
+        action: String,
+    },
+    Network {
+        name: String,
+        action: String,
+    },
+    /// Perhaps with Compose's question in the place of the action.
+    Volume {
+        name: String,
+        action: String,
+    },
+}
+
+impl Touch {
+    /// `id` is Compose's own: `Network shop_default`.
+    pub fn of(id: &str, action: &str) -> Option<Self> {
+        let (kind, name) = id.split_once(' ')?;
+        let (name, action) = (name.trim().to_owned(), action.to_owned());
+        match kind {
+            "Container" => Some(Self::Container { name, action }),
+            "Network" => Some(Self::Network { name, action }),
+            "Volume" => Some(Self::Volume { name, action }),
+            _ => None,
+        }
+    }
 }
 
 /// Compose, run where paths are true.

@@ -76,6 +76,7 @@ codes! {
     NotSelected "not_selected" "The version key does not select the image."
     KeyChangesMore "key_changes_more" "The version key changes more than image and version."
     Drift "drift" "Files and containers do not agree."
+    TouchesOthers "touches_others" "Compose would change something beside what is moved."
     // The file that selects the version.
     EnvNotMounted "env_not_mounted" "`.env` is in no mount of the updater's container."
     EnvNoFolder "env_no_folder" "The folder of `.env` does not exist."

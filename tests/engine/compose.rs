@@ -221,7 +221,7 @@ async fn a_swap_runs_what_the_env_file_says() {
     assert_eq!((before.image_ref.as_str(), before.is_running()), (one.as_str(), true));
 
     let unchanged = shop.cli.dry_run(&shop.project, "app").await.unwrap();
-    assert_eq!(unchanged, DryRun { unchanged: true, actions: vec![] });
+    assert_eq!(unchanged, DryRun { unchanged: true, actions: vec![], touches: vec![] });
     shop.write(".env", "SHOP_VERSION=2\n");
     let changed = shop.cli.dry_run(&shop.project, "app").await.unwrap();
     assert!(!changed.unchanged && changed.actions.contains(&"Recreate".to_owned()), "{changed:?}");

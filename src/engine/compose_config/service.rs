@@ -198,6 +198,11 @@ impl Service {
         of_modes.chain(named)
     }
 
+    /// How many containers there are to be.
+    pub fn replicas(&self) -> i64 {
+        self.scale.or_else(|| self.deploy.as_ref()?.replicas).unwrap_or(1)
+    }
+
     /// The variables that are set.
     pub fn variables(&self) -> BTreeMap<String, String> {
         self.environment.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect()

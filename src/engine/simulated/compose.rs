@@ -181,7 +181,8 @@ impl Compose for Simulated {
             let reference = w.reference(None);
             let is_current = |c: &Container| w.is_current(c, &reference) && is_edited(c) == w.edited;
             let unchanged = w.container_of(service).is_some_and(is_current);
-            Ok(DryRun { unchanged, actions: vec![if unchanged { "Running" } else { "Recreate" }.into()] })
+            let actions = vec![if unchanged { "Running" } else { "Recreate" }.into()];
+            Ok(DryRun { unchanged, actions, touches: Vec::new() })
         })
         .await
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::compose::{self, Resolved};
 use super::unwell::{self, Unwell};
 use super::wish::{Wish, repo_digest};
-use super::{Deployment, Mate, Refused, data};
+use super::{Deployment, Mate, Refused, beside, data};
 use crate::command::line;
 use crate::engine::{ComposeConfig, Container, Healthcheck, Image, MountKind};
 use crate::envfile;
@@ -43,7 +43,8 @@ pub async fn plan(
         refusals.extend(compose::resolution_refusals(&resolved, deployment, &wish));
         wish.target.spelled = compose::spelled(&resolved, deployment).or(wish.target.spelled);
         refusals.extend(compose::drift_refusal(&drift, &wish, deployment));
-        refusals.extend(compose::replica_refusal(deployment));
+        refusals.extend(compose::replica_refusals(&resolved, deployment));
+        refusals.extend(beside::refusals(&resolved, deployment, wish.accept_drift));
     }
     if !wish.hot_only {
         refusals.extend(compose::namespace_refusals(deployment));

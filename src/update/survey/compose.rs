@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::wish::Wish;
-use super::{Deployment, Refused, assemble, replicas};
+use super::{Deployment, Refused, assemble, replicas, scale_to_one};
 use crate::command::line;
+use crate::engine::compose_config::Service;
 use crate::engine::{ComposeConfig, Container, DryRun, EngineError, Image};
 use crate::reference::{self, Reference};
 use crate::update::drift;
@@ -189,11 +190,23 @@ pub fn spelled(resolved: &Resolved, deployment: &Deployment) -> Option<String> {
     Some(image.written_name().to_owned())
 }
 
-/// One container of the service is moved, not several.
-pub fn replica_refusal(deployment: &Deployment) -> Option<Refusal> {
-    let service = &deployment.project.service;
-    let containers: Vec<&Container> = deployment.of_service(service).collect();
-    (containers.len() != 1).then(|| replicas(service, &containers))
+/// One container of each service is moved, not several: there must be one, and the files must ask for one.
+pub fn replica_refusals(resolved: &Resolved, deployment: &Deployment) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for service in deployment.project.moved() {
+        let containers: Vec<&Container> = deployment.of_service(service).collect();
+        let asked = resolved.old.service(service).map_or(1, Service::replicas);
+        if asked != 1 {
+            let what = format!(
+                "the Compose files ask for {asked} containers of service {service} (`scale` or `deploy.replicas`), and an update moves one"
+            );
+            let remedy = format!("set it to 1 there, then `{}`", scale_to_one(service));
+            refusals.push(Refusal::new(Code::Replicas, what).text(remedy));
+        } else if containers.len() != 1 {
+            refusals.push(replicas(service, &containers));
+        }
+    }
+    refusals
 }
 
 /// Nothing that stays may live inside of what is stopped or made anew.

@@ -6,12 +6,14 @@
 //! | this one    | what is found: a genuine release, the deployment |
 //! | [`wish`]    | what is wanted: another version, a snapshot, earlier data |
 //! | [`compose`] | does the wish change what it names, and nothing else? |
+//! | [`beside`]  | would `up` touch anything but what is moved? (pure) |
 //! | [`data`]    | which data is copied, who else writes to it, the operator's hooks |
 //! | [`labels`]  | how Compose made the container (pure) |
 //! | [`unwell`]  | is the application well, so that the gate can judge another version? |
 //! | [`assemble`]| the Plan |
 
 pub mod assemble;
+pub mod beside;
 pub mod compose;
 pub mod data;
 pub mod labels;
@@ -29,7 +31,7 @@ use super::ports::{Options, Ports, VerifiedDigest};
 pub use super::refusal::Refused;
 use super::refusal::{Code, Refusal};
 use super::running::{self, Evidence, Running, VERSION_LABEL};
-use crate::command::line;
+use crate::command::{line, word};
 use crate::engine::{Container, EngineInfo, Image, Project, label};
 use crate::envfile;
 use crate::health::Answer;
@@ -336,9 +338,14 @@ pub async fn crew(ports: &Ports, project: &Project, containers: &[Container]) ->
 /// What is said of a service that has not one container.
 fn replicas(service: &str, containers: &[&Container]) -> Refusal {
     let names: Vec<_> = containers.iter().map(|c| c.name.as_str()).collect();
-    let what = format!("service {service} has {} containers ({}), expected one", names.len(), names.join(", "));
-    let service = shell_words::quote(service);
-    Refusal::new(Code::Replicas, what).command(format!("docker compose up -d --scale {service}=1 {service}"))
+    let (count, names) = (names.len(), names.join(", "));
+    let what = format!("service {service} has {count} containers ({names}), and an update moves one");
+    Refusal::new(Code::Replicas, what).command(scale_to_one(service))
+}
+
+/// The command that leaves one container of the service, whichever number it has.
+pub fn scale_to_one(service: &str) -> String {
+    format!("docker compose up -d --no-deps --scale {0}=1 {0}", word(service))
 }
 
 fn of_service<'a>(

@@ -66,7 +66,7 @@ pub fn container() -> Container {
     }
 }
 
-fn image() -> Image {
+pub fn image() -> Image {
     Image {
         id: "sha256:1".into(),
         repo_digests: vec![],

@@ -1,6 +1,7 @@
 //! Pure tables: what the domain decides, without any I/O.
 
 mod advice;
+mod beside;
 pub mod drift;
 mod job;
 mod observe;
