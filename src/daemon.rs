@@ -182,7 +182,7 @@ fn around(settings: &Settings, judge: Result<Judge, String>, authorities: &Autho
         engine,
         own,
         judge,
-        releases: Arc::new(GithubReleases::new(api, repo, token, authorities)?),
+        releases: Arc::new(GithubReleases::new(api, repo, token, &settings.github_token_hosts, authorities)?),
         registry,
         state_dir: settings.state_dir.clone(),
         serves: false,
@@ -269,8 +269,9 @@ pub(crate) fn ports(
 ) -> Result<Ports, ServeError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (api, repo, token) = (settings.github_api.clone(), settings.repo.clone(), settings.github_token.clone());
-    let releases = Arc::new(GithubReleases::new(api.clone(), repo, token.clone(), authorities)?);
-    let own_releases = Arc::new(GithubReleases::new(api, settings.own.repo.clone(), token, authorities)?);
+    let hosts = &settings.github_token_hosts;
+    let releases = Arc::new(GithubReleases::new(api.clone(), repo, token.clone(), hosts, authorities)?);
+    let own_releases = Arc::new(GithubReleases::new(api, settings.own.repo.clone(), token, hosts, authorities)?);
     if settings.stub {
         let world = Simulated::new(seed(settings), clock.clone(), Arc::new(NoFaults));
         let trust = Arc::new(SimulatedTrust::new(judge, world.clone()));

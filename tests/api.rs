@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use axum::body::Body;
 use processgit_updater::api;
 use processgit_updater::doctor::Finding;
-use processgit_updater::release::{Channel, SourceError};
+use processgit_updater::release::{Channel, SourceError, SourceFault};
 use processgit_updater::settings::Listen;
 use processgit_updater::update::door::AbortError;
 use processgit_updater::update::job::{Job, State};
@@ -218,12 +218,12 @@ async fn latest_release_by_channel() {
 #[tokio::test]
 async fn a_source_that_has_nothing_is_told_from_one_that_fails() {
     for (fault, status) in [
-        (SourceError::NotFound("no release in channel stable".into()), 404),
-        (SourceError::Unavailable("api.github.com: timed out".into()), 502),
-        (SourceError::TooLarge("the answer exceeds 8 MiB".into()), 502),
+        (SourceError::not_found("no release in channel stable"), 404),
+        (SourceError::timeout("api.github.com: timed out"), 502),
+        (SourceError::new(SourceFault::TooLarge, "the answer exceeds 8 MiB"), 502),
     ] {
         let server = Server::start(Script { latest: Some(Err(fault.clone())), ..Script::default() });
-        assert_eq!(get(&server, "/releases/latest").await.error(status), fault.to_string());
+        assert_eq!(get(&server, "/releases/latest").await.error(status), fault.told());
     }
 }
 

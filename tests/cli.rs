@@ -177,7 +177,7 @@ fn updates_that_are_not_accepted() {
     asking(&server, "update v1").assert().code(1).stdout("").stderr(contains("error: job").and(contains(JOB)));
     asking(&server, "update v1/../2").assert().code(1).stderr(contains("is no tag"));
 
-    let nothing = SourceError::NotFound("o/app has no stable release".into());
+    let nothing = SourceError::not_found("o/app has no stable release");
     let server = Server::start(Script { latest: Some(Err(nothing)), ..Script::default() });
     asking(&server, "update").assert().code(1).stderr("error: o/app has no stable release\n");
 }

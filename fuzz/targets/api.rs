@@ -106,6 +106,7 @@ impl Face for Domain {
     async fn check(&self, _: CheckRequest) -> Check {
         Check::default()
     }
+    fn forget_releases(&self) {}
     async fn latest(&self, _: Channel) -> Result<Release, SourceError> {
         unreachable!("no route of ours")
     }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::answer;
 use crate::release::SourceError;
+use crate::text;
 use crate::update::SubmitError;
 use crate::update::door::AbortError;
 use crate::update::ports::DataError;
@@ -72,7 +73,10 @@ struct Body {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
-        let mut response = answer::json(status, &Body { error: self.to_string(), code: status.as_u16() });
+        let mut response = answer::json(
+            status,
+            &Body { error: text::clean_lines(&self.to_string()).into_owned(), code: status.as_u16() },
+        );
         let headers = response.headers_mut();
         match self {
             Self::NoToken | Self::WrongToken => {
@@ -117,9 +121,9 @@ impl From<AbortError> for ApiError {
 
 impl From<SourceError> for ApiError {
     fn from(error: SourceError) -> Self {
-        match error {
-            SourceError::NotFound(text) => Self::NotFound(text),
-            SourceError::Unavailable(text) | SourceError::TooLarge(text) => Self::Upstream(text),
+        match error.is_not_found() {
+            true => Self::NotFound(error.told()),
+            false => Self::Upstream(error.told()),
         }
     }
 }

@@ -57,6 +57,7 @@ pub trait Face: Send + Sync {
     fn count(&self) -> usize;
     async fn log(&self, id: &str, offset: u64) -> Option<Vec<u8>>;
     async fn check(&self, request: CheckRequest) -> Check;
+    fn forget_releases(&self);
     async fn latest(&self, channel: Channel) -> Result<Release, SourceError>;
     async fn rollback_view(&self, with_data: bool) -> Result<RollbackView, String>;
     async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, DataError>;
@@ -93,6 +94,9 @@ impl Face for Updater {
     }
     async fn check(&self, request: CheckRequest) -> Check {
         Updater::check(self, request).await
+    }
+    fn forget_releases(&self) {
+        Updater::forget_releases(self);
     }
     async fn latest(&self, channel: Channel) -> Result<Release, SourceError> {
         Updater::latest(self, channel).await

@@ -23,11 +23,15 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(120);
 #[derive(Deserialize)]
 pub struct LatestQuery {
     channel: Option<String>,
+    fresh: Option<String>,
 }
 
-/// `GET /releases/latest?channel=stable|prerelease`
+/// `GET /releases/latest?channel=stable|prerelease&fresh=…`
 pub async fn latest(State(app): State<Arc<App>>, Asked(query): Asked<LatestQuery>) -> Result<Response, ApiError> {
     let channel = channel(query.channel.as_deref())?;
+    if flag("fresh", query.fresh.as_deref(), false)? {
+        app.face.forget_releases();
+    }
     let release = timeout(LATEST_TIMEOUT, app.face.latest(channel)).await.map_err(|_| {
         ApiError::Upstream(format!("the releases API did not answer within {} s", LATEST_TIMEOUT.as_secs()))
     })??;
@@ -41,9 +45,11 @@ pub struct CheckQuery {
     allow_downgrade: Option<String>,
     accept_drift: Option<String>,
     accept_unwell: Option<String>,
+    fresh: Option<String>,
 }
 
-/// `GET /check?tag=…&channel=…&allow_downgrade=…&accept_drift=…&accept_unwell=…`: the plan, without any effect.
+/// `GET /check?tag=…&channel=…&allow_downgrade=…&accept_drift=…&accept_unwell=…&fresh=…`: the plan, without any
+/// effect.
 pub async fn check(State(app): State<Arc<App>>, Asked(query): Asked<CheckQuery>) -> Result<Response, ApiError> {
     let tag = query.tag.filter(|tag| !tag.is_empty());
     if let Some(tag) = &tag {
@@ -55,6 +61,7 @@ pub async fn check(State(app): State<Arc<App>>, Asked(query): Asked<CheckQuery>)
         allow_downgrade: flag("allow_downgrade", query.allow_downgrade.as_deref(), false)?,
         accept_drift: flag("accept_drift", query.accept_drift.as_deref(), false)?,
         accept_unwell: flag("accept_unwell", query.accept_unwell.as_deref(), false)?,
+        fresh: flag("fresh", query.fresh.as_deref(), false)?,
     };
     let check = timeout(CHECK_TIMEOUT, app.face.check(request))
         .await

@@ -75,6 +75,9 @@ pub enum ClientError {
     Write { to: String, reason: std::io::Error },
 }
 
+/// The longest refusal that is shown, characters.
+const REFUSAL: usize = 16 * 1024;
+
 impl ClientError {
     /// The updater, or a proxy before it, may be restarting: the same question may be answered later.
     pub fn may_pass(&self) -> bool {
@@ -247,6 +250,8 @@ impl Client {
                 let answer = self.whole(response).await?;
                 let said = serde_json::from_slice(&answer).map(|fault: Fault| fault.error);
                 let text = said.unwrap_or_else(|_| format!("{} answers {status}", self.url));
+                // Something else than an updater may answer there.
+                let text = crate::text::line(&text, REFUSAL);
                 Err(ClientError::Refused { status, text })
             }
         }

@@ -213,7 +213,7 @@ fn say(answer: impl AsRef<[u8]>) -> Outcome {
 
 /// Tells a fault, once.
 fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "error: {text}");
+    let _ = writeln!(io::stderr(), "error: {}", text::clean_lines(text));
 }
 
 #[cfg(test)]

@@ -47,6 +47,9 @@ pub struct CheckArgs {
     access: Access,
     #[command(flatten)]
     wanted: Wanted,
+    /// Ask the release server anew, whatever is remembered of the last minute
+    #[arg(long)]
+    fresh: bool,
     /// Print the updater's answer as it is
     #[arg(long)]
     json: bool,
@@ -152,11 +155,12 @@ pub async fn check(args: CheckArgs) -> Outcome {
     let client = args.access.client()?;
     let wanted = &args.wanted;
     let mut query = format!(
-        "channel={}&allow_downgrade={}&accept_drift={}&accept_unwell={}",
+        "channel={}&allow_downgrade={}&accept_drift={}&accept_unwell={}&fresh={}",
         wanted.channel.name(),
         wanted.allow_downgrade,
         wanted.accept_drift,
-        wanted.accept_unwell
+        wanted.accept_unwell,
+        args.fresh
     );
     if let Some(tag) = &wanted.tag {
         query.push_str("&tag=");
@@ -245,15 +249,18 @@ pub async fn abort(args: AbortArgs) -> Outcome {
 async fn submit(client: &Client, wanted: Wanted, retry: bool) -> Result<Job, ClientError> {
     let target_tag = match wanted.tag {
         Some(tag) => tag,
-        None => client.get_as::<Release>(&format!("/releases/latest?channel={}", wanted.channel.name())).await?.tag,
+        None => {
+            let newest = format!("/releases/latest?channel={}&fresh=true", wanted.channel.name());
+            client.get_as::<Release>(&newest).await?.tag
+        }
     };
     let Wanted { allow_downgrade, accept_drift, accept_unwell, .. } = wanted;
     let request = Request { target_tag, allow_downgrade, accept_drift, retry, accept_unwell };
     jobs::begin(client, "/update", &json!(request)).await
 }
 
-/// The updater's JSON, byte by byte, and an end of line.
-pub fn as_it_is(mut answer: Vec<u8>) -> Outcome {
-    answer.push(b'\n');
-    say(answer)
+/// The updater's JSON, every value as it is, and an end of line.
+pub fn as_it_is(answer: Vec<u8>) -> Outcome {
+    let text = String::from_utf8_lossy(&answer);
+    say(format!("{}\n", crate::text::escaped_json(&text)))
 }

@@ -157,6 +157,9 @@ pub fn check(check: &Check) -> String {
     }
     let verdict = match (&check.refusal, check.up_to_date, check.allowed) {
         (Some(refusal), ..) => format!("refused: {}", clean(refusal)),
+        (None, true, _) if check.target_version.is_none() => {
+            format!("up to date: {} runs, which is newer", named(check.running_version.as_deref(), None))
+        }
         (None, true, _) => "up to date: this release is what runs".to_owned(),
         (None, false, true) => "ready: update would begin".to_owned(),
         (None, false, false) => "refused".to_owned(),
@@ -378,6 +381,7 @@ mod tests {
                 prerelease: true,
                 html_url: "https://git.example/v0.1.2".into(),
                 published_at: Some(at(0)),
+                remarks: vec![],
                 assets: vec![],
             }),
             allowed: true,

@@ -1,9 +1,10 @@
 //! Small helpers for text that people read.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
+
+pub use crate::text::{clean, clean_lines};
 
 /// `0.4 s`, `42 s`, `3 min 5 s`, `2 h 3 min`, `4 d 1 h`.
 pub fn duration(duration: Duration) -> String {
@@ -45,12 +46,6 @@ pub fn bytes(bytes: u64) -> String {
 /// `2026-01-02 03:04:05Z`
 pub fn moment(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
-}
-
-/// `text` without the control characters by which a program's output could command the terminal.
-pub fn clean(text: &str) -> Cow<'_, str> {
-    let control = |c: char| c.is_control() && c != '\t';
-    if text.contains(control) { Cow::Owned(text.replace(control, "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
 /// Aligns columns with two blanks between them; the last column is not padded.
@@ -102,15 +97,6 @@ mod tests {
             (u64::MAX, "18446744.0 TB"),
         ] {
             assert_eq!(bytes(size), expected);
-        }
-    }
-
-    #[test]
-    fn terminals_are_not_commanded() {
-        for (text, expected) in
-            [("plain ä\tx", "plain ä\tx"), ("\u{1b}[2Jgone", "\u{fffd}[2Jgone"), ("a\rb\u{9b}c", "a\u{fffd}b\u{fffd}c")]
-        {
-            assert_eq!(clean(text), expected);
         }
     }
 

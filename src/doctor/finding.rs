@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::text;
 use crate::update::refusal::{Code, Refusal, Remedy};
 
 /// How a check ended.
@@ -47,7 +48,13 @@ pub struct Finding {
 
 impl Finding {
     pub fn ok(check: &str, seen: impl Into<String>) -> Self {
-        Self { check: check.to_owned(), verdict: Verdict::Ok, seen: seen.into(), code: None, remedy: None }
+        Self {
+            check: check.to_owned(),
+            verdict: Verdict::Ok,
+            seen: text::clean_lines(&seen.into()).into_owned(),
+            code: None,
+            remedy: None,
+        }
     }
 
     pub fn warning(check: &str, why: impl Into<Refusal>) -> Self {

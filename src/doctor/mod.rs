@@ -188,6 +188,7 @@ const DEPENDS: &[(&str, &[&str])] = &[
     (name::REPO, &["releases", "newest release", "registry", "image signature", "trust"]),
     (name::GITHUB_API, &["releases", "newest release", "registry", "image signature"]),
     (name::GITHUB_TOKEN, &["releases", "newest release", "registry", "image signature"]),
+    (name::GITHUB_TOKEN_HOSTS, &["releases", "newest release", "registry", "image signature"]),
     (name::GITHUB_TOKEN_FILE, &["releases", "newest release", "registry", "image signature"]),
     (name::SIGNING_ISSUER, &["trust", "newest release", "image signature"]),
     (name::SIGNING_IDENTITY_REGEX, &["trust", "newest release", "image signature"]),

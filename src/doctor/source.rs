@@ -55,7 +55,7 @@ impl Outside {
 }
 
 async fn newest(doctor: &Doctor) -> (Result<Release, SourceError>, Option<Result<Candidate, Refused>>) {
-    let late = || SourceError::Unavailable(format!("no answer within {} s", OUTSIDE.as_secs()));
+    let late = || SourceError::timeout(format!("no answer within {} s", OUTSIDE.as_secs()));
     let latest = tokio::time::timeout(OUTSIDE, doctor.ports.releases.latest(Channel::Stable)).await;
     let latest = latest.unwrap_or_else(|_| Err(late()));
     let candidate = match &latest {
@@ -219,7 +219,7 @@ fn releases(doctor: &Doctor, outside: &Outside) -> Finding {
         _ => String::new(),
     };
     match &outside.latest {
-        Err(why @ SourceError::NotFound(_)) => Finding::warning(
+        Err(why) if why.is_not_found() => Finding::warning(
             "releases",
             first(Refused::from(why.clone()).or_text(
                 "`processgit-updater check --channel prerelease` looks at pre-releases, or correct PROCESSGIT_UPDATER_REPO",
@@ -314,7 +314,7 @@ mod tests {
             (NOW, seconds(90_000), None, Bad, "certificates are misjudged"),
             ("2026-10-01T00:00:00Z", None, None, Bad, "before this program was built"),
         ] {
-            let unseen = || Err(SourceError::Unavailable(String::new()));
+            let unseen = || Err(SourceError::timeout(""));
             let outside = Outside {
                 reach: Err(Refused(vec![])),
                 ahead: source,

@@ -1,11 +1,12 @@
 //! Releases from GitHub's API, or whatever speaks it: GitHub Enterprise, Gitea, Forgejo.
 //! Protocol: `GET {api}/repos/{owner}/{name}/releases` and `…/releases/tags/{tag}` of the GitHub REST API.
 //!
-//! `http` makes one careful request, `cache` keeps and shares answers; here stands what is asked and how
-//! the answer is judged.
+//! `http` makes one careful request, `list` reads the list as far as it can be had, `cache` keeps and shares answers;
+//! here stands what is asked and how the answer is judged.
 
 mod cache;
 mod http;
+mod list;
 #[cfg(test)]
 mod tests;
 
@@ -23,19 +24,23 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use super::{Asset, Channel, Release, ReleaseSource, SourceError};
+use super::{Asset, Channel, MANIFEST, Release, ReleaseSource, SourceError, SourceFault};
 use crate::https::Authorities;
 use crate::settings::Repo;
-use crate::settings::name::{GITHUB_API, GITHUB_TOKEN, REPO};
 use cache::Slot;
 use http::{Answer, Get, Http, shown};
+use list::{Listing, named, nonsense};
 
 /// The largest answer of the API that is read, in bytes: a hundred releases with long notes.
 const PAGE_CAP: usize = 8 * 1024 * 1024;
-/// The most pages of a hundred releases that are read.
-const PAGES: usize = 10;
 /// The most single releases whose answers are kept.
 const TAGS: usize = 64;
+/// The most assets of one release that are kept.
+const ASSETS: usize = 32;
+/// The most tags that are named when they are not offered.
+const NAMED: usize = 5;
+/// So long after its publication the files of a release may still be on their way; it is asked for anew each time.
+const YOUNG: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 /// The longest tag, in bytes: what `POST /update` accepts.
 const TAG: usize = 128;
 
@@ -76,8 +81,8 @@ pub struct GithubReleases {
     repo: Repo,
     limits: Limits,
     has_token: bool,
-    list: Slot<Vec<Page>>,
-    tags: Mutex<HashMap<String, Arc<Slot<Page>>>>,
+    list: Slot<Listing>,
+    tags: Mutex<HashMap<String, Arc<Slot<Single>>>>,
 }
 
 /// What the API says of itself.
@@ -91,13 +96,19 @@ pub struct Reach {
     pub resets: Option<Timestamp>,
 }
 
-/// One answer of the API, understood.
+/// One release, and what it takes to ask whether it has changed.
 #[derive(Clone)]
-struct Page {
-    url: Url,
+struct Single {
     etag: Option<HeaderValue>,
-    releases: Vec<Release>,
-    next: Option<Url>,
+    release: Release,
+}
+
+impl Single {
+    /// Nothing of it is expected to change soon.
+    fn is_settled(&self) -> bool {
+        let age = self.release.published_at.map(|at| Timestamp::now().duration_since(at));
+        age.is_some_and(|age| age > YOUNG) && self.release.assets.iter().all(|asset| asset.uploaded)
+    }
 }
 
 impl GithubReleases {
@@ -106,9 +117,10 @@ impl GithubReleases {
         api: Url,
         repo: Repo,
         token: Option<SecretString>,
+        token_hosts: &[String],
         authorities: &Authorities,
     ) -> Result<Self, SourceError> {
-        Self::with_limits(api, repo, token, authorities, Limits::default())
+        Self::with_limits(api, repo, token, token_hosts, authorities, Limits::default())
     }
 
     /// As [`GithubReleases::new`], with other limits.
@@ -116,10 +128,11 @@ impl GithubReleases {
         api: Url,
         repo: Repo,
         token: Option<SecretString>,
+        token_hosts: &[String],
         authorities: &Authorities,
         limits: Limits,
     ) -> Result<Self, SourceError> {
-        let http = Http::new(&api, token.as_ref(), authorities, &limits)?;
+        let http = Http::new(&api, token.as_ref(), token_hosts, authorities, &limits)?;
         let (list, tags, has_token) = (Slot::default(), Mutex::default(), token.is_some());
         Ok(Self { http, api, repo, limits, has_token, list, tags })
     }
@@ -134,7 +147,7 @@ impl GithubReleases {
             // GitHub does not count this question; who does not know it answers 404, with the same head.
             segments.pop_if_empty().push("rate_limit");
         }
-        let get = Get { url, accept: JSON, etag: None, cap: 0, deadline: Instant::now() + self.limits.call };
+        let get = Get::new(url, JSON, 0, Instant::now() + self.limits.call);
         let head = self.http.head_of_answer(&get).await?;
         let text = |name: &str| head.get(name)?.to_str().ok().map(str::to_owned);
         let number = |name: &str| text(name)?.trim().parse::<i64>().ok();
@@ -146,46 +159,24 @@ impl GithubReleases {
         })
     }
 
-    /// Every release, from the first page to the last.
-    async fn all(&self, before: Option<Arc<Vec<Page>>>) -> Result<Vec<Page>, SourceError> {
-        let deadline = Instant::now() + self.limits.call;
-        let mut pages: Vec<Page> = Vec::new();
-        let mut url = self.list_address(1);
-        for number in 1..=PAGES {
-            let old = before.as_ref().and_then(|pages| pages.get(number - 1)).filter(|old| old.url == url);
-            let page = self.page(url, old, deadline, many).await?.ok_or_else(|| self.no_repository())?;
-            let next = page.next.clone();
-            pages.push(page);
-            match next {
-                Some(next) if next.origin() == self.api.origin() => url = next,
-                // Behind a proxy an API may not know its own name. Elsewhere we never go.
-                Some(_) => url = self.list_address(number + 1),
-                None => return Ok(pages),
-            }
-        }
-        tracing::warn!(pages = PAGES, "the repository has more releases than are read; older ones are not seen");
-        Ok(pages)
-    }
-
-    /// One page, unless there is none; the old one again where the API says so.
-    async fn page(
-        &self,
-        url: Url,
-        old: Option<&Page>,
-        deadline: Instant,
-        understand: fn(&[u8]) -> serde_json::Result<Vec<Release>>,
-    ) -> Result<Option<Page>, SourceError> {
-        let etag = old.and_then(|old| old.etag.clone());
-        let get = Get { url, accept: JSON, etag, cap: PAGE_CAP, deadline };
+    /// The release with this tag, unless there is none; the old one again where the API says so.
+    async fn single(&self, tag: &str, old: Option<&Single>) -> Result<Option<Single>, SourceError> {
+        let url = self.address(&["releases", "tags", tag], None);
+        let mut get = Get::new(url, JSON, PAGE_CAP, Instant::now() + self.limits.call);
+        get.etag = old.and_then(|old| old.etag.clone());
         match (self.http.get(&get).await?, old) {
-            (Answer::Body { bytes, etag, next }, _) => {
-                let releases = understand(&bytes).map_err(|reason| {
-                    let at = shown(&get.url);
-                    let text = format!("{at} answers something else than releases ({reason}): check {GITHUB_API}");
-                    SourceError::Unavailable(text)
-                })?;
-                let next = next.and_then(|next| get.url.join(&next).ok());
-                Ok(Some(Page { url: get.url, etag, releases, next }))
+            (Answer::Body { bytes, etag, .. }, _) => {
+                let told: Told = serde_json::from_slice(&bytes).map_err(|e| nonsense(&get.url, &e))?;
+                if told.draft || !is_tag(&told.tag_name) {
+                    return Ok(None);
+                }
+                if told.tag_name != tag {
+                    let found = &told.tag_name;
+                    let text =
+                        format!("{} answers with release {found:?} where {tag:?} was asked for", shown(&get.url));
+                    return Err(SourceError::new(SourceFault::Nonsense, text));
+                }
+                Ok(Some(Single { etag, release: release(told) }))
             }
             (Answer::Unchanged, Some(old)) => Ok(Some(old.clone())),
             (Answer::Unchanged | Answer::Absent, _) => Ok(None),
@@ -202,11 +193,7 @@ impl GithubReleases {
         url
     }
 
-    fn list_address(&self, page: usize) -> Url {
-        self.address(&["releases"], Some(&format!("per_page=100&page={page}")))
-    }
-
-    fn slot(&self, tag: &str) -> Arc<Slot<Page>> {
+    fn slot(&self, tag: &str) -> Arc<Slot<Single>> {
         let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
         if tags.len() >= TAGS && !tags.contains_key(tag) {
             tags.clear();
@@ -221,22 +208,49 @@ impl GithubReleases {
     }
 
     fn no_repository(&self) -> SourceError {
-        let private = match self.has_token {
-            true => format!("the rights of {GITHUB_TOKEN}"),
-            false => format!("set {GITHUB_TOKEN} if it is private"),
-        };
-        SourceError::Unavailable(format!("there is no repository {} (404): check {REPO}, {private}", self.place()))
+        let fault = SourceFault::NoRepository { has_token: self.has_token };
+        SourceError::new(fault, format!("there is no repository {} (404)", self.place()))
+    }
+
+    /// What should be known of an answer from this list.
+    fn remarks(&self, listing: &Listing) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if let Some(cut) = listing.cut() {
+            remarks.push(format!(
+                "only the newest {} releases of {} were read: {cut}. A higher version among the older ones is not offered; name its tag to have it",
+                listing.count(),
+                self.place()
+            ));
+        }
+        let others: Vec<&str> =
+            listing.releases().map(|r| r.tag.as_str()).filter(|tag| version(tag).is_none()).collect();
+        if !others.is_empty() {
+            let more = if others.len() > NAMED { ", …" } else { "" };
+            let named = others[..others.len().min(NAMED)].join(", ");
+            remarks.push(format!(
+                "{} not offered, because a tag must be `v` and a SemVer version: {named}{more}",
+                if others.len() == 1 { "1 release is".to_owned() } else { format!("{} releases are", others.len()) },
+            ));
+        }
+        remarks
     }
 }
 
 #[async_trait]
 impl ReleaseSource for GithubReleases {
     async fn latest(&self, channel: Channel) -> Result<Release, SourceError> {
-        let pages = self.list.get(self.limits.fresh, async |before| self.all(before).await).await?;
-        let releases = pages.iter().flat_map(|page| &page.releases);
-        highest(releases, channel).cloned().ok_or_else(|| {
-            let kind = if channel == Channel::Stable { "stable release" } else { "release" };
-            SourceError::NotFound(format!("there is no {kind} with a SemVer tag in {}", self.place()))
+        let whole = Listing::is_whole;
+        let listing = self.list.get(self.limits.fresh, whole, async |before| self.listing(before).await).await?;
+        let remarks = self.remarks(&listing);
+        if let Some(release) = highest(listing.releases(), channel) {
+            return Ok(Release { remarks, ..release.clone() });
+        }
+        let kind = if channel == Channel::Stable { "stable release" } else { "release" };
+        let why = remarks.iter().map(|remark| format!("; {remark}")).collect::<String>();
+        let text = format!("there is no {kind} with a tag of `v` and a SemVer version in {}{why}", self.place());
+        Err(match listing.cut() {
+            Some(cut) if !listing.is_whole() => SourceError::new(cut.fault.clone(), text),
+            _ => SourceError::not_found(text),
         })
     }
 
@@ -244,48 +258,44 @@ impl ReleaseSource for GithubReleases {
         let absent = || {
             let private = match self.has_token {
                 true => String::new(),
-                false => format!(" (a private repository needs {GITHUB_TOKEN})"),
+                false => " (a private repository needs PROCESSGIT_UPDATER_GITHUB_TOKEN)".to_owned(),
             };
-            SourceError::NotFound(format!("there is no release {tag:?} in {}{private}", self.place()))
+            SourceError::not_found(format!("there is no release {tag:?} in {}{private}", self.place()))
         };
         if !is_tag(tag) {
             return Err(absent());
         }
         let slot = self.slot(tag);
-        let page = slot.get(self.limits.fresh, async |before: Option<Arc<Page>>| {
-            let deadline = Instant::now() + self.limits.call;
-            let url = self.address(&["releases", "tags", tag], None);
-            let page = self.page(url, before.as_deref(), deadline, one).await?;
-            page.filter(|page| !page.releases.is_empty()).ok_or_else(absent)
+        let single = slot.get(self.limits.fresh, Single::is_settled, async |before: Option<Arc<Single>>| {
+            self.single(tag, before.as_deref()).await?.ok_or_else(absent)
         });
-        let page = page.await?;
-        let release = page.releases.first().ok_or_else(absent)?;
-        if release.tag != tag {
-            let text =
-                format!("{} answers with release {:?} where {tag:?} was asked for", shown(&page.url), release.tag);
-            return Err(SourceError::Unavailable(text));
-        }
-        Ok(release.clone())
+        Ok(single.await?.release.clone())
+    }
+
+    fn forget(&self) {
+        self.list.expire();
+        self.tags.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|slot| slot.expire());
     }
 
     async fn fetch(&self, asset: &Asset, cap: usize) -> Result<Bytes, SourceError> {
+        let name = &asset.name;
         if asset.size > cap as u64 {
-            let (name, size) = (&asset.name, asset.size);
-            return Err(SourceError::TooLarge(format!("{name} has {size} bytes; at most {cap} are accepted")));
+            let text = format!("{name} has {} bytes; at most {cap} are accepted", asset.size);
+            return Err(SourceError::new(SourceFault::TooLarge, text));
         }
         let url = Url::parse(&asset.url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let url = url.ok_or_else(|| {
-            SourceError::Unavailable(format!("{} has the address {:?}, which is none", asset.name, asset.url))
-        })?;
+        let Some(url) = url else {
+            let text = format!("{name} has the address {:?}, which is none", asset.url);
+            return Err(SourceError::new(SourceFault::Nonsense, text));
+        };
         if !http::may_lead(&self.api, &url) {
-            let text = format!("{} is at {}, which is not https: refused", asset.name, shown(&url));
-            return Err(SourceError::Unavailable(text));
+            let text = format!("{name} is at {}, which is not https: refused", shown(&url));
+            return Err(SourceError::new(SourceFault::Insecure, text));
         }
-        let deadline = Instant::now() + self.limits.asset;
-        match self.http.get(&Get { url, accept: BINARY, etag: None, cap, deadline }).await? {
+        match self.http.get(&Get::new(url, BINARY, cap, Instant::now() + self.limits.asset)).await? {
             Answer::Body { bytes, .. } => Ok(bytes),
             Answer::Absent | Answer::Unchanged => {
-                Err(SourceError::NotFound(format!("the release's {} is not there any more (404)", asset.name)))
+                Err(SourceError::not_found(format!("the release's {name} is not there any more (404)")))
             }
         }
     }
@@ -295,14 +305,15 @@ impl ReleaseSource for GithubReleases {
 /// whatever the publisher ticked.
 fn highest<'a>(releases: impl Iterator<Item = &'a Release>, channel: Channel) -> Option<&'a Release> {
     releases
-        .filter_map(|release| Some((semver(&release.tag)?, release)))
+        .filter_map(|release| Some((version(&release.tag)?, release)))
         .filter(|(version, release)| channel == Channel::Prerelease || (!release.prerelease && version.pre.is_empty()))
         .max_by(|(a, _), (b, _)| a.cmp(b))
         .map(|(_, release)| release)
 }
 
-fn semver(tag: &str) -> Option<Version> {
-    Version::parse(tag.strip_prefix('v').unwrap_or(tag)).ok()
+/// The version that a tag stands for, where a manifest can have this tag: `v` and a SemVer version.
+pub fn version(tag: &str) -> Option<Version> {
+    Version::parse(tag.strip_prefix('v')?).ok()
 }
 
 /// `[A-Za-z0-9][A-Za-z0-9._+-]{0,127}`, as `POST /update` has it.
@@ -312,7 +323,7 @@ fn is_tag(tag: &str) -> bool {
         && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
 }
 
-/// A release as the API tells it; whatever else it tells is passed over.
+/// One release as the API tells it; whatever else it tells is passed over.
 #[derive(Deserialize)]
 struct Told {
     tag_name: String,
@@ -335,37 +346,35 @@ struct ToldAsset {
     /// The API's own address of it, which GitHub has and Gitea has not.
     url: Option<String>,
     browser_download_url: Option<String>,
-}
-
-fn many(bytes: &[u8]) -> serde_json::Result<Vec<Release>> {
-    Ok(offered(serde_json::from_slice::<Vec<Told>>(bytes)?))
-}
-
-fn one(bytes: &[u8]) -> serde_json::Result<Vec<Release>> {
-    Ok(offered(vec![serde_json::from_slice::<Told>(bytes)?]))
-}
-
-/// Without drafts and without tags that nobody could ask for.
-fn offered(told: Vec<Told>) -> Vec<Release> {
-    told.into_iter().filter(|told| !told.draft && is_tag(&told.tag_name)).map(release).collect()
+    /// Of GitHub: `uploaded`, or what it is before.
+    state: Option<String>,
 }
 
 fn release(told: Told) -> Release {
     Release {
-        name: told.name.filter(|name| !name.is_empty()).unwrap_or_else(|| told.tag_name.clone()),
+        name: named(told.name.as_deref(), &told.tag_name),
         tag: told.tag_name,
         prerelease: told.prerelease,
-        // Shown as a link, so no other scheme will do.
-        html_url: told
-            .html_url
-            .filter(|url| url.starts_with("https://") || url.starts_with("http://"))
-            .unwrap_or_default(),
-        published_at: told.published_at.and_then(|at| at.parse::<Timestamp>().ok()),
-        assets: told.assets.into_iter().filter_map(asset).collect(),
+        html_url: link(told.html_url),
+        published_at: moment(told.published_at.as_deref()),
+        remarks: Vec::new(),
+        assets: told.assets.into_iter().filter_map(asset).take(ASSETS).collect(),
     }
 }
 
+/// Shown as a link, so no other scheme will do.
+fn link(url: Option<String>) -> String {
+    let url = url.and_then(|url| Url::parse(&url).ok()).filter(|url| matches!(url.scheme(), "https" | "http"));
+    url.map(Into::into).unwrap_or_default()
+}
+
+fn moment(text: Option<&str>) -> Option<Timestamp> {
+    text.and_then(|at| at.parse().ok())
+}
+
+/// The manifest, or one of its signatures: a release may have hundreds of other files.
 fn asset(told: ToldAsset) -> Option<Asset> {
     let url = told.url.or(told.browser_download_url)?;
-    Some(Asset { name: told.name, size: told.size, url })
+    let uploaded = told.state.is_none_or(|state| state == "uploaded");
+    told.name.starts_with(MANIFEST).then_some(Asset { name: told.name, size: told.size, url, uploaded })
 }

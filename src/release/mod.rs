@@ -1,5 +1,6 @@
 //! Where releases come from, and what a release says of itself.
 
+pub mod error;
 pub mod github;
 pub mod manifest;
 
@@ -7,6 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use error::{SourceError, SourceFault};
 
 /// Which releases are offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
@@ -27,7 +30,10 @@ pub struct Release {
     pub prerelease: bool,
     pub html_url: String,
     pub published_at: Option<Timestamp>,
-    /// The files it carries.
+    /// What should be known of this answer: older releases that could not be read, tags that are not offered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+    /// The files it carries that concern an updater; none where it comes from a list.
     #[serde(skip)]
     pub assets: Vec<Asset>,
 }
@@ -40,21 +46,12 @@ pub struct Asset {
     pub size: u64,
     /// The API's address of it.
     pub url: String,
+    /// All of it is there.
+    pub uploaded: bool,
 }
 
-/// Why a release could not be had. The texts are complete and go to the operator.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum SourceError {
-    /// There is no such release, or none in this channel.
-    #[error("{0}")]
-    NotFound(String),
-    /// The source is unreachable, limits us, or answers nonsense; trying later may help.
-    #[error("{0}")]
-    Unavailable(String),
-    /// An asset or an answer exceeds its cap.
-    #[error("{0}")]
-    TooLarge(String),
-}
+/// The asset that is the manifest. The names of its signatures begin with it.
+pub const MANIFEST: &str = "release.json";
 
 /// Offers releases: GitHub's API, or anything that can do the same.
 #[async_trait]
@@ -63,6 +60,8 @@ pub trait ReleaseSource: Send + Sync {
     async fn latest(&self, channel: Channel) -> Result<Release, SourceError>;
     /// The release with exactly this tag.
     async fn by_tag(&self, tag: &str) -> Result<Release, SourceError>;
+    /// Asks anew at the next question, whatever is remembered.
+    fn forget(&self) {}
     /// Fetches an asset of at most `cap` bytes.
     async fn fetch(&self, asset: &Asset, cap: usize) -> Result<Bytes, SourceError>;
 }

@@ -13,6 +13,7 @@ pub mod name {
     pub const GITHUB_API: &str = "PROCESSGIT_UPDATER_GITHUB_API";
     pub const GITHUB_TOKEN: &str = "PROCESSGIT_UPDATER_GITHUB_TOKEN";
     pub const GITHUB_TOKEN_FILE: &str = "PROCESSGIT_UPDATER_GITHUB_TOKEN_FILE";
+    pub const GITHUB_TOKEN_HOSTS: &str = "PROCESSGIT_UPDATER_GITHUB_TOKEN_HOSTS";
     pub const APP_NAME: &str = "PROCESSGIT_UPDATER_APP_NAME";
     pub const APP_CONTAINER: &str = "PROCESSGIT_UPDATER_APP_CONTAINER";
     pub const APP_SERVICE: &str = "PROCESSGIT_UPDATER_APP_SERVICE";
@@ -109,6 +110,10 @@ pub struct ServeArgs {
     /// File that holds that token
     #[arg(long, env = name::GITHUB_TOKEN_FILE, value_name = "FILE")]
     pub(super) github_token_file: Option<OsString>,
+    /// Further hosts that may see that token, HOST[:PORT], separated by commas: where a Gitea keeps its assets under
+    /// another name than the API
+    #[arg(long, env = name::GITHUB_TOKEN_HOSTS, value_name = "HOSTS")]
+    pub(super) github_token_hosts: Option<OsString>,
     /// The `name` a manifest must carry
     #[arg(long, env = name::APP_NAME, value_name = "NAME", default_value = default::APP_NAME)]
     pub(super) app_name: OsString,
@@ -276,6 +281,7 @@ impl ServeArgs {
             (name::TOKEN_FILE, &mut self.token_file),
             (name::GITHUB_TOKEN, &mut self.github_token),
             (name::GITHUB_TOKEN_FILE, &mut self.github_token_file),
+            (name::GITHUB_TOKEN_HOSTS, &mut self.github_token_hosts),
             (name::APP_SERVICE, &mut self.app_service),
             (name::HEALTH_VERSION, &mut self.health_version),
             (name::SIGNING_KEY, &mut self.signing_key),

@@ -116,6 +116,8 @@ pub struct Settings {
     pub repo: Repo,
     pub github_api: Url,
     pub github_token: Option<SecretString>,
+    /// Hosts beside the API's own that may see the token: `host` or `host:port`.
+    pub github_token_hosts: Vec<String>,
     pub app_name: String,
     pub app_container: String,
     /// `None`: read from the container's labels.

@@ -163,6 +163,8 @@ impl Reader<'_> {
         let after_restore = self.maybe(name::HOOK_AFTER_RESTORE, args.hook_after_restore, value::hook);
         let migration_timeout =
             self.span(name::MIGRATION_TIMEOUT, args.migration_timeout, default::MIGRATION_TIMEOUT, (SECOND, 7 * DAY));
+        let token_hosts =
+            self.maybe(name::GITHUB_TOKEN_HOSTS, args.github_token_hosts, |t| value::list(t, value::host_port));
         let ca_file = self.maybe_path(name::CA_FILE, args.ca_file);
         let own_name = self.one(name::SELF_NAME, args.self_name, default::SELF_NAME, value::app_name);
         let own_repo = self.one(name::SELF_REPO, args.self_repo, default::SELF_REPO, value::repo);
@@ -178,6 +180,7 @@ impl Reader<'_> {
             listen: listen?,
             github_api: github_api?,
             github_token: github_token?,
+            github_token_hosts: token_hosts?.unwrap_or_default(),
             app_name: app_name?,
             app_container: app_container?,
             app_service: app_service?,

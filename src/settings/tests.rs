@@ -86,7 +86,7 @@ fn every_variable_of_the_contract_is_a_flag_of_its_name() {
         assert_eq!(arg.is_hide_env_values_set(), flag.ends_with("token"), "--{flag}");
         found.push(variable.trim_start_matches("PROCESSGIT_UPDATER_").to_owned());
     }
-    let contract = "TOKEN TOKEN_FILE LISTEN STATE_DIR REPO GITHUB_API GITHUB_TOKEN GITHUB_TOKEN_FILE APP_NAME \
+    let contract = "TOKEN TOKEN_FILE LISTEN STATE_DIR REPO GITHUB_API GITHUB_TOKEN GITHUB_TOKEN_FILE GITHUB_TOKEN_HOSTS APP_NAME \
          APP_CONTAINER APP_SERVICE VERSION_KEY COMPOSE_FILE ENV_FILE HEALTH_URL HEALTH_TIMEOUT HEALTH_INTERVAL \
          HEALTH_STABLE HEALTH_VERSION SIGNING_KEY SIGNING_ISSUER SIGNING_IDENTITY_REGEX TRUSTED_ROOT TRUSTED_ROOT_REFRESH VERIFY_IMAGE \
          SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP SNAPSHOT_MAX_AGE SNAPSHOT_MAX_DEPTH SNAPSHOT_MAX_ENTRIES SNAPSHOT_EXCLUDE MOVE_SERVICES STOP_SERVICES \
@@ -193,6 +193,8 @@ fn what_is_accepted() {
     let exclude = with("--snapshot-exclude", "/data/media, /cache/").unwrap().snapshot.exclude;
     assert_eq!(exclude, ["/data/media", "/cache/"]);
     assert_eq!(with("--stop-services", "worker,app-cron_1").unwrap().stop_services, ["worker", "app-cron_1"]);
+    let hosts = with("--github-token-hosts", "git.Example, [::1]:3000,b:443").unwrap().github_token_hosts;
+    assert_eq!(hosts, ["git.example", "[::1]:3000", "b"]);
     assert_eq!(with("--move-services", "init, worker").unwrap().move_services, ["init", "worker"]);
     let here = std::env::current_dir().unwrap();
     assert_eq!(with("--env-file", "./x/.env").unwrap().env_file, here.join("x/.env"), "made absolute");
@@ -223,6 +225,7 @@ fn each_fault_names_variable_value_and_remedy() {
     let accepted_name = "letters, digits and _ . - are accepted, a letter or digit first";
     let accepted_age = "a duration of at least 1h is accepted, such as 12h or 30d, or 0 if age does not matter";
     let accepted_path = "a list separated by commas, of which each: an absolute path in the application's container is accepted, such as /data/media";
+    let accepted_hosts = "a list separated by commas, of which each: a host, with :PORT if it is not 443, is accepted, such as git.example.org:3000";
     let accepted_names =
         "a list separated by commas, of which each: letters, digits and _ . - are accepted, a letter or digit first";
     let accepted_hook = "SERVICE: COMMAND is accepted, such as db: pg_dump -f /data/dump app";
@@ -277,6 +280,10 @@ fn each_fault_names_variable_value_and_remedy() {
         ("STOP_SERVICES", "worker,,cron", accepted_names),
         ("STOP_SERVICES", "-x", accepted_names),
         ("MOVE_SERVICES", "init worker", accepted_names),
+        ("GITHUB_TOKEN_HOSTS", "https://git.example", accepted_hosts),
+        ("GITHUB_TOKEN_HOSTS", "git.example,", accepted_hosts),
+        ("GITHUB_TOKEN_HOSTS", "user@git.example", accepted_hosts),
+        ("GITHUB_TOKEN_HOSTS", "git.example:port", accepted_hosts),
         ("HOOK_BEFORE_COPY", "pg_dump", accepted_hook),
         ("HOOK_BEFORE_COPY", "db:", accepted_hook),
         ("HOOK_BEFORE_COPY", "db: ''", accepted_hook),

@@ -135,6 +135,15 @@ pub fn app_name(text: &str) -> Result<String, String> {
     good.then(|| text.to_owned()).ok_or_else(|| format!("a name of at most {NAME} bytes on one line is accepted"))
 }
 
+/// `HOST` or `HOST:PORT`, in lower case and without the port that https has anyway.
+pub fn host_port(text: &str) -> Result<String, String> {
+    let accepted = || "a host, with :PORT if it is not 443, is accepted, such as git.example.org:3000".to_owned();
+    let plain = !text.is_empty() && !text.contains(['/', '?', '#', '@', '\\']) && !text.contains(char::is_whitespace);
+    let url = Url::parse(&format!("https://{text}/")).ok().filter(|_| plain).ok_or_else(accepted)?;
+    let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(accepted)?;
+    Ok(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
 /// As the engine and Compose allow them: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
 pub fn object_name(text: &str) -> Result<String, String> {
     let good = text.len() <= NAME

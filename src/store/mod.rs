@@ -570,7 +570,7 @@ fn write(db: &mut Connection, job: &Job, record: &Record, entry: &Entry) -> rusq
          ON CONFLICT (id) DO UPDATE SET ended = ?2, job = ?3, record = ?4, sum = ?5",
         params![job.id.0, job.state.is_end(), job_text, record_text, sum],
     )?;
-    let (what, effect, text) = describe(entry);
+    let (what, effect, text) = schema::row(entry);
     let entry_text = chain::Entry {
         job: &job.id.0,
         at: &job.updated_at.to_string(),
@@ -587,20 +587,6 @@ fn write(db: &mut Connection, job: &Job, record: &Record, entry: &Entry) -> rusq
     }
     tx.commit()?;
     Ok(head)
-}
-
-fn describe(entry: &Entry) -> (&'static str, Option<String>, Option<&str>) {
-    let name = |e: &crate::update::transition::Effect| {
-        serde_json::to_value(e).ok().and_then(|v| v.as_str().map(str::to_owned))
-    };
-    match entry {
-        Entry::Accepted => ("accepted", None, None),
-        Entry::Intent(e) => ("intent", name(e), None),
-        Entry::Done(e) => ("done", name(e), None),
-        Entry::Failed(e, why) => ("failed", name(e), Some(why)),
-        Entry::Note(text) => ("note", None, Some(text)),
-        Entry::Ended { .. } => ("ended", None, None),
-    }
 }
 
 fn learn(

@@ -5,6 +5,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::update::ports::Entry;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
@@ -272,4 +273,19 @@ fn link(db: &mut Connection) -> rusqlite::Result<()> {
 fn note_format(db: &Connection, format: i64) -> rusqlite::Result<()> {
     set_meta(db, "format", &format.to_string())?;
     db.pragma_update(None, "user_version", format)
+}
+
+/// What the audit trail says of it: what happened, to which effect, in which words.
+pub fn row(entry: &Entry) -> (&'static str, Option<String>, Option<&str>) {
+    let name = |e: &crate::update::transition::Effect| {
+        serde_json::to_value(e).ok().and_then(|v| v.as_str().map(str::to_owned))
+    };
+    match entry {
+        Entry::Accepted => ("accepted", None, None),
+        Entry::Intent(e) => ("intent", name(e), None),
+        Entry::Done(e) => ("done", name(e), None),
+        Entry::Failed(e, why) => ("failed", name(e), Some(why)),
+        Entry::Note(text) => ("note", None, Some(text)),
+        Entry::Ended { .. } => ("ended", None, None),
+    }
 }

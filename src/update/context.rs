@@ -11,6 +11,7 @@ use super::ports::{CopyReport, Options, Ports};
 use crate::engine::seal::Ours;
 use crate::engine::{Container, ContainerSpec, EngineError, label};
 use crate::health::Evidence;
+use crate::text;
 
 /// One job's surroundings.
 #[derive(Clone)]
@@ -61,7 +62,7 @@ impl Context {
 
     /// A line of the running step, and of the job's whole log.
     pub fn say(&self, line: &str) {
-        let line = line.trim_end();
+        let line = &*text::clean(line.trim_end());
         self.ports.journal.log(&self.job, line);
         let now = self.ports.clock.now();
         self.change(|job| job.say(line, now));
@@ -69,6 +70,7 @@ impl Context {
 
     /// Something the operator should know, which stops nothing.
     pub fn warn(&self, text: &str) {
+        let text = &*text::clean(text);
         tracing::warn!(job = %self.job, "{text}");
         self.ports.journal.log(&self.job, &format!("warning: {text}"));
         self.change(|job| {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::refusal::Code;
 use crate::health::Evidence;
+use crate::text;
 
 /// The most that a step's `output` holds, in bytes; older text is dropped at a line's start. The whole
 /// log is a route of its own. The admin page reads at most 1 MiB of any answer, and `/history` answers
@@ -325,7 +326,7 @@ impl Job {
     pub fn fail_step(&mut self, error: &str, now: Timestamp) {
         self.updated_at = now;
         if let Some(step) = self.steps.last_mut() {
-            step.error = Some(error.to_owned());
+            step.error = Some(text::clean(error).into_owned());
             step.completed_at = Some(now);
         }
     }
@@ -335,7 +336,8 @@ impl Job {
         self.updated_at = now;
         let Some(step) = self.steps.last_mut() else { return };
         let output = step.output.get_or_insert_default();
-        output.push_str(line);
+        // It may be what a container printed.
+        output.push_str(&text::clean(line));
         output.push('\n');
         if output.len() > OUTPUT_TAIL {
             let cut = output.len() - OUTPUT_TAIL;

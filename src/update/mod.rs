@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::release::{Channel, Release, SourceError};
+use crate::text;
 use book::{Book, HISTORY};
 use context::Context;
 use door::{AbortError, Door};
@@ -47,6 +48,7 @@ use ports::{DataError, Entry, ExportSink, JournalError, Options, Ports, Snapshot
 use record::Record;
 use refusal::Refusal;
 use running::Running;
+use semver::Version;
 
 /// What a job is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +157,9 @@ pub struct CheckRequest {
     pub accept_drift: bool,
     #[serde(default)]
     pub accept_unwell: bool,
+    /// Nothing that is remembered of releases is good enough.
+    #[serde(default)]
+    pub fresh: bool,
 }
 
 /// What an update would do: the Plan as people see it. No secret is in it, and no value of an
@@ -179,7 +184,7 @@ pub struct Check {
     /// The same, one by one.
     #[serde(default)]
     pub refusals: Vec<Refusal>,
-    /// The release is what runs already.
+    /// What runs is this release, or a newer one than the newest of the channel.
     pub up_to_date: bool,
     pub target_version: Option<String>,
     pub target_image: Option<String>,
@@ -406,7 +411,7 @@ impl Updater {
             check.refusal = Some(refused.to_string());
             check.refusals = refused.0;
         }
-        check
+        check.cleaned()
     }
 
     /// Fills in what is found, as far as it comes.
@@ -416,14 +421,30 @@ impl Updater {
         if let Ok(deployment) = &deployment {
             check.describe_running(deployment, &options.version_key);
         }
+        if request.fresh {
+            ports.releases.forget();
+        }
+        let runs = deployment.as_ref().ok().and_then(|deployment| deployment.running.version());
+        let named = request.tag.is_some();
         let tag = match request.tag {
             Some(tag) => tag,
-            None => self.latest(request.channel).await?.tag,
+            None => {
+                let newest = self.newest(request.channel, runs).await?;
+                check.warnings.clone_from(&newest.remarks);
+                check.release = Some(newest.clone());
+                if is_older(&newest, runs) {
+                    check.up_to_date = true;
+                    return Ok(());
+                }
+                newest.tag
+            }
         };
         let candidate = survey::candidate(ports, &tag).await?;
         check.describe(&candidate);
         let deployment = deployment?.knowing(&candidate.manifest);
         check.describe_running(&deployment, &options.version_key);
+        // Nothing needs to be done, so nothing is refused either.
+        let runs_it = !named && deployment.runs(&candidate.manifest.image.digest);
         let wanted = Request {
             target_tag: tag,
             allow_downgrade: request.allow_downgrade,
@@ -431,14 +452,35 @@ impl Updater {
             retry: false,
             accept_unwell: request.accept_unwell,
         };
-        let (wish, refusals) = survey::wish::update(ports, options, &wanted, &candidate, &deployment).await?;
-        let plan = survey::assemble::plan(ports, options, &deployment, wish, refusals).await?;
+        let planned = async {
+            let (wish, refusals) = survey::wish::update(ports, options, &wanted, &candidate, &deployment).await?;
+            survey::assemble::plan(ports, options, &deployment, wish, refusals).await
+        };
+        let plan = match planned.await {
+            Ok(plan) => plan,
+            Err(refused) if runs_it => {
+                check.up_to_date = true;
+                check.warnings.push(format!("an update would be refused: {refused}"));
+                return Ok(());
+            }
+            Err(refused) => return Err(refused),
+        };
         check.allowed = true;
         check.up_to_date = plan.no_op;
         check.changes = plan.changes;
         check.drift = plan.drift;
-        check.warnings = plan.warnings;
+        check.warnings.extend(plan.warnings);
         Ok(())
+    }
+
+    /// The newest release of the channel. What is remembered may be from before the update to what runs.
+    async fn newest(&self, channel: Channel, runs: Option<&Version>) -> Result<Release, SourceError> {
+        let newest = self.latest(channel).await?;
+        if !is_older(&newest, runs) {
+            return Ok(newest);
+        }
+        self.forget_releases();
+        self.latest(channel).await
     }
 
     /// What [`Order::Rollback`] would do, without any effect.
@@ -509,6 +551,11 @@ impl Updater {
         Ok(data.list().await?.len())
     }
 
+    /// The next question for a release is asked anew, whatever is remembered.
+    pub fn forget_releases(&self) {
+        self.inner.ports.releases.forget();
+    }
+
     /// The newest release of the channel.
     ///
     /// # Errors
@@ -528,7 +575,28 @@ impl Updater {
     }
 }
 
+/// The release is of an older version than the one that runs.
+fn is_older(release: &Release, runs: Option<&Version>) -> bool {
+    let version = running::version(&release.tag);
+    version.zip(runs).is_some_and(|(version, runs)| version.cmp_precedence(runs).is_lt())
+}
+
 impl Check {
+    /// With the words of publishers and servers as they may be shown.
+    fn cleaned(mut self) -> Self {
+        let texts = [&mut self.refusal, &mut self.migration, &mut self.running_unknown, &mut self.not_applied];
+        let lists = [
+            &mut self.changes,
+            &mut self.drift,
+            &mut self.warnings,
+            &mut self.breaking_changes,
+            &mut self.deprecations,
+        ];
+        let all = texts.into_iter().flatten().chain(lists.into_iter().flatten());
+        all.for_each(|text| *text = text::clean(text).into_owned());
+        self
+    }
+
     fn describe_running(&mut self, deployment: &survey::Deployment, key: &str) {
         let image = &deployment.container.image_ref;
         self.running_version = deployment.version_text();

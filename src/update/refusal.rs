@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineError;
 use crate::envfile::EnvFileError;
-use crate::release::SourceError;
 use crate::release::manifest::ManifestError;
+use crate::release::{SourceError, SourceFault};
+use crate::text;
 use crate::trust::TrustError;
 
 /// The codes' one table: what they are called in Rust, everywhere else, and what they say. `docs/codes.md` is
@@ -44,6 +45,9 @@ codes! {
     ReleaseNotFound "release_not_found" "There is no such release, or none in this channel."
     ReleaseSource "release_source" "The release server cannot be reached, limits its clients, or answers nonsense."
     ReleaseTooLarge "release_too_large" "An answer or an asset of the release server is larger than it may be."
+    ReleaseLimited "release_limited" "The release server limits how often it is asked."
+    ReleaseDenied "release_denied" "The release server wants a token, refuses it, or hides the repository."
+    Uploading "uploading" "The release's files are not all there yet."
     NoManifest "no_manifest" "The release has no `release.json`."
     ManifestInvalid "manifest_invalid" "`release.json` breaks a rule of schema version 1."
     NotTrusted "not_trusted" "No signature of the manifest or image counts here."
@@ -226,12 +230,12 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(code: Code, what: impl Into<String>) -> Self {
-        Self { code, what: what.into(), remedy: None }
+        Self { code, what: text::clean_lines(&what.into()).into_owned(), remedy: None }
     }
 
     /// What an error is a reason for, after `before`: `the manifest of v1: `.
     pub fn of(before: impl fmt::Display, error: &impl Explained) -> Self {
-        Self { code: error.code(), what: format!("{before}{error}"), remedy: error.remedy() }
+        Self { remedy: error.remedy(), ..Self::new(error.code(), format!("{before}{error}")) }
     }
 
     /// The remedy is this command.
@@ -354,15 +358,29 @@ impl Explained for EnvFileError {
 
 impl Explained for SourceError {
     fn code(&self) -> Code {
-        match self {
-            Self::NotFound(_) => Code::ReleaseNotFound,
-            Self::Unavailable(_) => Code::ReleaseSource,
-            Self::TooLarge(_) => Code::ReleaseTooLarge,
+        use SourceFault as Fault;
+        match &self.fault {
+            Fault::NotFound => Code::ReleaseNotFound,
+            Fault::TooLarge => Code::ReleaseTooLarge,
+            Fault::RateLimit { .. } | Fault::SecondaryLimit => Code::ReleaseLimited,
+            Fault::NoRepository { .. }
+            | Fault::Unauthorized { .. }
+            | Fault::Forbidden { .. }
+            | Fault::SingleSignOn
+            | Fault::AllowList
+            | Fault::NoTokenThere { .. } => Code::ReleaseDenied,
+            Fault::WebPage
+            | Fault::Insecure
+            | Fault::Redirects
+            | Fault::Unanswered(_)
+            | Fault::Server
+            | Fault::Nonsense
+            | Fault::Token => Code::ReleaseSource,
         }
     }
 
     fn remedy(&self) -> Option<Remedy> {
-        None
+        self.advice().map(Remedy::Text)
     }
 }
 

@@ -22,6 +22,7 @@ use super::survey::{self, Refused};
 use super::transition::{self, Action, Effect, Seen, Verdict};
 use super::{Order, Request};
 use crate::failpoint;
+use crate::text;
 
 /// How long anything that may pass is waited for, before a person is called.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -352,7 +353,7 @@ pub(super) async fn end(cx: &Context, record: &Record, verdict: Verdict) {
     // The public job ends only after the journal knows it: whoever sees the end may start the next.
     let mut ended = cx.book.get(&cx.job.0).map(|job| (*job).clone());
     if let Some(job) = &mut ended {
-        job.error.clone_from(&verdict.error);
+        job.error = verdict.error.as_deref().map(|error| text::clean_lines(error).into_owned());
         job.reason = reason(record, &verdict);
         job.enter(verdict.state, now);
         if let Err(e) = cx.ports.journal.save(job, record, Entry::Ended { bad_digest, committed }).await {

@@ -352,13 +352,13 @@ async fn the_world_outside() {
         ),
         (
             "no way out",
-            ports(|p| p.releases = Arc::new(Silent(SourceError::Unavailable("unreachable".into())))),
+            ports(|p| p.releases = Arc::new(Silent(SourceError::timeout("unreachable")))),
             Bad,
-            &["releases: unreachable", "curl -sI https://api.example"],
+            &["releases: unreachable", "try again; if it stays slow"],
         ),
         (
             "no release",
-            ports(|p| p.releases = Arc::new(Silent(SourceError::NotFound("there is no stable release".into())))),
+            ports(|p| p.releases = Arc::new(Silent(SourceError::not_found("there is no stable release")))),
             Warning,
             &["releases: there is no stable release", "--channel prerelease"],
         ),

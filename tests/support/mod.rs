@@ -31,6 +31,8 @@ pub struct Script {
     pub history: Mutex<Vec<Arc<Job>>>,
     pub log: Vec<u8>,
     pub check: Check,
+    /// How often the releases were to be asked for anew.
+    pub forgotten: std::sync::atomic::AtomicUsize,
     pub latest: Option<Result<Release, SourceError>>,
     pub panics: bool,
     /// `Err`: why there are none.
@@ -116,6 +118,9 @@ impl Face for Script {
         self.checks.lock().unwrap().push(request);
         self.check.clone()
     }
+    fn forget_releases(&self) {
+        self.forgotten.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
     async fn latest(&self, channel: Channel) -> Result<Release, SourceError> {
         self.channels.lock().unwrap().push(channel);
         self.latest.clone().unwrap_or_else(|| Ok(release("v0.1.2")))
@@ -183,6 +188,7 @@ pub fn release(tag: &str) -> Release {
         prerelease: false,
         html_url: format!("https://git.example/releases/{tag}"),
         published_at: Some(at(-3600)),
+        remarks: Vec::new(),
         assets: Vec::new(),
     }
 }

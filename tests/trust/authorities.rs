@@ -50,7 +50,7 @@ async fn registries_and_releases() {
         assert_row(&format!("registry, {name}"), believed, got);
 
         let (api, repo) = (server.url().parse().unwrap(), Repo { owner: "o".into(), name: "n".into() });
-        let releases = GithubReleases::new(api, repo, None, &authorities).unwrap();
+        let releases = GithubReleases::new(api, repo, None, &[], &authorities).unwrap();
         let got = releases.latest(Channel::Stable).await.map(drop).map_err(|e| e.to_string());
         assert_row(&format!("releases, {name}"), believed, got);
     }

@@ -1,7 +1,7 @@
 //! Keeps an answer while it is young, and lets callers that come at the same time share one request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -14,6 +14,8 @@ pub(super) struct Slot<T> {
     kept: Mutex<Kept<T>>,
     /// Counts finished requests.
     round: AtomicU64,
+    /// Whatever is kept is to be asked for anew.
+    stale: AtomicBool,
 }
 
 struct Kept<T> {
@@ -25,14 +27,23 @@ struct Kept<T> {
 
 impl<T> Default for Slot<T> {
     fn default() -> Self {
-        Self { kept: Mutex::new(Kept { good: None, failure: None }), round: AtomicU64::new(0) }
+        Self {
+            kept: Mutex::new(Kept { good: None, failure: None }),
+            round: AtomicU64::new(0),
+            stale: AtomicBool::new(false),
+        }
     }
 }
 
 impl<T> Slot<T> {
-    /// The answer, at most `fresh` old; `fetch` is given the one there was before. Whoever waited while
-    /// another caller asked gets what that one got, success or failure.
-    pub async fn get<F>(&self, fresh: Duration, fetch: F) -> Result<Arc<T>, SourceError>
+    /// The next caller asks anew, however young the answer is.
+    pub fn expire(&self) {
+        self.stale.store(true, Ordering::Release);
+    }
+
+    /// The answer, at most `fresh` old unless it is not `whole`; `fetch` is given the one there was before. Whoever
+    /// waited while another caller asked gets what that one got, success or failure.
+    pub async fn get<F>(&self, fresh: Duration, whole: fn(&T) -> bool, fetch: F) -> Result<Arc<T>, SourceError>
     where
         F: AsyncFnOnce(Option<Arc<T>>) -> Result<T, SourceError>,
     {
@@ -42,8 +53,9 @@ impl<T> Slot<T> {
         if asked_meanwhile && let Some(error) = &kept.failure {
             return Err(error.clone());
         }
+        let stale = self.stale.swap(false, Ordering::AcqRel);
         if let Some((at, good)) = &kept.good
-            && at.elapsed() <= fresh
+            && (asked_meanwhile || !stale && at.elapsed() <= fresh && whole(good))
         {
             return Ok(good.clone());
         }

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 
 use super::effects::is_half_swapped;
 use super::job::Verified;
@@ -37,13 +38,13 @@ use crate::envfile;
 use crate::health::Answer;
 use crate::reference;
 use crate::release::manifest::{MANIFEST_CAP, Manifest};
-use crate::release::{Asset, Release};
+use crate::release::{Asset, MANIFEST, Release};
 use crate::trust::{CARRIER_CAP, TrustError};
 
+/// So long after its publication the files of a release may still be uploading.
+const UPLOADING: SignedDuration = SignedDuration::from_mins(30);
 /// The application may take so long to name its version.
 const ASKED: Duration = Duration::from_secs(2);
-/// The asset that is the manifest.
-pub const MANIFEST: &str = "release.json";
 
 /// A release whose manifest is genuine.
 #[derive(Debug, Clone)]
@@ -103,6 +104,11 @@ impl Deployment {
         Self { running, ..self }
     }
 
+    /// This image is the one that runs.
+    pub fn runs(&self, digest: &str) -> bool {
+        self.image.repo_digests.iter().any(|name| name.split_once('@').is_some_and(|(_, found)| found == digest))
+    }
+
     /// For people: the version where it is known, else the tag of the image that runs (`latest`).
     pub fn version_text(&self) -> Option<String> {
         let tag = || reference::version_of(&self.container.image_ref).map(str::to_owned);
@@ -113,17 +119,35 @@ impl Deployment {
 /// Fetches the release, has its manifest judged, and only then reads what it says.
 pub async fn candidate(ports: &Ports, tag: &str) -> Result<Candidate, Refused> {
     let release = ports.releases.by_tag(tag).await?;
+    let young = young(&release, ports.clock.now());
     let Some(asset) = release.assets.iter().find(|a| a.name == MANIFEST) else {
-        return Err(Refusal::new(
-            Code::NoManifest,
-            format!("release {tag} has no asset {MANIFEST}: it was not published for this updater"),
-        )
-        .text("choose another release, or tell the publisher")
+        return Err(match &young {
+            Some(young) => Refusal::new(Code::Uploading, format!("release {tag} has no asset {MANIFEST} yet: {young}"))
+                .text("try again in a few minutes"),
+            None => Refusal::new(
+                Code::NoManifest,
+                format!("release {tag} has no asset {MANIFEST}: it was not published for this updater"),
+            )
+            .text("choose another release, or tell the publisher"),
+        }
         .into());
     };
+    if let Some(asset) = release.assets.iter().find(|asset| !asset.uploaded) {
+        let text = format!("{} of release {tag} is still being uploaded", asset.name);
+        let remedy =
+            "try again in a few minutes; if it stays so, its upload has failed, and the publisher must repeat it";
+        return Err(Refusal::new(Code::Uploading, text).text(remedy).into());
+    }
     let manifest = fetch(ports, asset, MANIFEST_CAP).await?;
     let carriers = carriers(ports, &release).await?;
+    let uploading = young.filter(|_| carriers.is_empty());
     let verified = ports.trust.manifest(&manifest, &carriers).await.map_err(|e| match e {
+        // Whatever else is wrong with a release that is still uploading, waiting comes first.
+        _ if uploading.is_some() => {
+            let uploading = uploading.as_deref().unwrap_or_default();
+            Refusal::new(Code::Uploading, format!("release {tag} has no signature of {MANIFEST} yet: {uploading}"))
+                .text("try again in a few minutes")
+        }
         TrustError::Refused(_) => Refusal::of(format_args!("the manifest of {tag} is not trusted: "), &e),
         TrustError::Unavailable(_) | TrustError::Registry(_) => {
             Refusal::of(format_args!("the manifest of {tag} cannot be verified: "), &e)
@@ -134,6 +158,17 @@ pub async fn candidate(ports: &Ports, tag: &str) -> Result<Candidate, Refused> {
     let signing = &manifest.signing;
     ports.trust.agrees(&signing.method, &signing.issuer).map_err(|e| Refusal::of(&refused, &e))?;
     Ok(Candidate { release, manifest, verified })
+}
+
+/// What is said of a release whose files may not be there yet.
+fn young(release: &Release, now: Timestamp) -> Option<String> {
+    let published = release.published_at?;
+    let age = now.duration_since(published);
+    // Clocks differ a little.
+    (age < UPLOADING && age > -UPLOADING).then(|| {
+        let minutes = age.as_mins().max(0);
+        format!("it was published {minutes} min ago ({published}), so its files may still be uploading")
+    })
 }
 
 async fn carriers(ports: &Ports, release: &Release) -> Result<BTreeMap<String, Bytes>, Refused> {
