@@ -172,8 +172,9 @@ fn what_is_mounted_below_a_folder_is_put_back_too() {
                 })
                 .ends("rolled_back", &["crashes again and again"], Restored);
             assert_eq!(data(&stage), json!({"counter": 2, "schema": 1}), "{at}");
-            let plan = job.0["changes"].to_string();
-            assert!(plan.contains("/data, /data/below/here"), "{plan}");
+            let listed = stage.updater.get("/snapshots").expect_status(&[200], "GET /snapshots").json();
+            let taken = listed["snapshots"].as_array().unwrap().iter().find(|s| s["id"] == job.0["snapshot"]).unwrap();
+            assert_eq!(taken["mounts"], json!(["/data", "/data/below/here"]), "{at}");
         },
     );
 }
