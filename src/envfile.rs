@@ -50,6 +50,19 @@ pub enum EnvFileError {
     /// It was made by somebody else, and stays theirs.
     #[error("cannot keep {path} owned by {uid}:{gid}: run the updater as root or as that user ({source})")]
     Owner { path: String, uid: u32, gid: u32, source: IoCause },
+    /// An attribute of the file or of its folder forbids it, for root too.
+    #[error("{path} has the attribute {flag}, so nothing can replace it: `chattr -{flag} {}` takes it away", shell_words::quote(.path))]
+    Flagged { path: String, flag: char },
+    /// In a sticky folder, and somebody else's.
+    #[error(
+        "{path} belongs to user {owner} and is in a folder with the sticky bit, so user {us} cannot replace it: run the updater as that user or as root"
+    )]
+    Sticky { path: String, owner: u32, us: u32 },
+    /// A link that leads to nothing.
+    #[error(
+        "{path} is a link to {target}, which does not exist here: mount the folder that holds it at the same path, or make {path} a file"
+    )]
+    Dangling { path: String, target: String },
     /// A folder, a pipe, a device.
     #[error("{path} is not a regular file: point PROCESSGIT_UPDATER_ENV_FILE at the deployment's .env")]
     NotAFile { path: String },

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use rustix::fs::{Access, AtFlags, CWD, StatxFlags, accessat, statx};
 
 use super::aio;
+use super::file::rehearse;
 use crate::update::ports::{EnvError, EnvStore};
 
 /// The file named by `PROCESSGIT_UPDATER_ENV_FILE`.
@@ -82,7 +83,7 @@ fn check(path: &Path, project_env: &[String]) -> Result<(), EnvError> {
     if let Err(e) = accessat(CWD, folder, Access::WRITE_OK, AtFlags::EACCESS) {
         return Err(EnvError::Unwritable { path: path_text, folder: folder_text, cause: e.into() });
     }
-    Ok(())
+    Ok(rehearse(path)?)
 }
 
 /// Device and inode of the folder, and the name in it; links followed. The file itself may be absent.

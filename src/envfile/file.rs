@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{Gid, IFlags, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::failpoint;
 
@@ -77,6 +78,64 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), EnvFileError> {
     temporary.rename_to(path)?;
     failpoint::reach(format_args!(".env renamed"));
     File::open(&folder).and_then(|folder| folder.sync_all()).map_err(failed("flush", &folder))
+}
+
+/// More than any update adds to the file, bytes.
+const ROOM: u64 = 4096;
+
+/// Does all that [`write_atomic`] does but the rename, and leaves no trace: whoever may do that may replace the
+/// file. What would stop only the rename (attributes, somebody else's file in a sticky folder) is looked at.
+///
+/// # Errors
+/// What a write would fail with.
+pub fn rehearse(path: &Path) -> Result<(), EnvFileError> {
+    let real = follow(path)?;
+    let (folder, name) = split(&real)?;
+    let old = open(&real)?;
+    if old.is_none() && real != path {
+        let (path, target) = (path.display().to_string(), real.display().to_string());
+        return Err(EnvFileError::Dangling { path, target });
+    }
+    let opened = File::open(&folder).map_err(failed("open", &folder))?;
+    // First: in a folder to which can only be added, what was made could not be removed again.
+    require_unflagged(&opened, &folder)?;
+    let mut length = ROOM;
+    if let Some(old) = &old {
+        require_unflagged(old, &real)?;
+        require_own_in_sticky(&opened, old, &real)?;
+        length += old.metadata().map_err(failed("inspect", &real))?.len();
+    }
+    let temporary = Temporary::create(&folder, &name)?;
+    io::copy(&mut io::repeat(b'\n').take(length), &mut &temporary.file).map_err(failed("write", &temporary.path))?;
+    if let Some(old) = &old {
+        take_over(old, &temporary, &real)?;
+    }
+    temporary.file.sync_all().map_err(failed("flush", &temporary.path))
+}
+
+/// `chattr +i`, `chattr +a`: nobody may rename over such a file, or in such a folder, root included.
+fn require_unflagged(file: &File, path: &Path) -> Result<(), EnvFileError> {
+    // Most file systems in memory, and those of a network, have no attributes.
+    let Ok(flags) = rustix::fs::ioctl_getflags(file) else { return Ok(()) };
+    let flag = match () {
+        () if flags.contains(IFlags::IMMUTABLE) => 'i',
+        () if flags.contains(IFlags::APPEND) => 'a',
+        () => return Ok(()),
+    };
+    Err(EnvFileError::Flagged { path: path.display().to_string(), flag })
+}
+
+/// In a folder like `/tmp` a file is replaced by its owner, by the folder's, or by whoever has CAP_FOWNER
+/// (sticky bit, inode(7)).
+fn require_own_in_sticky(folder: &File, old: &File, path: &Path) -> Result<(), EnvFileError> {
+    let inspect = |file| rustix::fs::fstat(file).map_err(|errno| failed("inspect", path)(errno.into()));
+    let (folder, old) = (inspect(folder)?, inspect(old)?);
+    let us = rustix::process::geteuid().as_raw();
+    let may = || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::FOWNER));
+    if !Mode::from_raw_mode(folder.st_mode).contains(Mode::SVTX) || [folder.st_uid, old.st_uid].contains(&us) || may() {
+        return Ok(());
+    }
+    Err(EnvFileError::Sticky { path: path.display().to_string(), owner: old.st_uid, us })
 }
 
 /// The blocking functions of this module, off the async runtime.

@@ -287,10 +287,33 @@ pub struct Hooks {
 pub struct Companion {
     pub container_id: String,
     pub name: String,
+    /// `None`: it is of another project.
+    #[serde(default)]
+    pub service: Option<String>,
     pub restart_policy: RestartPolicy,
     /// The application depends on it: it is stopped later, and started earlier.
     #[serde(default)]
     pub needed: bool,
+}
+
+/// A service is not started before another one, which the job has stopped too, is ready (`depends_on`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    pub service: String,
+    pub on: String,
+    pub until: Until,
+    /// `false`: Compose would start the service without the other one.
+    pub required: bool,
+}
+
+/// How far a service must be, before what depends on it is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    Started,
+    Healthy,
+    /// It has ended with exit code 0.
+    Completed,
 }
 
 /// A service of the same image that is moved together with the application's: one of the crew.
@@ -369,6 +392,13 @@ pub struct Plan {
     pub hooks: Hooks,
     /// In the order in which they are started, apart from the application's own place.
     pub companions: Vec<Companion>,
+    /// Something that is moved has commands that Compose runs after its start (`post_start`): so Compose starts
+    /// it, also where it is the very container that was stopped.
+    #[serde(default)]
+    pub post_start: bool,
+    /// Who waits for whom among all that is stopped and started.
+    #[serde(default)]
+    pub waits: Vec<Wait>,
     /// In the order in which they are started, too.
     #[serde(default)]
     pub crew: Vec<Member>,

@@ -109,6 +109,7 @@ codes! {
     CopyFailed "copy_failed" "Data could not be copied or put back."
     Writers "writers" "Other containers write to the application's data."
     MountKind "mount_kind" "A mount is of a kind that a one-shot container cannot be given."
+    SourceGone "source_gone" "Something that a container is given from the host does not exist any more."
     // Jobs by hand.
     NothingToRollBack "nothing_to_roll_back" "No update was committed since the last rollback."
     VersionChanged "version_changed" "Another version runs than the last committed update installed."
@@ -346,7 +347,7 @@ impl Explained for EnvFileError {
         match self {
             Self::Mounted { .. } => Code::EnvSingleFile,
             Self::Owner { .. } => Code::EnvOwner,
-            Self::Io { .. } => Code::EnvUnwritable,
+            Self::Flagged { .. } | Self::Sticky { .. } | Self::Dangling { .. } | Self::Io { .. } => Code::EnvUnwritable,
             _ => Code::EnvInvalid,
         }
     }

@@ -2,7 +2,7 @@
 
 use lab::sidecar::Sees;
 
-use crate::case::Leaves::{Restored, Updated};
+use crate::case::Leaves::{Restored, Untouched, Updated};
 use crate::case::{Case, Stage, case};
 
 /// With this line in `.env`, beside the version.
@@ -63,6 +63,39 @@ fn the_application_is_in_a_profile_that_env_selects() {
                 format!("COMPOSE_PROFILES=full\nAPP_VERSION={}\nLAST='no newline'", a.image_tag),
             ));
             a.service_lines.push("profiles: [full]".into());
+        })
+        .ends("committed", &[], Updated);
+}
+
+/// The container goes on without the file; no other could be started.
+#[test]
+fn a_secret_is_gone_since_the_application_was_started() {
+    case()
+        .app(|a| {
+            a.files.push(("secret.txt".into(), "s".into()));
+            a.service_lines.push("secrets: [key]".into());
+            a.file_lines.extend(["secrets:".into(), "  key: { file: ./secret.txt }".into()]);
+        })
+        .before(|s| std::fs::remove_file(s.app.folder().join("secret.txt")).unwrap())
+        .ends("rolled_back", &["secret.txt does not exist", "Put it back"], Untouched);
+}
+
+/// The engine would make an empty folder, and the new version would run on it.
+#[test]
+fn the_source_of_a_mount_is_gone() {
+    case()
+        .app(|a| a.service_lines.push("volumes: [\"./conf:/conf:ro\"]".into()))
+        .before(|s| std::fs::remove_dir_all(s.app.folder().join("conf")).unwrap())
+        .ends("rolled_back", &["conf does not exist", "mounted at /conf"], Untouched);
+}
+
+#[test]
+fn everything_that_is_mounted_is_there() {
+    case()
+        .app(|a| {
+            a.files.push(("secret.txt".into(), "s".into()));
+            a.service_lines.extend(["volumes: [\"./conf:/conf:ro\"]".into(), "secrets: [key]".into()]);
+            a.file_lines.extend(["secrets:".into(), "  key: { file: ./secret.txt }".into()]);
         })
         .ends("committed", &[], Updated);
 }

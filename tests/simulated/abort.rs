@@ -128,7 +128,8 @@ async fn at_any_moment_of_every_kind_of_job() {
 #[tokio::test(start_paused = true)]
 async fn what_was_answered_stays_true_when_the_process_dies() {
     let mut cases = 0;
-    let several = ["commit", "crash loop, hooks and a companion", "hot snapshot", "rollback without data"];
+    let several =
+        ["commit", "crash loop, hooks and a companion that it needs", "hot snapshot", "rollback without data"];
     for (kind, scene) in all_kinds().into_iter().filter(|(kind, _)| several.contains(kind)) {
         let ready = Installation::ready(scene.clone()).await;
         let start = ready.remains("ready", 0);

@@ -1,9 +1,10 @@
 //! Jobs by hand: one row a story. What holds after every end is [`assert_invariants`]'s business.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use processgit_updater::engine::RunState;
 use processgit_updater::engine::simulated::{Behaviour, NoFaults, World};
+use processgit_updater::engine::{Container, RunState, label};
 use processgit_updater::update::Order;
 use processgit_updater::update::job::State::{self, *};
 use processgit_updater::update::ports::{Distance, HookSetting, Options};
@@ -23,6 +24,22 @@ pub fn hooked() -> Scene {
             hook(options, "dump", "load");
         },
         ..Scene::default()
+    }
+}
+
+/// The same, and the application crashes unless the worker has been running for a while.
+pub fn waiting() -> Scene {
+    Scene {
+        world: |world| {
+            (hooked().world)(world);
+            let takes = Duration::from_secs(8);
+            world.needs.insert("worker".into(), takes);
+            let is_worker = |c: &&mut Container| c.label(label::SERVICE) == Some("worker");
+            for worker in world.containers.iter_mut().filter(is_worker) {
+                worker.started_at = worker.started_at.map(|at| at - takes);
+            }
+        },
+        ..hooked()
     }
 }
 

@@ -11,7 +11,7 @@ use processgit_updater::update::job::State;
 use crate::bench::{
     At, Installation, Recorder, Scene, anonymous, crewed, occurrences, restore, rollback, snapshot, update, wait,
 };
-use crate::by_hand::{breaks, crashes, hooked, written};
+use crate::by_hand::{breaks, crashes, hooked, waiting, written};
 use crate::invariants::assert_invariants;
 
 /// The kinds of update.
@@ -24,7 +24,7 @@ pub fn updates() -> Vec<(&'static str, Scene)> {
         ("crash loop, a volume without a name", Scene { behaviour: Behaviour::Crashes, ..anonymous() }),
         ("crash loop, no data", Scene { behaviour: Behaviour::Crashes, has_data: false, ..scene() }),
         ("migration fails", Scene { behaviour: Behaviour::MigrationFails, migration: Some("migrate"), ..scene() }),
-        ("crash loop, hooks and a companion", Scene { behaviour: Behaviour::Crashes, ..hooked() }),
+        ("crash loop, hooks and a companion that it needs", Scene { behaviour: Behaviour::Crashes, ..waiting() }),
         ("a crew, no data", Scene { has_data: false, ..crewed() }),
         ("a crew whose worker crashes", Scene { behaviour: Behaviour::WorkerCrashes, ..crewed() }),
     ]
@@ -35,7 +35,7 @@ pub fn jobs_by_hand() -> Vec<(&'static str, Scene)> {
     let scene = Scene::default;
     vec![
         ("snapshot", Scene { order: snapshot, restart_policy: "always", ..scene() }),
-        ("snapshot, hooks and a companion", Scene { order: snapshot, ..hooked() }),
+        ("snapshot, hooks and a companion that it needs", Scene { order: snapshot, ..waiting() }),
         ("hot snapshot", Scene { order: |_| Order::Snapshot { hot: true }, ..scene() }),
         ("restore", Scene { before: &[snapshot], since: written, order: restore, ..hooked() }),
         ("restore that fails", Scene { before: &[snapshot], since: breaks, order: restore, ..hooked() }),

@@ -14,6 +14,7 @@ pub fn assert_invariants(installation: &Installation, job: &Job, context: &str) 
         return;
     }
     let world = installation.world.world();
+    assert_eq!(world.hasty, [""; 0], "{context}");
     let ours: Vec<_> = world.containers.iter().filter(|c| c.labels.contains_key(label::JOB)).map(|c| &c.name).collect();
     assert!(ours.is_empty(), "{context}: nothing of ours is left behind: {ours:?}");
     if matches!(job.state, State::RolledBack | State::Aborted) {

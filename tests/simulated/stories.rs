@@ -1,15 +1,18 @@
 //! One row a story: how a job ends, and why.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use processgit_updater::engine::Healthcheck;
-use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults};
+use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults, World};
 use processgit_updater::update::job::State;
 use processgit_updater::update::{CheckRequest, Order, Request};
 use serde_json::json;
 
-use crate::bench::{At, ENV, Installation, Scene, crewed, request, runs_as};
+use crate::bench::{At, DIGEST, ENV, Installation, Scene, crewed, request, runs_as, snapshot};
+use crate::by_hand::waiting;
 use crate::invariants::assert_invariants;
+use crate::others::Meddler;
 
 struct Story {
     name: &'static str,
@@ -350,4 +353,37 @@ async fn a_healthcheck_that_is_slower_than_the_gate_is_told() {
             "HEALTHCHECK of container processgit says nothing for its first 30 s, but the gate ends after 10s";
         assert_eq!(warnings.contains(expected), told, "{warnings}");
     }
+}
+
+/// What the application depends on, and was stopped with it, is well again before either version is started.
+#[tokio::test(start_paused = true)]
+async fn what_was_stopped_is_ready_before_what_needs_it() {
+    for (scene, end) in [
+        (waiting(), Committed),
+        (Scene { behaviour: Behaviour::Crashes, ..waiting() }, RolledBack),
+        (Scene { behaviour: Behaviour::MigrationFails, migration: Some("migrate"), ..waiting() }, RolledBack),
+        (Scene { order: snapshot, ..waiting() }, Committed),
+    ] {
+        let installation = Installation::ready(scene).await;
+        let job = installation.run(Arc::new(NoFaults)).await;
+        assert_eq!(job.state, end, "{:?}", job.error);
+        assert_invariants(&installation, &job, &format!("{end:?}"));
+        let output: String = job.steps.iter().filter_map(|step| step.output.clone()).collect();
+        assert!(output.contains("waiting for service worker, which service processgit depends on"), "{output}");
+    }
+}
+
+/// A dependency that does not become well says nothing about the version; and the old one runs again.
+#[tokio::test(start_paused = true)]
+async fn a_dependency_that_is_never_ready_is_not_the_versions_fault() {
+    let installation = Installation::ready(waiting()).await;
+    let forever = |world: &mut World| {
+        world.needs.insert("worker".into(), Duration::from_secs(3600));
+    };
+    let (world, deed) = (installation.world.clone(), Mutex::new(Some(forever as fn(&mut World))));
+    let job = installation.run(Arc::new(Meddler { world, call: "env.write", deed })).await;
+    let error = job.error.clone().unwrap_or_default();
+    assert_eq!(job.state, RolledBack, "{error}");
+    assert!(error.contains("service worker, which service processgit depends on, is not healthy yet"), "{error}");
+    assert_eq!(installation.known_bad(DIGEST).await, None);
 }

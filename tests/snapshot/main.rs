@@ -7,6 +7,7 @@
 mod deep;
 #[path = "../support/disk.rs"]
 mod disk;
+mod env;
 mod export;
 mod full;
 mod mutations;

@@ -37,7 +37,8 @@ impl World {
             ..Service::default()
         };
         let own = self.seed.service.as_str();
-        let needed = self.crew.iter().filter(|m| m.is_needed()).map(|m| m.service.as_str()).collect();
+        let crew = self.crew.iter().filter(|m| m.is_needed()).map(|m| m.service.as_str());
+        let needed = crew.chain(self.needs.keys().map(String::as_str)).collect();
         let mut services = BTreeMap::from([(own.to_owned(), service(needed, "unless-stopped"))]);
         for mate in &self.crew {
             let needed = if mate.is_needed() { vec![] } else { vec![own] };

@@ -172,8 +172,16 @@ pub struct World {
     pub behaviours: BTreeMap<String, Behaviour>,
     /// Moments at which two versions ran on the same data, and it was not a person who brought that about.
     pub clashes: Vec<String>,
+    /// Services that the application depends on, beside its crew, and how long each takes after its start until
+    /// its HEALTHCHECK says that it is well.
+    pub needs: BTreeMap<String, Duration>,
+    /// Moments at which the application was started while something that it needs was not ready, and it was
+    /// neither a person nor the engine after a restart of its own who did it.
+    pub hasty: Vec<String>,
     /// A person is at work.
     by_hand: bool,
+    /// The engine starts again what ran.
+    restarting: bool,
     /// The version that the next pull brings, of a digest that was never here.
     pub wanted_version: String,
     /// The versions of all that was ever here, by digest.
@@ -313,7 +321,10 @@ impl World {
             behaviours: BTreeMap::new(),
             image_labels: BTreeMap::new(),
             clashes: Vec::new(),
+            needs: BTreeMap::new(),
+            hasty: Vec::new(),
             by_hand: false,
+            restarting: false,
             wanted_version: String::new(),
             versions: BTreeMap::new(),
             serial: 0,
@@ -488,6 +499,11 @@ impl World {
                 c.restart_count = i64::try_from(lived / 200).unwrap_or(i64::MAX);
             }
         }
+        if let Some(wanted) = c.label(label::SERVICE).and_then(|service| self.needs.get(service)) {
+            let lived = c.started_at.map_or(0, |s| now.duration_since(s).as_millis());
+            let is_well = c.state == RunState::Running && u128::try_from(lived).unwrap_or(0) >= wanted.as_millis();
+            c.healthcheck = if is_well { Healthcheck::Healthy } else { Healthcheck::Starting };
+        }
         c
     }
 
@@ -516,6 +532,7 @@ impl World {
             return;
         }
         self.note_clash(at);
+        self.note_haste(at, now);
         let c = &mut self.containers[at];
         c.state = RunState::Running;
         // No two starts are alike, however quick they follow.
@@ -568,6 +585,22 @@ impl World {
         }
     }
 
+    /// The application was started while something that it depends on was not ready: a real one crashes.
+    fn note_haste(&mut self, at: usize, now: Timestamp) {
+        let started = &self.containers[at];
+        if self.by_hand || self.restarting || started.label(label::SERVICE) != Some(&self.seed.service) {
+            return;
+        }
+        let is_ready = |service: &String| {
+            let of_service =
+                (0..self.containers.len()).find(|at| self.containers[*at].label(label::SERVICE) == Some(service));
+            of_service.is_none_or(|at| self.inspect(at, now).healthcheck == Healthcheck::Healthy)
+        };
+        if let Some(service) = self.needs.keys().find(|service| !is_ready(service)) {
+            self.hasty.push(format!("{} was started before {service} was ready", started.name));
+        }
+    }
+
     /// The machine or the engine restarts: everything ends; what ran is started again if its policy wants
     /// it, and so is what was stopped and is `always` wanted.
     pub fn restart_engine(&mut self, now: Timestamp) {
@@ -582,7 +615,9 @@ impl World {
                 self.containers[at].state = RunState::Exited;
             }
             if wanted && self.can_start(at) {
+                self.restarting = true;
                 self.start_at(at, now);
+                self.restarting = false;
             }
         }
     }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::oneshot::ONE_SHOTS;
+use super::order::{Patience, await_dependencies};
 use super::{EffectError, Result, volumes};
 use crate::command::line;
 use crate::engine::seal::{CLAIM, name_of};
@@ -31,17 +32,20 @@ pub async fn disarm(cx: &Context, record: &Record, plan: &Plan) -> Result {
 /// again: the companions, and the application where it ran before. Also where they have been started: the
 /// engine may have restarted since, and nothing restarts what is disarmed.
 pub async fn rearm(cx: &Context, plan: &Plan) -> Result {
-    start_again(cx, plan, plan.previous.baseline.running).await
+    start_again(cx, plan, plan.previous.baseline.running, Patience::Hopes).await
 }
 
 /// What was stopped runs again, where no other version was wanted; and the companions in any case, but
 /// those that were made anew. Data that was put back must prove that it works, so then the application is
 /// started even if it had not run.
 pub async fn resume(cx: &Context, plan: &Plan) -> Result {
-    start_again(cx, plan, plan.previous.baseline.running || plan.restores().is_some()).await
+    let application_too = plan.previous.baseline.running || plan.restores().is_some();
+    // Another version is judged by the gate, whatever waits for it here.
+    let patience = if plan.stays { Patience::Demands } else { Patience::Hopes };
+    start_again(cx, plan, application_too, patience).await
 }
 
-async fn start_again(cx: &Context, plan: &Plan, application_too: bool) -> Result {
+async fn start_again(cx: &Context, plan: &Plan, application_too: bool, patience: Patience) -> Result {
     let engine = &cx.ports.engine;
     super::swap::tidy_half_swapped(cx, plan).await?;
     if engine.container(&plan.previous.container_id).await?.is_some_and(|c| !c.is_alive()) {
@@ -61,8 +65,20 @@ async fn start_again(cx: &Context, plan: &Plan, application_too: bool) -> Result
         }
         engine.set_restart_policy(id, policy).await?;
         if application_too || *id != plan.previous.container_id {
+            if let Some(service) = service_of(plan, id) {
+                // Only what was to be stopped waits for the application: it may crash, and is judged later.
+                let is_needed = *id == plan.previous.container_id
+                    || plan.companions.iter().any(|c| c.container_id == *id && c.needed);
+                let patience = if is_needed { patience } else { Patience::Hopes };
+                await_dependencies(cx, plan, service, patience).await?;
+            }
             cx.say(&format!("starting {name}"));
-            engine.start(id).await?;
+            if plan.post_start && *id == plan.previous.container_id {
+                // It runs the service's `post_start` commands, which the engine knows nothing of.
+                super::swap::up(cx, plan, &plan.project).await?;
+            } else {
+                engine.start(id).await?;
+            }
         }
     }
     Ok(())
@@ -77,6 +93,13 @@ fn start_order(plan: &Plan) -> impl DoubleEndedIterator<Item = (&String, &String
         some.map(|c| (&c.container_id, &c.name, &c.restart_policy))
     };
     companions(true).chain(std::iter::once(own)).chain(companions(false))
+}
+
+fn service_of<'a>(plan: &'a Plan, id: &str) -> Option<&'a str> {
+    if id == plan.previous.container_id {
+        return Some(&plan.project.service);
+    }
+    plan.companions.iter().find(|c| c.container_id == id)?.service.as_deref()
 }
 
 /// Stops them gracefully, those that need others first, and observes that they have exited.

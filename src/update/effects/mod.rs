@@ -8,6 +8,7 @@ mod gate;
 mod guard;
 mod image;
 mod oneshot;
+mod order;
 mod swap;
 pub mod volumes;
 mod writers;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::app::{containers, copy_in_the_way, is_half_swapped, is_moved, of_moved, rearm, require_stopped};
 use super::image::restore_tags;
+use super::order::{Patience, start_needed};
 use super::{EffectError, Result};
 use crate::engine::{ComposeConfig, Container, Healthcheck, Project, label};
 use crate::envfile;
@@ -63,6 +64,9 @@ pub async fn swap(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     if let Some(changed) = changed? {
         return Err(meddled(format!("the deployment's files were changed since the job was planned: {changed}")));
     }
+    if plan.stops_first() {
+        start_needed(cx, plan, Patience::Demands).await?;
+    }
     if let Err(e) = up(cx, plan, &plan.project).await {
         return Err(verdict(cx, plan, learned).await.unwrap_or(e));
     }
@@ -107,7 +111,8 @@ pub async fn start_old(cx: &Context, record: &Record, plan: &Plan) -> Result {
     if !previous.baseline.running {
         cx.say("the application did not run before the update");
     }
-    if !record.has_begun(Effect::Swap) && still_stand(plan, &containers(cx, plan).await?) {
+    // Compose starts the very containers, too, where it has commands to run in them afterwards.
+    if !record.has_begun(Effect::Swap) && !plan.post_start && still_stand(plan, &containers(cx, plan).await?) {
         return rearm(cx, plan).await;
     }
     cx.say(&format!("starting the old version ({})", previous.image_ref));
@@ -118,6 +123,9 @@ pub async fn start_old(cx: &Context, record: &Record, plan: &Plan) -> Result {
     // Compose would leave one running in the namespaces of a life that has ended.
     for lodger in containers(cx, plan).await?.iter().filter(|c| !c.lives_in().is_empty()) {
         engine.stop(&lodger.id, None).await?;
+    }
+    if record.has_begun(Effect::Disarm) {
+        start_needed(cx, plan, Patience::Hopes).await?;
     }
     let project = as_planned(cx, plan).await?;
     up(cx, plan, project.as_ref().unwrap_or(&plan.project)).await?;
@@ -213,7 +221,7 @@ async fn tidy(cx: &Context, containers: Vec<Container>) -> Result {
 }
 
 /// `compose up` of all that is moved.
-async fn up(cx: &Context, plan: &Plan, project: &Project) -> Result {
+pub async fn up(cx: &Context, plan: &Plan, project: &Project) -> Result {
     let (own, copies) = of_moved(cx, plan).await?;
     if let Some(copy) = copies.first() {
         return Err(EffectError::Refused(copy_in_the_way(copy)));

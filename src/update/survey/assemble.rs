@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::compose::{self, Resolved};
 use super::unwell::{self, Unwell};
 use super::wish::{Wish, repo_digest};
-use super::{Deployment, Mate, Refused, beside, data};
+use super::{Deployment, Mate, Refused, beside, data, sources};
 use crate::command::line;
 use crate::engine::{ComposeConfig, Container, Healthcheck, Image, MountKind};
 use crate::envfile;
@@ -116,6 +116,13 @@ async fn assemble(
     let migration = migration(&wish, &resolved.new, deployment)?.filter(|_| !no_op);
     let stops = !no_op && !wish.hot_only && (migration.is_some() || data.is_copied());
     let companions = if stops { data::companions(options, deployment, &data, &resolved.old)? } else { Vec::new() };
+    if !no_op && !wish.hot_only {
+        let new = (!wish.stays).then_some(&resolved.new);
+        let gone = sources::refusals(ports, options, deployment, &companions, new).await?;
+        if !gone.is_empty() {
+            return Err(Refused(gone));
+        }
+    }
     let hooks = if data.copied.is_empty() || wish.hot_only {
         Hooks::default()
     } else {
@@ -145,6 +152,12 @@ async fn assemble(
         previous,
         migration,
         hooks,
+        post_start: resolved
+            .old
+            .services
+            .iter()
+            .any(|(name, service)| project.moves(name) && !service.post_start.is_empty()),
+        waits: data::waits(deployment, &companions, &resolved.old),
         companions,
         crew: crew(deployment, &resolved.old),
         data,
@@ -302,7 +315,28 @@ fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &
     if plan.drift.is_empty() {
         warnings.extend(resolved.unexplained());
     }
+    warnings.extend(commands_of_compose(plan, resolved));
     warnings.extend(health_warnings(plan, options, deployment));
+    warnings
+}
+
+/// `post_start` and `pre_stop` are run by Compose alone. What is moved is started by Compose where it has any;
+/// everything else is stopped and started through the engine.
+fn commands_of_compose(plan: &Plan, resolved: &Resolved) -> Vec<String> {
+    let stopped: Vec<&str> = plan.companions.iter().filter_map(|c| c.service.as_deref()).collect();
+    let moved = plan.project.moved().filter(|_| plan.stops_first());
+    let mut warnings = Vec::new();
+    for service in moved.chain(stopped.iter().copied().filter(|service| !plan.project.moves(service))) {
+        let Some(config) = resolved.old.service(service) else { continue };
+        let is_moved = plan.project.moves(service);
+        let left =
+            [("pre_stop", !config.pre_stop.is_empty()), ("post_start", !config.post_start.is_empty() && !is_moved)];
+        for (name, _) in left.iter().filter(|(_, is_there)| *is_there) {
+            warnings.push(format!(
+                "the {name} commands of service {service} are not run when this job stops and starts it: only `docker compose stop` and `docker compose up` run them"
+            ));
+        }
+    }
     warnings
 }
 

@@ -1,11 +1,11 @@
 //! Which data is copied, who else writes to it, and the operator's hooks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::{Deployment, Refused, compose};
-use crate::engine::{ComposeConfig, Container, Mount, MountKind, label};
-use crate::update::plan::{self, Companion, DataPlan, Hooks, OneShot, Root, StartOrder};
+use crate::engine::{ComposeConfig, Container, Healthcheck, Mount, MountKind, label};
+use crate::update::plan::{self, Companion, DataPlan, Hooks, OneShot, Root, StartOrder, Until, Wait};
 use crate::update::ports::{DataMount, HookSetting, Look, Options, Ports, SeenBy};
 use crate::update::refusal::{Code, Refusal};
 
@@ -176,11 +176,49 @@ pub fn companions<'a>(
     let companion = |c: &'a Container| Companion {
         container_id: c.id.clone(),
         name: c.name.clone(),
+        service: service(c).map(str::to_owned),
         restart_policy: c.restart_policy.clone(),
         needed: order.comes_before_the_first(service(c)),
     };
     named.sort_by_key(|c| order.place(service(c)));
     Ok(named.into_iter().map(companion).collect())
+}
+
+/// Who waits for whom, as `depends_on` says it, among all that is stopped and started: what the application
+/// needs must be as ready as it was, or it would crash.
+pub fn waits(deployment: &Deployment, companions: &[Companion], config: &ComposeConfig) -> Vec<Wait> {
+    let moved = || deployment.moved().map(|(service, container, _)| (service, container, false));
+    let stopped = companions.iter().filter_map(|companion| {
+        let container = deployment.containers.iter().find(|c| c.id == companion.container_id)?;
+        Some((companion.service.as_deref()?, container, companion.needed))
+    });
+    let all: Vec<(&str, &Container, bool)> = moved().chain(stopped).collect();
+    let services: BTreeSet<&str> = all.iter().map(|(service, ..)| *service).collect();
+    let mut waits = Vec::new();
+    for service in services {
+        let depends_on = config.service(service).into_iter().flat_map(|service| &service.depends_on);
+        for (on, dependency) in depends_on {
+            let Some((_, container, needed)) = all.iter().find(|(other, ..)| other == on) else { continue };
+            let wait = |until| Wait {
+                service: service.to_owned(),
+                on: on.clone(),
+                until,
+                required: dependency.required.unwrap_or(true),
+            };
+            // Compose's own business: the job does not start what had ended.
+            if !container.is_alive() {
+                continue;
+            }
+            let was_well = matches!(container.healthcheck, Healthcheck::Healthy | Healthcheck::Starting);
+            waits.push(wait(match dependency.condition.as_deref() {
+                Some("service_completed_successfully") => Until::Completed,
+                _ if *needed && was_well => Until::Healthy,
+                Some("service_healthy") if !needed && container.healthcheck != Healthcheck::None => Until::Healthy,
+                _ => Until::Started,
+            }));
+        }
+    }
+    waits
 }
 
 /// A writable mount of the same volume, or of a folder in, at or above one of them.

@@ -8,6 +8,7 @@
 //! | [`compose`] | does the wish change what it names, and nothing else? |
 //! | [`beside`]  | would `up` touch anything but what is moved? (pure) |
 //! | [`data`]    | which data is copied, who else writes to it, the operator's hooks |
+//! | [`sources`] | is everything still there that containers are given from the host? |
 //! | [`labels`]  | how Compose made the container (pure) |
 //! | [`unwell`]  | is the application well, so that the gate can judge another version? |
 //! | [`assemble`]| the Plan |
@@ -17,6 +18,7 @@ pub mod beside;
 pub mod compose;
 pub mod data;
 pub mod labels;
+pub mod sources;
 pub mod unwell;
 pub mod wish;
 

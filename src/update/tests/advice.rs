@@ -47,6 +47,7 @@ fn what_a_person_is_told() {
     let armed = |plan: &mut Plan| {
         plan.previous.restart_policy = RestartPolicy { name: "on-failure".into(), maximum_retry_count: 3 };
         plan.companions = vec![Companion {
+            service: None,
             container_id: "w".into(),
             name: "p-worker-1".into(),
             restart_policy: always(),
@@ -185,8 +186,13 @@ fn names_are_quoted() {
         let name = || HOSTILE.to_owned();
         let policy = RestartPolicy { name: name(), maximum_retry_count: 1 };
         plan.previous.restart_policy = policy.clone();
-        plan.companions =
-            vec![Companion { container_id: "w".into(), name: name(), restart_policy: policy, needed: false }];
+        plan.companions = vec![Companion {
+            service: None,
+            container_id: "w".into(),
+            name: name(),
+            restart_policy: policy,
+            needed: false,
+        }];
         let was = Was::Running { healthcheck: Healthcheck::None };
         plan.crew =
             vec![Member { service: name(), container_id: "w".into(), container_name: name(), was, needed: false }];

@@ -20,6 +20,7 @@ fn kinds() -> Vec<(&'static str, Plan)> {
     let everything = Plan {
         hooks: Hooks { before_copy: plan().migration, after_restore: plan().migration },
         companions: vec![Companion {
+            service: None,
             container_id: "worker".into(),
             name: "worker".into(),
             restart_policy: RestartPolicy::never(),

@@ -24,6 +24,8 @@ pub fn plan() -> Plan {
         hot_only: false,
         hooks: Hooks::default(),
         companions: vec![],
+        waits: vec![],
+        post_start: false,
         crew: vec![],
         target: Target {
             tag: "v2".into(),

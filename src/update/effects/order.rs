@@ -1,0 +1,172 @@
+//! Who is started when: what was stopped with the application runs, and is ready, before what depends on it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::app::containers;
+use super::{EffectError, Result};
+use crate::engine::{Container, Healthcheck, RunState, label};
+use crate::update::context::Context;
+use crate::update::plan::{Plan, Until, Wait};
+
+/// Pause between two looks at a container that is not ready yet.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What becomes of the job when a dependency does not become ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Nothing is started without it: the job turns back.
+    Demands,
+    /// The application is started without it: it may work all the same, and it is judged afterwards.
+    Hopes,
+}
+
+/// Starts those of the companions that the application depends on, each when what it depends on itself is
+/// ready, and waits until all that is moved could be started.
+pub async fn start_needed(cx: &Context, plan: &Plan, patience: Patience) -> Result {
+    let engine = &cx.ports.engine;
+    for companion in plan.companions.iter().filter(|c| c.needed) {
+        let id = &companion.container_id;
+        let is_moved = plan.crew.iter().any(|member| member.container_id == *id);
+        if is_moved || engine.container(id).await?.is_none() {
+            continue;
+        }
+        if let Some(service) = &companion.service {
+            await_dependencies(cx, plan, service, patience).await?;
+        }
+        engine.set_restart_policy(id, &companion.restart_policy).await?;
+        cx.say(&format!("starting {}", companion.name));
+        engine.start(id).await?;
+    }
+    for service in plan.project.moved() {
+        await_dependencies_on_companions(cx, plan, service, patience).await?;
+    }
+    Ok(())
+}
+
+/// Waits until everything that this service depends on, and that the job starts, is ready.
+pub async fn await_dependencies(cx: &Context, plan: &Plan, service: &str, patience: Patience) -> Result {
+    for wait in plan.waits.iter().filter(|wait| wait.service == service) {
+        await_one(cx, plan, wait, patience).await?;
+    }
+    Ok(())
+}
+
+/// Among those that are moved Compose waits itself.
+async fn await_dependencies_on_companions(cx: &Context, plan: &Plan, service: &str, patience: Patience) -> Result {
+    for wait in plan.waits.iter().filter(|wait| wait.service == service && !plan.project.moves(&wait.on)) {
+        await_one(cx, plan, wait, patience).await?;
+    }
+    Ok(())
+}
+
+async fn await_one(cx: &Context, plan: &Plan, wait: &Wait, patience: Patience) -> Result {
+    let planned = Duration::from_secs(plan.health_timeout_seconds);
+    let deadline = Instant::now() + cx.options.health.timeout.max(planned);
+    let mut is_told = false;
+    loop {
+        let why = match readiness(&of_service(cx, plan, &wait.on).await?, wait.until) {
+            Ready::Yes => return Ok(()),
+            Ready::NotYet(_) if Instant::now() < deadline => {
+                if !is_told {
+                    cx.say(&format!("waiting for service {}, which service {} depends on", wait.on, wait.service));
+                }
+                is_told = true;
+                sleep(PAUSE).await;
+                continue;
+            }
+            Ready::NotYet(why) | Ready::Never(why) => why,
+        };
+        let why = format!("service {}, which service {} depends on, {why}", wait.on, wait.service);
+        if wait.required && patience == Patience::Demands {
+            return Err(EffectError::other(why));
+        }
+        cx.warn(&format!("{why}: service {} is started all the same", wait.service));
+        return Ok(());
+    }
+}
+
+/// The service's containers as they are: a companion's, or of what is moved those that there are now.
+async fn of_service(cx: &Context, plan: &Plan, service: &str) -> Result<Vec<Container>> {
+    let mut found = Vec::new();
+    if plan.project.moves(service) {
+        found.extend(containers(cx, plan).await?.into_iter().filter(|c| c.label(label::SERVICE) == Some(service)));
+        return Ok(found);
+    }
+    for companion in plan.companions.iter().filter(|c| c.service.as_deref() == Some(service)) {
+        found.extend(cx.ports.engine.container(&companion.container_id).await?);
+    }
+    Ok(found)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Ready {
+    Yes,
+    NotYet(String),
+    Never(String),
+}
+
+/// Are they as far as somebody waits for? Pure.
+fn readiness(containers: &[Container], until: Until) -> Ready {
+    let mut ready = if containers.is_empty() { Ready::Never("has no container".into()) } else { Ready::Yes };
+    for container in containers {
+        match readiness_of(container, until) {
+            Ready::Yes => {}
+            never @ Ready::Never(_) => return never,
+            not_yet => ready = not_yet,
+        }
+    }
+    ready
+}
+
+fn readiness_of(c: &Container, until: Until) -> Ready {
+    let ended = || Ready::Never(format!("has ended with exit code {}", c.exit_code));
+    match (until, c.state, c.healthcheck) {
+        (Until::Completed, RunState::Exited, _) if c.exit_code == 0 => Ready::Yes,
+        (_, RunState::Exited | RunState::Dead, _) => ended(),
+        (Until::Completed, ..) => Ready::NotYet("has not run to its end".into()),
+        (Until::Started, RunState::Running, _) => Ready::Yes,
+        (Until::Healthy, RunState::Running, Healthcheck::Healthy | Healthcheck::None) => Ready::Yes,
+        (Until::Healthy, RunState::Running, Healthcheck::Unhealthy) => Ready::Never("is unhealthy".into()),
+        (Until::Healthy, RunState::Running, Healthcheck::Starting) => Ready::NotYet("is not healthy yet".into()),
+        (_, state, _) => Ready::NotYet(format!("is {}", format!("{state:?}").to_lowercase())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::update::tests::drift::container;
+
+    #[test]
+    fn a_dependency_is_ready_when_depends_on_says_so() {
+        use Healthcheck::{Healthy, None, Starting, Unhealthy};
+        use RunState::{Created, Exited, Restarting, Running};
+        for (until, state, code, healthcheck, expected) in [
+            (Until::Started, Running, 0, None, "yes"),
+            (Until::Started, Running, 0, Starting, "yes"),
+            (Until::Started, Restarting, 1, None, "not yet: is restarting"),
+            (Until::Started, Created, 0, None, "not yet: is created"),
+            (Until::Started, Exited, 1, None, "never: has ended with exit code 1"),
+            (Until::Healthy, Running, 0, Healthy, "yes"),
+            // There is nothing to wait for.
+            (Until::Healthy, Running, 0, None, "yes"),
+            (Until::Healthy, Running, 0, Starting, "not yet: is not healthy yet"),
+            (Until::Healthy, Running, 0, Unhealthy, "never: is unhealthy"),
+            (Until::Healthy, Exited, 0, Healthy, "never: has ended with exit code 0"),
+            (Until::Completed, Running, 0, Healthy, "not yet: has not run to its end"),
+            (Until::Completed, Exited, 0, None, "yes"),
+            (Until::Completed, Exited, 3, None, "never: has ended with exit code 3"),
+        ] {
+            let c = Container { state, exit_code: code, healthcheck, ..container() };
+            let told = match readiness(std::slice::from_ref(&c), until) {
+                Ready::Yes => "yes".to_owned(),
+                Ready::NotYet(why) => format!("not yet: {why}"),
+                Ready::Never(why) => format!("never: {why}"),
+            };
+            assert_eq!(told, expected, "{until:?} {state:?} {healthcheck:?}");
+        }
+        assert_eq!(readiness(&[], Until::Started), Ready::Never("has no container".into()));
+    }
+}
