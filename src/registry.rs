@@ -8,6 +8,7 @@
 mod auth;
 pub mod error;
 mod links;
+mod login;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,19 +19,17 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{RequestBuilder, Response, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256, Sha512};
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
-use self::auth::{Challenge, is_own_realm};
 pub use self::error::{Login, RegistryError, RegistryFault};
 pub use self::links::Next;
-use crate::engine::credentials::{self, Credential, Lookup};
+use crate::engine::credentials::Lookup;
 use crate::engine::insecure::{EngineRegistries, InsecureRegistries};
 use crate::https::fault::{Fault, SystemResolver, proxy};
 use crate::https::{Authorities, LazyClient};
@@ -450,84 +449,6 @@ impl Repository {
         client.get().await.map_err(|why| self.error(RegistryFault::Unanswered(Fault::Other), why))
     }
 
-    /// Answers the registry's challenge: a header that will be accepted, with luck.
-    async fn authorize(&self, route: &Route, headers: &HeaderMap) -> std::result::Result<HeaderValue, Failure> {
-        let challenges: Vec<Challenge> = headers
-            .get_all(WWW_AUTHENTICATE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .filter_map(Challenge::parse)
-            .collect();
-        if let Some(bearer) = challenges.iter().find(|c| c.scheme == "bearer") {
-            return self.token(route, bearer).await;
-        }
-        match &self.lookup().await.credential {
-            Some(Credential::Login { username, password }) if challenges.iter().any(|c| c.scheme == "basic") => {
-                use base64::prelude::{BASE64_STANDARD, Engine as _};
-                let pair = BASE64_STANDARD.encode(format!("{username}:{}", password.expose_secret()));
-                Ok(self.secret_header(&format!("Basic {pair}"))?)
-            }
-            _ => {
-                let text = format!("{} wants to know who reads {}", self.name.registry(), self.name.repository());
-                Err(self.error(RegistryFault::Denied(self.known_login().await), text).into())
-            }
-        }
-    }
-
-    /// Fetches a bearer token (distribution's token protocol; OAuth2 for an identity token). Our credentials go to
-    /// the registry's own token service; to another one go those that are configured for its host.
-    async fn token(&self, route: &Route, bearer: &Challenge) -> std::result::Result<HeaderValue, Failure> {
-        let registry = self.name.registry();
-        let nonsense =
-            |why: &str| self.error(RegistryFault::Nonsense, format!("{registry} names a token service that {why}"));
-        let realm = Url::parse(bearer.get("realm")).map_err(|_| nonsense("is no address"))?;
-        let host = realm.host_str().ok_or_else(|| nonsense("is no address"))?.to_owned();
-        let is_own = is_own_realm(&route.base, &realm);
-        if realm.scheme() != "https" && !is_own {
-            return Err(nonsense(&format!("is not https ({})", shown(&realm))).into());
-        }
-        let login = match is_own {
-            true => self.lookup().await.clone(),
-            false => credentials::for_host(self.client.docker_config.as_deref(), &host).await,
-        };
-        let ready = self.made(&route.clients.staying).await?;
-        let request = token_request(&ready.client, &realm, bearer, &self.name, login.credential.as_ref());
-        let response = self.sent(request, &realm, ready).await?;
-        let (status, wanted) = (response.status(), wanted_pause(response.headers(), Timestamp::now()));
-        if !status.is_success() {
-            let is_withheld = !is_own && login.credential.is_none() && self.lookup().await.credential.is_some();
-            let fault = match status.as_u16() {
-                401 | 403 if is_withheld => RegistryFault::Realm { host: host.clone() },
-                401 | 403 | 400 | 404 => RegistryFault::Denied(login_state(&login)),
-                429 => RegistryFault::RateLimit { anonymous: login.credential.is_none() },
-                500.. => RegistryFault::Server,
-                _ => RegistryFault::Nonsense,
-            };
-            let withheld = if is_withheld { ", which got no credentials because it is on another host" } else { "" };
-            let said = self.refusal(response).await;
-            let text = format!("the token service {}{withheld} answers {status}{said}", shown(&realm));
-            return Err(Failure { error: self.error(fault, text), wanted });
-        }
-        let body = self.read(response, &realm, TOKEN_CAP).await?;
-        let granted: Token = serde_json::from_slice(&body).map_err(|_| nonsense("answers with no token"))?;
-        let token = granted.token.or(granted.access_token).ok_or_else(|| nonsense("answers with no token"))?;
-        Ok(self.secret_header(&format!("Bearer {}", token.expose_secret()))?)
-    }
-
-    async fn lookup(&self) -> &Lookup {
-        let look = || async {
-            match &self.client.docker_config {
-                Some(file) => credentials::in_file(file, &self.name).await,
-                None => credentials::for_repository(&self.name).await,
-            }
-        };
-        self.login.get_or_init(look).await
-    }
-
-    async fn known_login(&self) -> Login {
-        login_state(self.lookup().await)
-    }
-
     async fn expect_ok(&self, answer: &Answer) -> Result<()> {
         let (status, said) = (answer.status, &answer.said);
         let (registry, repository) = (self.name.registry(), self.name.repository());
@@ -640,14 +561,6 @@ fn page(list: Manifest, answer: &Answer) -> Page {
     Page { manifests: list.manifests, next: links::next(&answer.url, &answer.headers) }
 }
 
-fn login_state(lookup: &Lookup) -> Login {
-    match (&lookup.credential, &lookup.fault) {
-        (Some(_), _) => Login::Refused,
-        (None, Some(fault)) => Login::Unusable(fault.clone()),
-        (None, None) => Login::None,
-    }
-}
-
 /// Another try may help. A wrong certificate stays wrong.
 fn may_pass(fault: &RegistryFault) -> bool {
     match fault {
@@ -657,47 +570,6 @@ fn may_pass(fault: &RegistryFault) -> bool {
         }
         _ => false,
     }
-}
-
-fn token_request(
-    client: &reqwest::Client,
-    realm: &Url,
-    bearer: &Challenge,
-    name: &Reference,
-    login: Option<&Credential>,
-) -> RequestBuilder {
-    let scope = match bearer.get("scope") {
-        "" => format!("repository:{}:pull", name.repository()),
-        scope => scope.to_owned(),
-    };
-    let request = match login {
-        Some(Credential::IdentityToken(refresh)) => client.post(realm.clone()).body(form(&[
-            ("grant_type", "refresh_token"),
-            ("service", bearer.get("service")),
-            ("scope", &scope),
-            ("client_id", "processgit-updater"),
-            ("refresh_token", refresh.expose_secret()),
-        ])),
-        login => {
-            let mut realm = realm.clone();
-            realm.query_pairs_mut().append_pair("service", bearer.get("service")).append_pair("scope", &scope);
-            match login {
-                Some(Credential::Login { username, password }) => {
-                    client.get(realm).basic_auth(username, Some(password.expose_secret()))
-                }
-                _ => client.get(realm),
-            }
-        }
-    };
-    request.header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-}
-
-#[derive(Deserialize)]
-struct Token {
-    #[serde(default)]
-    token: Option<SecretString>,
-    #[serde(default)]
-    access_token: Option<SecretString>,
 }
 
 /// How registries say what is wrong (OCI distribution specification, Error Codes).
@@ -742,52 +614,5 @@ fn shown(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
-fn form(pairs: &[(&str, &str)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_ways_to_a_registry() {
-        for (registry, expected) in [
-            ("docker.io", &["https://registry-1.docker.io/v2/library/a/"][..]),
-            ("index.docker.io", &["https://registry-1.docker.io/v2/library/a/"]),
-            ("registry-1.docker.io", &["https://registry-1.docker.io/v2/library/a/"]),
-            ("ghcr.io", &["https://ghcr.io/v2/a/"]),
-            ("GHCR.io", &["https://ghcr.io/v2/a/"]),
-            ("registry:5000", &["https://registry:5000/v2/a/"]),
-            ("10.0.0.7:5000", &["https://10.0.0.7:5000/v2/a/"]),
-            ("localhost:5000", &["http://localhost:5000/v2/a/", "https://localhost:5000/v2/a/"]),
-            ("127.9.9.9:5000", &["http://127.9.9.9:5000/v2/a/", "https://127.9.9.9:5000/v2/a/"]),
-            ("[::1]:5000", &["http://[::1]:5000/v2/a/", "https://[::1]:5000/v2/a/"]),
-            ("localhost.evil.example", &["https://localhost.evil.example/v2/a/"]),
-            ("127.0.0.1.evil.example", &["https://127.0.0.1.evil.example/v2/a/"]),
-            ("nas.lan:5000", &["https://nas.lan:5000/v2/a/", "http://nas.lan:5000/v2/a/"]),
-        ] {
-            struct Nas;
-            #[async_trait::async_trait]
-            impl EngineRegistries for Nas {
-                async fn insecure(&self) -> Option<InsecureRegistries> {
-                    let hosts = [("nas.lan:5000".to_owned(), false)].into();
-                    Some(InsecureRegistries { hosts, networks: vec![] })
-                }
-            }
-            let client = Client::new(&Authorities::default()).like(Arc::new(Nas));
-            let repository = client.repository(registry, "a").unwrap();
-            let routes = repository.routes().await.unwrap();
-            assert_eq!(routes.iter().map(|route| route.base.as_str()).collect::<Vec<_>>(), expected, "{registry}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_there_may_be_null() {
-        let manifest: Manifest = serde_json::from_str(
-            r#"{"manifests": null, "layers": [{"mediaType": null, "digest": "d", "annotations": null}], "config": null}"#,
-        )
-        .unwrap();
-        assert!(manifest.manifests.is_empty() && manifest.layers[0].annotations.is_empty());
-    }
-}
+mod tests;

@@ -114,8 +114,12 @@ async fn helpers() {
             "ghcr.io/a/b",
             "the credential helper docker-credential-test failed: gpg: \u{fffd}[1mdecryption failed: no secret key",
         ),
-        ("echo nonsense", "ghcr.io/a/b", "docker-credential-test answers with something else than a login"),
-        ("yes", "ghcr.io/a/b", "docker-credential-test answers with something else than a login"),
+        (
+            "echo nonsense",
+            "ghcr.io/a/b",
+            "the credential helper docker-credential-test answers with something else than a login",
+        ),
+        ("yes", "ghcr.io/a/b", "the credential helper docker-credential-test answers with something else than a login"),
     ] {
         let helper = folder.path().join("docker-credential-test");
         std::fs::write(&helper, format!("#!/bin/sh\n{says}\n")).unwrap();
