@@ -23,8 +23,7 @@ use serde_json::{Value, json};
 use support::{JOB, Script, Server, TOKEN, ended, job, maximal, release};
 use tower::ServiceExt;
 
-/// The contract's "reads at most 1 MiB".
-const MIB: usize = 1024 * 1024;
+const MIB: usize = 1024 * 1024; // the contract's "reads at most 1 MiB"
 
 /// Every private route, with a method it answers.
 const PRIVATE: [(&str, &str); 19] = [

@@ -20,6 +20,7 @@ pub mod policy;
 pub mod ports;
 pub mod record;
 pub mod refusal;
+pub mod rollback_view;
 pub mod run;
 pub mod running;
 pub mod self_update;
@@ -47,6 +48,7 @@ use job::{Job, JobId, Kind, State};
 use ports::{DataError, Entry, ExportSink, JournalError, Options, Ports, SnapshotInfo};
 use record::Record;
 use refusal::Refusal;
+pub use rollback_view::RollbackView;
 use running::Running;
 use semver::Version;
 
@@ -89,23 +91,6 @@ impl Order {
             Order::SelfUpdate(_) => Kind::SelfUpdate,
         }
     }
-}
-
-/// What a rollback by hand would do: what a person is told before confirming.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RollbackView {
-    pub from_version: Option<String>,
-    pub to_version: Option<String>,
-    pub to_image: String,
-    /// The snapshot of that moment.
-    pub snapshot: Option<String>,
-    /// What was written since, and would be kept as a snapshot of its own.
-    pub written_since: Option<ports::Distance>,
-    /// Some mounts would stay as they are, or are only in the snapshot; `changes` names them.
-    #[serde(default)]
-    pub is_partial: bool,
-    pub changes: Vec<String>,
-    pub warnings: Vec<String>,
 }
 
 /// What `POST /update` asks for.
