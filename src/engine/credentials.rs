@@ -289,6 +289,9 @@ async fn ask(
             }
             Err(error) => return Err(CredentialFault::HelperFailed { helper: name(), said: error.to_string() }),
         };
+    if said.len() as u64 >= HELPER_CAP {
+        return Err(CredentialFault::HelperNonsense { helper: name() });
+    }
     if !ended_well {
         // The protocol's words for "there is none".
         let said = String::from_utf8_lossy(&said);

@@ -72,14 +72,19 @@ fn compose_does_not_work_on_the_way_back_and_the_updater_is_a_sidecar() {
     compose_breaks(with_worker(with_data("error500")).sidecar(lab::sidecar::Sees::Deploy, |_| {}));
 }
 
+/// A file that every container of the application needs is gone: no configuration can be made anew.
 fn compose_breaks(case: crate::case::Case) {
-    let broken = |text: &str| text.replace("services:\n", "services: [\n");
+    let case = case.app(|a| {
+        a.service_lines.push("secrets: [password]".into());
+        a.file_lines.push("secrets: { password: { file: ./password } }".into());
+        a.files.push(("password".into(), "secret".into()));
+    });
     let (stage, job) = case
         .setting("HEALTH_TIMEOUT", "2s")
-        .during("healthchecking", move |s| s.app.edit(&s.app.compose_file(), broken))
-        .ends("failed", &["500", "yaml", "The data is back as it was", "docker start"], Whatever);
+        .during("healthchecking", |s| std::fs::remove_file(s.app.folder().join("password")).expect("the file"))
+        .ends("failed", &["500", "password", "The data is back as it was", "docker start"], Whatever);
     assert_eq!(stage.app.running_version(), None, "nobody runs");
-    stage.app.edit(&stage.app.compose_file(), |text| text.replace("services: [\n", "services:\n"));
+    stage.app.write("password", "secret");
     stage.type_in(&commands(job.error()));
     stage.assert_all_is_as_before();
 }

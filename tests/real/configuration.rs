@@ -26,7 +26,7 @@ fn the_version_decides_where_data_is_and_what_others_call_it() {
     let with_names = case().app(|a| {
         let lines = ["hostname: app-1.0.0", "volumes: [\"data:/data\", \"./state-1.0.0:/state\"]"];
         a.service_lines.extend(lines.map(str::to_owned));
-        let name = |what: &str| format!("${{COMPOSE_PROJECT_NAME}}-{what}-1.0.0");
+        let name = |what: &str| format!("\"${{COMPOSE_PROJECT_NAME}}-{what}-1.0.0\"");
         a.file_lines.push(format!("volumes: {{ data: {{ name: {} }} }}", name("data")));
         a.file_lines.push(format!("networks: {{ default: {{ name: {} }} }}", name("net")));
     });

@@ -65,7 +65,7 @@ fn a_stranger_signed_the_image() {
 fn it_is_older_than_what_runs() {
     case().offers(|lab, _| lab.publish(ReleaseSpec::new("0.9.0"))).ends(
         "rolled_back",
-        &["0.9.0", "1.0.0", "allow_downgrade"],
+        &["0.9.0", "1.0.0", "--allow-downgrade"],
         Untouched,
     );
 }

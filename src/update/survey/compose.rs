@@ -113,7 +113,7 @@ pub fn drift_refusal(drift: &[String], wish: &Wish, deployment: &Deployment) -> 
         Refusal::new(
             Code::Drift,
             format!(
-                "the deployment has drifted from what runs, and the update would change more than the version: {}",
+                "the deployment has drifted from what runs, and the update would change more than the version, which needs your consent (--accept-drift, \"accept_drift\": true): {}",
                 drift.join("; ")
             ),
         )

@@ -9,7 +9,8 @@ use crate::update::survey::{Deployment, beside};
 use crate::update::version_changes::VersionChanges;
 
 fn of(name: &str, project: &str, service: &str) -> Container {
-    let labels = [(label::PROJECT, project), (label::SERVICE, service), (label::ONEOFF, "False")];
+    let labels =
+        [(label::PROJECT, project), (label::SERVICE, service), (label::ONEOFF, "False"), (label::CONFIG_HASH, "1")];
     Container {
         id: name.into(),
         name: name.into(),
