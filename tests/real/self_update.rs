@@ -87,9 +87,9 @@ fn one_that_does_not_come_up_is_replaced_by_the_old_one() {
 /// The old one could not open a newer journal: it gets its own back.
 #[test]
 fn one_that_brings_the_journal_to_a_newer_format_and_does_not_come_up() {
-    let stage = stage("ENV UPDATER_STATE_FORMAT=2\nENV UPDATER_FAILPOINT=\"kill /state opened#1\"");
+    let stage = stage("ENV UPDATER_STATE_FORMAT=3\nENV UPDATER_FAILPOINT=\"kill /state opened#1\"");
     let job = self_update(&stage, json!({"target_tag": "v2.0.0"}));
-    job.assert_end("rolled_back", &["was written by a newer updater (format 2, this one knows 1)"]);
+    job.assert_end("rolled_back", &["was written by a newer updater (format 3, this one knows 2)"]);
     assert_eq!(versions(&stage), both("1.0.0"));
     assert_eq!(stage.updater.get("/history").json()["jobs"][0]["id"], job.0["id"]);
     assert_at_rest(&stage);

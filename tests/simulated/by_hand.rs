@@ -224,7 +224,7 @@ fn stories() -> Vec<Story> {
             )
         },
         Story {
-            reason: "the hook failed: \"false\" exited with code 1. The data may have been changed, and must be put back",
+            reason: "the hook failed: \"false\" exited with code 1; the last it said: \"(simulated output)\". The data may have been changed, and must be put back",
             snapshot: Some("written by 1.0.0, and later"),
             failed_snapshot: Some(taken),
             // An undo is tried three times, and then it is a person's business.

@@ -88,7 +88,11 @@ async fn the_same_digest_must_run_in_all_of_them() {
     type Row = (fn(&mut World), State, &'static str);
     let rows: [Row; 2] = [
         (|_| {}, Committed, ""),
-        (older_worker, RolledBack, "runs already, but not in all that is moved with it: `docker compose up -d worker`"),
+        (
+            older_worker,
+            RolledBack,
+            "runs already, but not in all that is moved with it. Run `docker compose up -d worker`",
+        ),
     ];
     for (since, end, reason) in rows {
         let installation = Installation::ready(Scene { before: &[update], since, ..crewed() }).await;

@@ -203,7 +203,7 @@ async fn a_release_that_is_still_uploading_is_called_that() {
             "half of one",
             |r| r.assets[0].uploaded = false,
             at("2026-01-02T12:00:00Z"),
-            &["release.json of release v1.1.0 is still being uploaded: try again in a few minutes"],
+            &["release.json of release v1.1.0 is still being uploaded. Try again in a few minutes"],
         ),
     ];
     for (what, change, published, says) in rows {
