@@ -91,7 +91,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let listener = Listener::bind(&settings.listen)?;
     let options = options(&settings, store.installation(), store.seal());
     let seal = store.seal().clone();
-    let ports = ports(&settings, Arc::new(store), Arc::new(judge.clone()), &authorities, &seal)?;
+    let ports = ports(&settings, Arc::new(store), Arc::new(judge.clone()), &authorities, Hand::Serving(seal))?;
     let around = Around { serves: true, ..around(&settings, Ok(judge.clone()), &authorities)? };
     let doctor = Doctor {
         settings: settings.clone(),
@@ -143,12 +143,12 @@ pub async fn doctor(args: ServeArgs) -> Result<Doctor, ServeError> {
         Ok(judge) => Arc::new(judge.clone()),
         Err(why) => Arc::new(Unjudged(why.clone())),
     };
-    let (seal, journal) = (store.seal().clone(), Arc::new(store));
-    let ports = match ports(&settings, journal.clone(), trust.clone(), &authorities, &seal) {
+    let (hand, journal) = (Hand::Looking(store.seal().clone()), Arc::new(store));
+    let ports = match ports(&settings, journal.clone(), trust.clone(), &authorities, hand.clone()) {
         // Without an address of the engine: the simulated one, which nobody is told about.
         Err(e @ ServeError::Engine(_)) => {
             faults = with(faults, "DOCKER_HOST", &e);
-            ports(&Settings { stub: true, ..settings.clone() }, journal, trust, &authorities, &seal)?
+            ports(&Settings { stub: true, ..settings.clone() }, journal, trust, &authorities, hand)?
         }
         other => other?,
     };
@@ -260,12 +260,21 @@ fn hook(Hook { service, command }: Hook) -> HookSetting {
     HookSetting { service, command }
 }
 
+/// What the ports are for, and the seal of all that is made through them.
+#[derive(Debug, Clone)]
+pub(crate) enum Hand {
+    /// This process has the state folder.
+    Serving(Seal),
+    /// It looks, perhaps beside one that has.
+    Looking(Seal),
+}
+
 pub(crate) fn ports(
     settings: &Settings,
     journal: Arc<dyn Journal>,
     judge: Arc<dyn Trust>,
     authorities: &Authorities,
-    seal: &Seal,
+    hand: Hand,
 ) -> Result<Ports, ServeError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (api, repo, token) = (settings.github_api.clone(), settings.repo.clone(), settings.github_token.clone());
@@ -304,7 +313,10 @@ pub(crate) fn ports(
             retention,
             limits: limits(settings),
             docker_host: std::env::var("DOCKER_HOST").unwrap_or_default(),
-            seal: seal.clone(),
+            looks_only: matches!(hand, Hand::Looking(_)),
+            seal: match hand {
+                Hand::Serving(seal) | Hand::Looking(seal) => seal,
+            },
         },
     );
     let data: Arc<dyn DataStore> = match settings.snapshot.on {

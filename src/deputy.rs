@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::daemon::{self, GRACE, ServeError};
+use crate::daemon::{self, GRACE, Hand, ServeError};
 use crate::engine::RestartPolicy;
+use crate::engine::seal::Seal;
 use crate::health::gate::GateSettings;
 use crate::health::{HealthTarget, HealthcheckAlone};
 use crate::helper::deputy::{NoDeputy, state_dir};
@@ -18,7 +19,7 @@ use crate::store::secret::Secret;
 use crate::store::{Store, StoreError};
 use crate::trust::Trust as _;
 use crate::update::job::JobId;
-use crate::update::ports::Options;
+use crate::update::ports::{Options, Owner};
 use crate::update::{Order, Request, Updater};
 
 /// What a deputy is told.
@@ -49,22 +50,13 @@ pub async fn serve(settings: Settings, mission: Mission) -> Result<(), ServeErro
     let judge = daemon::judge(&settings, &authorities).await?;
     tracing::info!(job = %mission.job, trust = judge.describe(), "a deputy begins");
     let owner = store.installation().to_owned();
-    let mut ports = daemon::ports(&settings, Arc::new(store), Arc::new(judge), &authorities, &seal)?;
+    let mut ports =
+        daemon::ports(&settings, Arc::new(store), Arc::new(judge), &authorities, Hand::Serving(seal.clone()))?;
     ports.data = Arc::new(OwnData::new(updaters_state.clone(), settings.state_dir.clone()));
     ports.probe = Arc::new(HealthcheckAlone);
     ports.deputy = Arc::new(NoDeputy("a deputy has none of its own"));
     let engine = ports.engine.clone();
-    let options = daemon::options(&settings, &owner, &seal);
-    let options = Options {
-        // Not every image of the updater has one.
-        health: GateSettings { healthcheck_decides: false, ..options.health.clone() },
-        command: "self-update",
-        data_in: Some(updaters_state.display().to_string()),
-        own_container: own::container_id(),
-        // The deputy is made from the image of the updater that runs.
-        runs_as: semver::Version::parse(env!("CARGO_PKG_VERSION")).ok(),
-        ..options
-    };
+    let options = options(&settings, &owner, &seal);
     let updater = Updater::start(ports, options).await?;
     if updater.job(&mission.job.0).await.is_none() {
         let submitted = updater.submit_as(mission.job.clone(), Order::Update(mission.request)).await;
@@ -92,6 +84,28 @@ pub async fn serve(settings: Settings, mission: Mission) -> Result<(), ServeErro
         tracing::warn!("the engine will start this deputy again, for nothing: {e}");
     }
     Ok(())
+}
+
+/// What the machine is told for a self-update.
+fn options(settings: &Settings, owner: &str, seal: &Seal) -> Options {
+    let options = daemon::options(settings, owner, seal);
+    // Below the updater's own state folder is the deputy's.
+    let of_updater = settings.state_dir.parent().unwrap_or(&settings.state_dir);
+    Options {
+        // Not every image of the updater has one.
+        health: GateSettings { healthcheck_decides: false, ..options.health.clone() },
+        command: "self-update",
+        data_in: Some(of_updater.display().to_string()),
+        own_container: own::container_id(),
+        // The deputy is made from the image of the updater that runs.
+        runs_as: semver::Version::parse(env!("CARGO_PKG_VERSION")).ok(),
+        ..options
+    }
+}
+
+/// The options with which a deputy of this updater would look at the updater's container.
+pub fn options_for(settings: &Settings, container: &str, owner: &Owner) -> Options {
+    options(&as_of_the_updater(settings.clone(), container), &owner.id, &owner.seal)
 }
 
 /// The settings of an updater whose application is the updater.

@@ -43,6 +43,8 @@ mod planned;
 mod power_cut;
 #[path = "real/refuses.rs"]
 mod refuses;
+#[path = "real/remedies.rs"]
+mod remedies;
 #[path = "real/restarts.rs"]
 mod restarts;
 #[path = "real/rolls_back.rs"]

@@ -22,6 +22,13 @@ pub struct Following {
     no_follow: bool,
 }
 
+impl Following {
+    /// Nobody waits for the verdict.
+    pub fn returns_at_once(&self) -> bool {
+        self.no_follow
+    }
+}
+
 /// Asks for a job.
 pub async fn begin(client: &Client, path: &str, request: &Value) -> Result<Job, ClientError> {
     #[derive(Deserialize)]

@@ -1,5 +1,6 @@
 //! The commands that ask a running updater.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -9,7 +10,12 @@ use serde_json::{Value, json};
 use super::client::{Access, Client, ClientError, Status};
 use super::jobs::{self, Following};
 use super::{CliError, Outcome, say, show};
+use crate::command::word;
+use crate::engine::docker::DockerEngine;
+use crate::engine::label;
+use crate::helper::own::{self, Own};
 use crate::release::Release;
+use crate::text::clean_lines;
 use crate::update::job::Job;
 use crate::update::{Check, Request};
 
@@ -229,7 +235,32 @@ pub async fn self_update(args: SelfUpdateArgs) -> Outcome {
     let target_tag = tag.unwrap_or_default();
     let request = Request { target_tag, allow_downgrade, accept_drift, retry, accept_unwell };
     let job = jobs::begin(&client, "/self-update", &json!(request)).await?;
+    if !args.following.returns_at_once()
+        && let Some(note) = ends_with_the_updater(&client, &job).await
+    {
+        eprintln!("{}", clean_lines(&note));
+    }
     jobs::to_the_end(&client, job, &args.following).await
+}
+
+/// What is said where this very process ends with the updater's container, so that nobody waits for a verdict here.
+async fn ends_with_the_updater(client: &Client, job: &Job) -> Option<String> {
+    let id = own::container_id()?;
+    let own = match DockerEngine::from_environment() {
+        Ok(engine) => Own::new(Arc::new(engine), Some(id)).container().await.ok().flatten(),
+        Err(_) => None,
+    };
+    let own = own.as_ref().map(|own| &own.container);
+    // One of its own goes on.
+    if own.is_some_and(|own| own.label(label::ONEOFF) == Some("True")) {
+        return None;
+    }
+    let service = word(own.and_then(|own| own.label(label::SERVICE)).unwrap_or("processgit-updater"));
+    let id = &job.id;
+    let port = url::Url::parse(client.url()).ok().and_then(|url| url.port_or_known_default()).unwrap_or(9000);
+    Some(format!(
+        "this command runs in the container that is replaced, and ends with it (exit code 137); {id} goes on. Its verdict: docker compose exec {service} /processgit-updater history {id}\nNext time a container of its own follows to the end: docker compose run --rm --no-deps {service} self-update --url http://{service}:{port}"
+    ))
 }
 
 /// `abort`

@@ -1,6 +1,6 @@
 //! The application: its container, its health, its project.
 
-use super::{APPLICATION, Doctor, Finding, LOOK, WORK, asked, data, deployment};
+use super::{APPLICATION, Doctor, Finding, LOOK, WORK, asked, data, deployment, projects};
 use crate::command::line;
 use crate::engine::{Container, EngineInfo, Healthcheck, RunState};
 use crate::envfile;
@@ -120,7 +120,7 @@ async fn look(
             "room",
             "snapshots",
         ];
-        findings.extend(rest.map(|check| Finding::skipped(check, busy)));
+        findings.extend(rest.map(|check| Finding::unseen(check, busy)));
         return Ok(deployment);
     }
     let env = read_env(doctor, &mut deployment).await;
@@ -140,11 +140,13 @@ async fn both(doctor: &Doctor, deployment: &Deployment, has_env: bool) -> Vec<Fi
         };
         (looked, room)
     };
-    let (resolved, (looked, room)) = tokio::join!(deployment::resolve(doctor, deployment, has_env), data);
+    let resolve = deployment::resolve(doctor, deployment, has_env);
+    let (resolved, (looked, room), behind) = tokio::join!(resolve, data, projects::check(doctor, deployment));
     let mut findings = deployment::check(doctor, deployment, &resolved, has_env);
     let config = resolved.resolved.as_ref().ok().map(|(_, resolved)| &resolved.old);
     findings.extend(data::check(doctor, deployment, looked, config).await);
     findings.extend(room);
+    findings.extend(behind);
     findings
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::engine::{EngineError, EngineFacts};
+use crate::engine::{EngineError, EngineFacts, Volume};
 use crate::helper::own::OwnContainer;
 use crate::registry::RegistryError;
 use crate::release::SourceError;
@@ -76,6 +76,8 @@ pub trait Around: Send + Sync {
     async fn engine(&self) -> Result<EngineFacts, EngineError>;
     /// Calls that an update needs and that are refused.
     async fn refused_calls(&self) -> Result<Vec<String>, EngineError>;
+    /// The volumes that Compose files call `key`, of every project.
+    async fn volumes_called(&self, key: &str) -> Result<Vec<Volume>, EngineError>;
     /// The container of this process; `None` on the host, or in a container that the engine does not know.
     async fn own(&self) -> Result<Option<Arc<OwnContainer>>, EngineError>;
     /// Files that are mounted one by one and that the host has replaced since.

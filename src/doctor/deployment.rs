@@ -3,11 +3,13 @@
 
 use super::{Doctor, Finding, WORK, asked};
 use crate::command::line;
+use crate::engine::Written;
+use crate::reference;
 use crate::update::refusal::{Code, Refusal, Refused};
 use crate::update::running::{self, Running};
 use crate::update::survey::compose::{self, Resolved};
 use crate::update::survey::wish::{self, Wish};
-use crate::update::survey::{Deployment, beside};
+use crate::update::survey::{Deployment, unset};
 
 /// No release has this tag.
 const PRETENDED: &str = "0.0.0-doctor";
@@ -18,6 +20,8 @@ const COMPOSE_VERSION: &str = "com.docker.compose.version";
 pub struct Seen {
     pub version: Result<String, Refused>,
     pub resolved: Result<(Wish, Resolved), Refused>,
+    /// The version key has a value in an environment file that is not the one that wins.
+    elsewhere: bool,
 }
 
 pub async fn resolve(doctor: &Doctor, deployment: &Deployment, has_env: bool) -> Seen {
@@ -29,7 +33,13 @@ pub async fn resolve(doctor: &Doctor, deployment: &Deployment, has_env: bool) ->
         Ok(_) => asked(WORK, compose::resolve(&doctor.ports, deployment, &wish)).await,
         Err(why) => Err(why.clone()),
     };
-    Seen { version, resolved: resolved.map(|resolved| (wish, resolved)) }
+    let project = &deployment.project;
+    let is_elsewhere = |written: Written| written.assigned.contains(&project.version_key);
+    let elsewhere = match has_env && deployment.env_value.is_none() && project.env_files.len() > 1 {
+        true => asked(WORK, doctor.ports.compose.written(project)).await.is_ok_and(is_elsewhere),
+        false => false,
+    };
+    Seen { version, resolved: resolved.map(|resolved| (wish, resolved)), elsewhere }
 }
 
 pub fn check(doctor: &Doctor, deployment: &Deployment, seen: &Seen, has_env: bool) -> Vec<Finding> {
@@ -41,23 +51,26 @@ pub fn check(doctor: &Doctor, deployment: &Deployment, seen: &Seen, has_env: boo
         }
         (_, Err(why)) => return unresolved(why.clone().or_command("docker compose config --quiet")),
     };
-    let drift = compose::drift(resolved, deployment, &doctor.options.others_version_key);
+    let drift = compose::drift(resolved, deployment, wish, &doctor.options.others_version_key);
     let mut findings = vec![version_of(seen.version.as_deref().unwrap_or_default(), deployment)];
-    let unexplained = resolved.unexplained().filter(|_| drift.is_empty());
-    findings.extend(
-        unexplained
-            .map(|text| Finding::warning("compose", Refusal::new(Code::ComposeRecreates, text).command(up.clone()))),
-    );
+    if drift.found.is_empty() {
+        findings.extend(unexplained(resolved, deployment, &up));
+    }
     findings.extend(services(resolved, deployment));
-    findings.extend(version_key(doctor, deployment, wish, resolved, has_env));
-    let beside = beside::refusals(resolved, deployment, false);
-    if !drift.is_empty() {
-        let seen = format!("an update would change more than the version: {}", drift.join("; "));
-        findings.push(Finding::bad("drift", Refusal::new(Code::Drift, seen).command(up)));
-    } else if beside.is_empty() {
+    match in_another_file(doctor, deployment, seen.elsewhere) {
+        Some(finding) => findings.push(finding),
+        None => findings.extend(version_key(doctor, deployment, wish, resolved, has_env)),
+    }
+    let disagreements = compose::disagreements(drift, resolved, deployment, &doctor.ports.env.path());
+    if disagreements.is_empty() {
         findings.push(Finding::ok("drift", "files and containers agree"));
     }
-    findings.extend(beside.into_iter().map(|refusal| Finding::bad("drift", refusal)));
+    // An update to that version would work.
+    let finding = |refusal: Refusal| match refusal.code {
+        Code::NotApplied => Finding::warning("drift", refusal),
+        _ => Finding::bad("drift", refusal),
+    };
+    findings.extend(disagreements.into_iter().map(finding));
     findings.push(followers(resolved, has_env));
     findings
 }
@@ -66,6 +79,21 @@ fn unresolved(why: Refused) -> Vec<Finding> {
     let rest = ["version key", "services", "drift", "followers"];
     let skipped = rest.map(|check| Finding::skipped(check, "Compose cannot be asked"));
     super::bad("compose", why).chain(skipped).collect()
+}
+
+/// Compose would make a container anew, and it cannot be seen what for.
+fn unexplained(resolved: &Resolved, deployment: &Deployment, up: &str) -> Vec<Finding> {
+    let unexplained: Vec<String> = resolved.unexplained().collect();
+    if unexplained.is_empty() {
+        return Vec::new();
+    }
+    let written = resolved.written.as_ref();
+    let of_shell = written.map(|written| unset::anything(written, deployment)).unwrap_or_default();
+    if !of_shell.is_empty() {
+        return of_shell.into_iter().map(|refusal| Finding::warning("compose", refusal)).collect();
+    }
+    let finding = |text| Finding::warning("compose", Refusal::new(Code::ComposeRecreates, text).command(up));
+    unexplained.into_iter().map(finding).collect()
 }
 
 fn version_of(version: &str, deployment: &Deployment) -> Finding {
@@ -140,6 +168,24 @@ fn version_key(
             Finding::ok("version key", format!("{value} selects {image}, version {version}"))
         }
     }]
+}
+
+/// Of several environment files the last one wins, and an update writes into that one.
+fn in_another_file(doctor: &Doctor, deployment: &Deployment, elsewhere: bool) -> Option<Finding> {
+    let (key, project) = (&doctor.options.version_key, &deployment.project);
+    let (last, others) = project.env_files.split_last().filter(|_| elsewhere)?;
+    let tag = reference::version_of(&deployment.container.image_ref)?;
+    let env = |words: &[&str], file: &str| {
+        line(["processgit-updater", "env"].iter().chain(words).chain(&["--file", file]).copied())
+    };
+    let set = env(&["set", key, tag], last);
+    let unset = others.iter().map(|file| env(&["unset", key], file));
+    let seen = format!(
+        "{key} is absent from {last}, which wins over the project's other environment files, and stands in {}: an update would write it into {last}, and it would stand in both",
+        others.join(" or ")
+    );
+    let command = std::iter::once(set).chain(unset).collect::<Vec<_>>().join(" && ");
+    Some(Finding::warning("version key", Refusal::new(Code::EnvOtherFile, seen).command(command)))
 }
 
 fn followers(resolved: &Resolved, has_env: bool) -> Finding {

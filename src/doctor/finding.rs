@@ -38,7 +38,7 @@ pub struct Finding {
     pub verdict: Verdict,
     /// What was seen; names the thing and its value, never a secret.
     pub seen: String,
-    /// Of what is not well.
+    /// Of what is not well, or of what could not be looked at although it matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
     /// What to do: a command where there is one.
@@ -69,6 +69,20 @@ impl Finding {
         Self { verdict: Verdict::Skipped, ..Self::ok(check, because) }
     }
 
+    /// Skipped although an update depends on it: nobody knows whether it is well.
+    pub fn unseen(check: &str, because: &str) -> Self {
+        Self { code: Some(Code::Busy), ..Self::skipped(check, because) }
+    }
+
+    /// Nothing is wrong with it, and it was looked at, unless there was nothing to look at.
+    fn is_success(&self) -> bool {
+        match self.verdict {
+            Verdict::Ok | Verdict::Warning => true,
+            Verdict::Bad => false,
+            Verdict::Skipped => self.code.is_none(),
+        }
+    }
+
     fn of(check: &str, verdict: Verdict, why: Refusal) -> Self {
         Self { check: check.to_owned(), verdict, seen: why.what, code: Some(why.code), remedy: why.remedy }
     }
@@ -77,7 +91,7 @@ impl Finding {
 /// All of them, in an order that does not change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Nothing is bad.
+    /// Nothing is bad, and nothing that matters was left out.
     pub ok: bool,
     /// Of the program that looked.
     pub version: String,
@@ -87,7 +101,7 @@ pub struct Report {
 
 impl Report {
     pub fn new(at: Timestamp, findings: Vec<Finding>) -> Self {
-        let ok = findings.iter().all(|finding| finding.verdict != Verdict::Bad);
+        let ok = findings.iter().all(Finding::is_success);
         Self { ok, version: env!("CARGO_PKG_VERSION").to_owned(), at, findings }
     }
 
@@ -96,6 +110,11 @@ impl Report {
     pub fn after(self, first: Finding) -> Self {
         let findings = std::iter::once(first).chain(self.findings).collect();
         Self { version: self.version, ..Self::new(self.at, findings) }
+    }
+
+    /// Checks that matter and were not made.
+    pub fn unseen(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.verdict == Verdict::Skipped && finding.code.is_some()).count()
     }
 
     pub fn count(&self, verdict: Verdict) -> usize {

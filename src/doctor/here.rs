@@ -9,7 +9,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat, statvfs};
 
 use super::around::{Around, Holder, Socket, SocketFile, StateFolder};
 use crate::engine::docker::DockerEngine;
-use crate::engine::{EngineError, EngineFacts};
+use crate::engine::{EngineError, EngineFacts, Volume};
 use crate::helper::own::{self, Own, OwnContainer};
 use crate::registry::{self, RegistryError};
 use crate::release::SourceError;
@@ -62,6 +62,10 @@ impl Around for Here {
 
     async fn refused_calls(&self) -> Result<Vec<String>, EngineError> {
         self.engine_at()?.refused_calls().await
+    }
+
+    async fn volumes_called(&self, key: &str) -> Result<Vec<Volume>, EngineError> {
+        self.engine_at()?.volumes_called(key).await
     }
 
     async fn own(&self) -> Result<Option<Arc<OwnContainer>>, EngineError> {

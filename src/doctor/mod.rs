@@ -10,9 +10,11 @@
 //! | [`engine`]     | the engine, its socket, a proxy before it |
 //! | [`application`]| the container, its health, its project |
 //! | [`deployment`] | Compose, `.env`, what follows the version key, drift |
+//! | [`projects`]   | data that stayed in the volumes of another project |
 //! | [`data`]       | who writes to the data, room for snapshots and where they are kept |
 //! | [`source`]     | whom is trusted, releases, registry, the clock |
 //! | [`state`]      | the state folder, unfinished jobs, leftovers |
+//! | [`itself`]     | the updater's own update |
 
 pub mod application;
 pub mod around;
@@ -21,6 +23,8 @@ pub mod deployment;
 pub mod engine;
 pub mod finding;
 pub mod here;
+pub mod itself;
+pub mod projects;
 pub mod settings;
 pub mod show;
 pub mod source;
@@ -101,6 +105,7 @@ impl Examine for Doctor {
             let outside = source::Outside::look(self).await;
             findings.extend(source::check(self, &outside, None, None).await);
             findings.extend(state::check(self, &state, &unfinished, None).await);
+            findings.extend(itself::check(self).await);
             return self.report(findings);
         }
         let seen = engine::Seen::look(self).await;
@@ -120,32 +125,33 @@ impl Examine for Doctor {
                 }
             }
         };
-        let (of_engine, (of_application, deployment), outside, of_state) = tokio::join!(
+        let of_itself = async {
+            match &busy {
+                Some(busy) => vec![Finding::unseen("self-update", busy)],
+                None => itself::check(self).await,
+            }
+        };
+        let (of_engine, (of_application, deployment), outside, of_state, of_itself) = tokio::join!(
             engine::check(self, &seen, containers.as_ref().err()),
             application,
             source::Outside::look(self),
-            state::check(self, &state, &unfinished, containers.as_deref().ok())
+            state::check(self, &state, &unfinished, containers.as_deref().ok()),
+            of_itself
         );
         findings.extend(of_engine.into_iter().chain(of_application));
         findings.extend(source::check(self, &outside, ahead, deployment.as_ref()).await);
         findings.extend(of_state);
+        findings.extend(of_itself);
         self.report(findings)
     }
 }
 
 impl Doctor {
-    /// Why neither Compose nor the data may be looked at now: a look of ours would get in somebody's way.
+    /// Why neither Compose nor the data may be looked at now: a look of ours would get in the way of a job.
     fn busy(&self, state: &StateFolder, unfinished: &Result<Vec<Job>, Refused>) -> Option<String> {
-        let job = unfinished.as_ref().ok().and_then(|jobs| jobs.first());
-        match (&state.holder, job) {
-            (Holder::Nobody, _) => None,
-            (_, Some(job)) => Some(format!("{} is at work ({}): ask again when it has ended", job.id, job.state)),
-            // Helpers are one updater's at a time.
-            (Holder::Other(_), None) if self.options.own_container.is_some() => {
-                Some("an updater runs on this state folder: let it look, with --url and its token".into())
-            }
-            _ => None,
-        }
+        let job = unfinished.as_ref().ok().and_then(|jobs| jobs.first())?;
+        let is_held = state.holder != Holder::Nobody;
+        is_held.then(|| format!("{} is at work ({}): ask again when it has ended", job.id, job.state))
     }
 
     /// What was looked at with a default, in the place of a faulty setting, says nothing.

@@ -53,16 +53,19 @@ fn together<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<Finding> {
 
 /// `2 problems, 1 warning`
 fn summary(report: &Report) -> String {
-    let counted = |verdict, one: &str, many: &str| match report.count(verdict) {
+    let counted = |count, one: &str, many: &str| match count {
         0 => None,
         1 => Some(format!("1 {one}")),
         n => Some(format!("{n} {many}")),
     };
-    let told: Vec<String> =
-        [counted(Verdict::Bad, "problem", "problems"), counted(Verdict::Warning, "warning", "warnings")]
-            .into_iter()
-            .flatten()
-            .collect();
+    let told: Vec<String> = [
+        counted(report.count(Verdict::Bad), "problem", "problems"),
+        counted(report.count(Verdict::Warning), "warning", "warnings"),
+        counted(report.unseen(), "check that matters was not made", "checks that matter were not made"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     match told.is_empty() {
         true => "nothing is wrong".to_owned(),
         false => told.join(", "),

@@ -28,10 +28,6 @@ pub async fn check(
         Some(containers) => leftovers(doctor, state, unfinished, containers).await,
         None => vec![Finding::skipped("leftovers", "the engine does not answer, or is simulated")],
     });
-    findings.push(match asked(LOOK, doctor.ports.deputy.possible()).await {
-        Ok(()) => Finding::ok("self-update", "possible"),
-        Err(why) => Finding::skipped("self-update", why.to_string()),
-    });
     findings
 }
 
@@ -92,7 +88,10 @@ fn journal(doctor: &Doctor, state: &StateFolder) -> Vec<Finding> {
 
 fn jobs(state: &StateFolder, unfinished: &Result<Vec<Job>, Refused>) -> Finding {
     match (unfinished, &state.holder) {
-        (Err(why), _) => Finding::bad("jobs", Refusal::new(why.code(), why.to_string()).command("processgit-updater history")),
+        (Err(why), _) => Finding::bad(
+            "jobs",
+            Refusal::new(why.code(), why.to_string()).text("`processgit-updater history` shows what can be read"),
+        ),
         (Ok(jobs), holder) => match (jobs.first(), holder) {
             (None, _) => Finding::ok("jobs", "none is unfinished"),
             (Some(job), Holder::Nobody) => Finding::bad(

@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, mpsc};
 
 use super::memory_file::MemoryFile;
 use super::spawner::{self, Finished, Program};
-use super::{Compose, ComposeConfig, DryRun, EngineError, Project, Result, Touch};
+use super::{Compose, ComposeConfig, DryRun, EngineError, Project, Result, Touch, Written};
 use crate::envfile;
 use environment::{DOCKER_HOST, environment};
 
@@ -46,6 +46,9 @@ const UNTOUCHED: [&str; 7] = ["Running", "Waiting", "Healthy", "Exists", "Starti
 
 /// Nothing but the services that are named is made, of images that are at hand.
 const UP: [&str; 7] = ["up", "-d", "--no-deps", "--no-build", "--remove-orphans=false", "--pull", "never"];
+
+/// Options of `config` with which it prints the files as they are, only merged.
+const AS_WRITTEN: [&str; 4] = ["--no-interpolate", "--no-normalize", "--no-path-resolution", "--no-env-resolution"];
 
 /// Compose v2 or later, run where the project's paths are true.
 pub struct ComposeCli {
@@ -271,6 +274,15 @@ impl Compose for ComposeCli {
         Ok(config)
     }
 
+    async fn written(&self, project: &Project) -> Result<Written> {
+        // With all profiles: Compose replaces the variables of every service, also of one that is not enabled.
+        let answer = self.print(project, Ask { more: &AS_WRITTEN, profiles: Profiles::All, ..Ask::default() }).await?;
+        let files = serde_json::from_slice(&answer).map_err(|error| {
+            EngineError::Failed(format!("compose config for {}: the answer cannot be read: {error}", project.service))
+        })?;
+        Ok(Written { files, assigned: variables_in_env(project).await })
+    }
+
     async fn dry_run(&self, project: &Project, service: &str) -> Result<DryRun> {
         // While planning it runs beside the looks that find the profiles out.
         let known = self.known_profiles(project).await;
@@ -349,20 +361,16 @@ fn is_v2(version: &str) -> bool {
     version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 2)
 }
 
-/// Compose would resolve a path that is not true here against the wrong folder, and succeed.
+/// Compose would resolve a path that is not true here against the wrong folder, and succeed. It runs where all that
+/// the container's labels name can be seen, if the host has it.
 async fn check_paths(project: &Project) -> Result<()> {
-    let here = |path: &str| {
-        EngineError::Failed(format!(
-            "compose for {}: {path} is not visible here; Compose must run where the project's paths are true: mount the folder at the same path",
-            project.service
-        ))
-    };
+    let gone = |path: &str| EngineError::ProjectGone { path: path.to_owned() };
     if project.config_files.is_empty() {
         let service = &project.service;
         return Err(EngineError::Failed(format!("compose for {service}: the project names no Compose file")));
     }
     if !tokio::fs::metadata(&project.working_dir).await.is_ok_and(|folder| folder.is_dir()) {
-        return Err(here(&project.working_dir));
+        return Err(gone(&project.working_dir));
     }
     for file in project.config_files.iter().chain(&project.env_files) {
         if !Path::new(file).is_absolute() {
@@ -372,7 +380,7 @@ async fn check_paths(project: &Project) -> Result<()> {
             )));
         }
         if tokio::fs::metadata(file).await.is_err() {
-            return Err(here(file));
+            return Err(gone(file));
         }
     }
     Ok(())

@@ -33,7 +33,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-pub use self::compose_config::ComposeConfig;
+pub use self::compose_config::{ComposeConfig, Written};
 use crate::update::job::Layer;
 
 /// Where the engine listens when `DOCKER_HOST` is not set: the Docker CLI's own default.
@@ -48,6 +48,8 @@ pub mod label {
     pub const CONFIG_FILES: &str = "com.docker.compose.project.config_files";
     /// Comma list; present only when `--env-file` was used.
     pub const ENVIRONMENT_FILE: &str = "com.docker.compose.project.environment_file";
+    /// On a volume: what the files call it.
+    pub const VOLUME: &str = "com.docker.compose.volume";
     pub const ONEOFF: &str = "com.docker.compose.oneoff";
     pub const NUMBER: &str = "com.docker.compose.container-number";
     pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
@@ -85,6 +87,13 @@ pub enum EngineError {
     /// The name is taken.
     #[error("{0}")]
     Conflict(String),
+    /// Its host does not have the source of a bind.
+    #[error("{doing}: {path} does not exist on the engine's host")]
+    SourceGone { doing: String, path: String },
+    /// A Compose file, an environment file or the folder of a project is not where it was when Compose made the
+    /// container.
+    #[error("{path}, from which Compose has made the container, does not exist any more")]
+    ProjectGone { path: String },
     /// The engine or Compose refused or failed.
     #[error("{0}")]
     Failed(String),
@@ -220,6 +229,7 @@ pub struct Volume {
     pub mountpoint: String,
     /// Of the driver (`type`, `o`, `device`). They may hold a password: never stored, never shown.
     pub options: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     pub created_at: Option<Timestamp>,
 }
 
@@ -538,6 +548,8 @@ pub trait Compose: Send + Sync {
     /// The project as Compose resolves it (`config --format json`): as it is now, or as it would be if the
     /// environment file that selects the version (the last of [`Project::environment_files`]) had the bytes `env`.
     async fn config(&self, project: &Project, env: Option<&[u8]>) -> Result<ComposeConfig>;
+    /// The project's files with their variables, to find out what depends on which.
+    async fn written(&self, project: &Project) -> Result<Written>;
     /// What `up -d --no-deps SERVICE` would do now, for one of the project's services.
     async fn dry_run(&self, project: &Project, service: &str) -> Result<DryRun>;
     /// `up -d --no-deps --no-build --pull never SERVICE CREW…`, one at a time. Compose honours

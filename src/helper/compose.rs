@@ -1,6 +1,6 @@
 //! Compose, where the project's paths are true.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,15 +15,13 @@ use super::session::{Ear, Helpers, Kind};
 use super::wire::Call;
 use crate::engine::compose::ComposeCli;
 use crate::engine::planned_files::PlannedFiles;
-use crate::engine::{Compose, ComposeConfig, DryRun, EngineError, Mount, PlannedProjects, Project, Result};
+use crate::engine::{Compose, ComposeConfig, DryRun, EngineError, Mount, PlannedProjects, Project, Result, Written};
 use crate::update::ports::EnvError;
 
 /// So many files outside of the project's folders are looked for before Compose's complaint is believed.
 const MOST_FILES: usize = 64;
 /// The calls of one planning share what was found out.
 const FRESH: Duration = Duration::from_secs(5);
-/// What the engine says of a bind whose source it does not have, before the path.
-const NO_SUCH_SOURCE: &str = "bind source path does not exist: ";
 
 /// In process on the host; in a container by a helper.
 pub struct PlacedCompose {
@@ -91,19 +89,16 @@ impl PlacedCompose {
                     }
                     known.outside.extend(new);
                 }
+                // The host does not have it either.
+                Err(EngineError::SourceGone { path, .. }) if known.outside.contains(&PathBuf::from(&path)) => {
+                    known.outside.retain(|outside| *outside != Path::new(&path));
+                    absent.push(path.into());
+                }
+                Err(EngineError::SourceGone { path, .. }) => return Err(EngineError::ProjectGone { path }),
                 Err(error) => {
-                    let text = error.to_string();
-                    let gone = text.rsplit_once(NO_SUCH_SOURCE).map(|(_, path)| PathBuf::from(path.trim()));
-                    match gone.filter(|path| known.outside.contains(path)) {
-                        // The host does not have it either.
-                        Some(path) => {
-                            known.outside.retain(|outside| *outside != path);
-                            absent.push(path);
-                        }
-                        None => match paths::missing_in(&text, &mounts).filter(|path| !absent.contains(path)) {
-                            Some(path) => known.outside.push(path),
-                            None => return Err(error),
-                        },
+                    match paths::missing_in(&error.to_string(), &mounts).filter(|path| !absent.contains(path)) {
+                        Some(path) => known.outside.push(path),
+                        None => return Err(error),
                     }
                 }
             }
@@ -147,6 +142,15 @@ impl Compose for PlacedCompose {
         let Some(own) = self.helpers.own().await? else { return self.local.config(project, env).await };
         let call = Call::ComposeConfig { project: project.clone(), env: env.map(<[u8]>::to_vec) };
         self.ask(&own, project, call, None).await
+    }
+
+    async fn written(&self, project: &Project) -> Result<Written> {
+        let Some(own) = self.helpers.own().await? else { return self.local.written(project).await };
+        // It is asked for where the files cannot be resolved, too: what they name outside of the project's folders is
+        // not looked for.
+        let mounts = paths::of_project(project, &[]).map_err(EngineError::Failed)?;
+        let call = Call::ComposeWritten { project: project.clone() };
+        self.helpers.call(&own, Kind::Deployment, &mounts, &call, Ear::Nobody).await
     }
 
     async fn dry_run(&self, project: &Project, service: &str) -> Result<DryRun> {

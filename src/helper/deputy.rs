@@ -145,8 +145,8 @@ impl Deputy for ContainerDeputy {
         Ok(self.releases.latest(Channel::Stable).await?.tag)
     }
 
-    async fn possible(&self) -> Result<(), DeputyError> {
-        self.replaceable().await.map(|_| ())
+    async fn possible(&self) -> Result<Container, DeputyError> {
+        self.replaceable().await.map(|own| own.container.clone())
     }
 
     async fn carry_out(&self, job: &JobId, request: &Request, sealed: bool) -> Result<Job, DeputyError> {
@@ -242,7 +242,7 @@ impl Deputy for NoDeputy {
         Err(DeputyError::None(self.0))
     }
 
-    async fn possible(&self) -> Result<(), DeputyError> {
+    async fn possible(&self) -> Result<Container, DeputyError> {
         Err(DeputyError::None(self.0))
     }
 

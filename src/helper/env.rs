@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::own::{OnHost, OwnContainer};
 use super::session::{Ear, Helpers, Kind};
 use super::wire::Call;
-use crate::engine::{Mount, MountKind};
+use crate::engine::{EngineError, Mount, MountKind};
 use crate::envfile::DeployedEnv;
 use crate::update::ports::{EnvError, EnvStore};
 
@@ -77,7 +77,22 @@ impl EnvStore for PlacedEnv {
     async fn preflight(&self, project_env: &[String]) -> Result<(), EnvError> {
         let Some((own, file)) = self.on_host().await? else { return self.local.preflight(project_env).await };
         let path = file.path.display().to_string();
-        self.ask(&own, &file, Call::EnvPreflight { path, project_env: project_env.to_vec() }).await
+        let call = Call::EnvPreflight { path, project_env: project_env.to_vec() };
+        match self.ask(&own, &file, call).await {
+            // The helper has the folder of our file alone.
+            Err(EnvError::Unseen { path, theirs }) => {
+                let elsewhere = OnHost { path: theirs.clone().into(), is_mount: false };
+                match self.ask::<Option<Vec<u8>>>(&own, &elsewhere, Call::Read { path: theirs.clone() }).await {
+                    Err(EnvError::Engine(EngineError::SourceGone { .. })) => Err(EnvError::Unseen { path, theirs }),
+                    _ => Err(EnvError::Other { path, theirs }),
+                }
+            }
+            Err(EnvError::Engine(EngineError::SourceGone { .. })) => {
+                let theirs = project_env.last().cloned().unwrap_or_default();
+                Err(EnvError::Unseen { path: self.path(), theirs })
+            }
+            done => done,
+        }
     }
 
     fn path(&self) -> String {

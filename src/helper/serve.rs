@@ -141,6 +141,7 @@ impl Hands {
             Call::Lifeline => done(Ok::<_, EngineError>(())),
             Call::ComposeVersion => done(self.compose.version().await),
             Call::ComposeConfig { project, env } => done(self.compose.config(&project, env.as_deref()).await),
+            Call::ComposeWritten { project } => done(self.compose.written(&project).await),
             Call::ComposeDryRun { project, service } => done(self.compose.dry_run(&project, &service).await),
             Call::ComposeUp { project } => self.up(project, said).await,
             Call::Read { path } => done(envfile::aio::read(path.into()).await),

@@ -79,6 +79,9 @@ pub struct HelperOptions {
     pub docker_host: String,
     /// By which this updater recognises its own containers.
     pub seal: Seal,
+    /// This process only looks, perhaps beside the updater that has the state folder: its helpers are not that
+    /// updater's, so neither waits for the other's or ends them.
+    pub looks_only: bool,
 }
 
 /// All helpers of this process: one of each kind at most.
@@ -333,7 +336,8 @@ impl Helpers {
 
     /// Whose helpers they are: the state folder's, whatever the container is called.
     fn owner(&self, own: &OwnContainer) -> Result<String> {
-        owner(own, &self.options.state_dir).ok_or_else(|| self.no_mount())
+        let owner = owner(own, &self.options.state_dir).ok_or_else(|| self.no_mount())?;
+        Ok(if self.options.looks_only { format!("{owner} (doctor)") } else { owner })
     }
 
     fn no_mount(&self) -> EngineError {

@@ -26,6 +26,9 @@ pub enum Call {
         /// As [`crate::engine::Compose::config`] has it.
         env: Option<Vec<u8>>,
     },
+    ComposeWritten {
+        project: Project,
+    },
     ComposeDryRun {
         project: Project,
         service: String,

@@ -4,6 +4,7 @@
 //! and labels are shown, never their values.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde_json::Value;
 
@@ -12,7 +13,32 @@ use crate::engine::compose_config::{FileObject, FileReference, Port, Service, Se
 use crate::engine::{ComposeConfig, Container, Image};
 use crate::reference::is_same;
 
-/// One line a difference; empty when the container is what the resolved configuration describes.
+/// The attribute that selects the image.
+pub const IMAGE: &str = "image";
+
+/// Something that the files say and the container is not, or the other way round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// `user`, `mount /data`, `environment TOKEN`
+    pub attribute: String,
+    /// What differs, for people; of variables and labels without the values.
+    pub text: String,
+}
+
+impl Difference {
+    pub fn new(attribute: impl Into<String>, says: impl fmt::Display) -> Self {
+        let attribute = attribute.into();
+        Self { text: format!("{attribute}: {says}"), attribute }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Empty when the container is what the resolved configuration describes.
 /// `image` is the image that the container runs; the variable `ours` has changed because we changed it.
 pub fn differences(
     config: &ComposeConfig,
@@ -20,21 +46,22 @@ pub fn differences(
     container: &Container,
     image: &Image,
     ours: &str,
-) -> Vec<String> {
+) -> Vec<Difference> {
     let Some(wanted) = config.service(service) else {
-        return vec![format!("service {service}: in the container, not in the files")];
+        return vec![Difference::new(format!("service {service}"), "in the container, not in the files")];
     };
     let (raw, image_config) = (&container.raw, &image.raw["Config"]);
     let mut found = Vec::new();
     let mut differs = |what: &str, files: String, runs: String| {
         if files != runs {
-            found.push(format!("{what}: the files say {}, the container has {}", shown(&files), shown(&runs)));
+            let says = format_args!("the files say {}, the container has {}", shown(&files), shown(&runs));
+            found.push(Difference::new(what, says));
         }
     };
 
     let files = wanted.image.clone().unwrap_or_default();
     if !is_same(&files, &container.image_ref) {
-        differs("image", files, container.image_ref.clone());
+        differs(IMAGE, files, container.image_ref.clone());
     }
     differs("user", or_image(wanted.user.as_ref(), &image_config["User"]), plain(&raw["Config"]["User"]));
     differs(
@@ -139,7 +166,7 @@ fn networks(config: &ComposeConfig, wanted: &Service, container: &Container) -> 
     (join(files), join(container.networks.keys().cloned().collect()))
 }
 
-fn mount_differences(config: &ComposeConfig, wanted: &Service, container: &Container) -> Vec<String> {
+fn mount_differences(config: &ComposeConfig, wanted: &Service, container: &Container) -> Vec<Difference> {
     let files = wanted_mounts(config, wanted);
     let mut runs = BTreeMap::new();
     for m in &container.mounts {
@@ -147,20 +174,21 @@ fn mount_differences(config: &ComposeConfig, wanted: &Service, container: &Conta
         runs.insert(m.destination.clone(), (source.clone(), m.writable));
     }
     let mut found = Vec::new();
+    let mut differs =
+        |target: &str, says: &dyn fmt::Display| found.push(Difference::new(format!("mount {target}"), says));
     for (target, wanted) in &files {
         match (runs.get(target), wanted) {
-            (None, _) => found.push(format!("mount {target}: in the files, not in the container")),
+            (None, _) => differs(target, &"in the files, not in the container"),
             (Some(_), None) => {}
             (Some(have), Some(want)) if have == want => {}
-            (Some((source, rw)), Some((want_source, want_rw))) => found.push(format!(
-                "mount {target}: the files say {want_source}{}, the container has {source}{}",
-                mode(*want_rw),
-                mode(*rw)
-            )),
+            (Some((source, rw)), Some((want_source, want_rw))) => differs(
+                target,
+                &format_args!("the files say {want_source}{}, the container has {source}{}", mode(*want_rw), mode(*rw)),
+            ),
         }
     }
     for m in container.mounts.iter().filter(|m| !files.contains_key(&m.destination) && !m.is_anonymous()) {
-        found.push(format!("mount {}: in the container, not in the files", m.destination));
+        differs(&m.destination, &"in the container, not in the files");
     }
     found
 }
@@ -192,7 +220,7 @@ fn wanted_mounts(config: &ComposeConfig, wanted: &Service) -> BTreeMap<String, O
     mounts
 }
 
-fn environment_differences(wanted: &Service, raw: &Value, image_config: &Value, ours: &str) -> Vec<String> {
+fn environment_differences(wanted: &Service, raw: &Value, image_config: &Value, ours: &str) -> Vec<Difference> {
     let mut files = wanted.variables();
     let split = |list: &Value| -> BTreeMap<String, String> {
         strings(list).iter().filter_map(|kv| kv.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
@@ -203,7 +231,7 @@ fn environment_differences(wanted: &Service, raw: &Value, image_config: &Value, 
     named_differences("environment", &files, &runs, |key, value| image.get(key) == Some(value))
 }
 
-fn label_differences(wanted: &Service, container: &Container, image: &Image) -> Vec<String> {
+fn label_differences(wanted: &Service, container: &Container, image: &Image) -> Vec<Difference> {
     named_differences("label", &wanted.labels, &container.labels, |key, value| {
         key.starts_with("com.docker.compose.")
             || key.starts_with("desktop.docker.io/")
@@ -217,14 +245,13 @@ fn named_differences(
     files: &BTreeMap<String, String>,
     runs: &BTreeMap<String, String>,
     by_itself: impl Fn(&str, &String) -> bool,
-) -> Vec<String> {
+) -> Vec<Difference> {
+    let differs = |key: &String, says: &str| Difference::new(format!("{what} {key}"), says);
     let changed = files.iter().filter_map(|(key, value)| match runs.get(key) {
-        None => Some(format!("{what} {key}: in the files, not in the container")),
-        Some(other) if other != value => {
-            Some(format!("{what} {key}: has another value in the files than in the container"))
-        }
+        None => Some(differs(key, "in the files, not in the container")),
+        Some(other) if other != value => Some(differs(key, "has another value in the files than in the container")),
         Some(_) => None,
     });
     let extra = runs.iter().filter(|(key, value)| !files.contains_key(*key) && !by_itself(key, value));
-    changed.chain(extra.map(|(key, _)| format!("{what} {key}: in the container, not in the files"))).collect()
+    changed.chain(extra.map(|(key, _)| differs(key, "in the container, not in the files"))).collect()
 }

@@ -44,6 +44,9 @@ impl From<rustix::io::Errno> for IoCause {
     }
 }
 
+/// The container's labels keep the paths of what it was made from.
+const FOLDER_MOVED: &str = "put the folder back; or, if it was moved, make the containers anew from where it is now (`docker compose up -d --force-recreate` there), and let PROCESSGIT_UPDATER_ENV_FILE name the .env there";
+
 /// Why `.env` cannot be read, or could not be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,12 +54,14 @@ pub enum EnvError {
     /// Seen from the updater's container.
     #[error("PROCESSGIT_UPDATER_ENV_FILE {path} is in no mount of this container")]
     NotMounted { path: String, folder: String },
-    #[error("PROCESSGIT_UPDATER_ENV_FILE {path}: there is no folder {folder}; Compose reads {}", .project_env.join(" and "))]
+    #[error("PROCESSGIT_UPDATER_ENV_FILE {path}: there is no folder {folder}; Compose has read {}", .project_env.join(" and "))]
     NoFolder { path: String, folder: String, project_env: Vec<String> },
     /// Compose reads another file.
     #[error("PROCESSGIT_UPDATER_ENV_FILE {path}: Compose reads {theirs} instead")]
     Other { path: String, theirs: String },
-    #[error("PROCESSGIT_UPDATER_ENV_FILE {path}: Compose read {theirs}, which cannot be seen from here")]
+    #[error(
+        "PROCESSGIT_UPDATER_ENV_FILE {path}: Compose has read {theirs} when it made the container, and there is no such folder any more"
+    )]
     Unseen { path: String, theirs: String },
     #[error("PROCESSGIT_UPDATER_ENV_FILE {path}: it is mounted as a single file, so it cannot be replaced atomically")]
     SingleFile { path: String, folder: String },
@@ -94,13 +99,12 @@ impl Explained for EnvError {
             Self::NotMounted { folder, .. } => {
                 Some(Remedy::Text(format!("mount the deployment's folder at {folder} in the updater's container")))
             }
-            Self::NoFolder { project_env, .. } => {
-                project_env.last().map(|file| Remedy::Setting(format!("PROCESSGIT_UPDATER_ENV_FILE={file}")))
-            }
+            Self::NoFolder { path, project_env, .. } => match project_env.last() {
+                Some(file) if file != path => Some(Remedy::Setting(format!("PROCESSGIT_UPDATER_ENV_FILE={file}"))),
+                _ => Some(Remedy::Text(FOLDER_MOVED.into())),
+            },
             Self::Other { theirs, .. } => Some(Remedy::Setting(format!("PROCESSGIT_UPDATER_ENV_FILE={theirs}"))),
-            Self::Unseen { .. } => Some(Remedy::Text(
-                "the updater must see the deployment's folder under the same path as the host".into(),
-            )),
+            Self::Unseen { .. } => Some(Remedy::Text(FOLDER_MOVED.into())),
             Self::SingleFile { folder, .. } => {
                 Some(Remedy::Text(format!("mount its folder instead: volumes: [\".:{folder}\"]")))
             }

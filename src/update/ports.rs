@@ -17,7 +17,7 @@ use super::record::Record;
 use super::transition::Effect;
 use crate::clock::Clock;
 use crate::engine::seal::Seal;
-use crate::engine::{Compose, Engine, Mount, PlannedProjects, Volume};
+use crate::engine::{Compose, Container, Engine, Mount, PlannedProjects, Volume};
 use crate::health::Probe;
 use crate::reference;
 use crate::release::ReleaseSource;
@@ -51,10 +51,8 @@ pub trait Place: Send + Sync {
 pub trait Deputy: Send + Sync {
     /// The tag of the updater's own newest release.
     async fn latest(&self) -> Result<String, DeputyError>;
-    /// Could it be done at all?
-    async fn possible(&self) -> Result<(), DeputyError> {
-        Ok(())
-    }
+    /// Could it be done at all? The updater's own container.
+    async fn possible(&self) -> Result<Container, DeputyError>;
     /// Begins the job, unless a deputy has it already, and waits for its end: the job as the deputy's
     /// journal has it. Dropping the future leaves the deputy at work. `sealed`: see [`Record::sealed`].
     async fn carry_out(&self, job: &JobId, request: &Request, sealed: bool) -> Result<Job, DeputyError>;

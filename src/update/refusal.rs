@@ -69,6 +69,8 @@ codes! {
     EngineNotFound "engine_not_found" "The engine does not have what was named."
     EngineConflict "engine_conflict" "A name is taken, or something is in use."
     EngineFailed "engine_failed" "The engine or Compose refused, or failed."
+    ProjectMoved "project_moved" "The Compose files, or the folder, that the container was made from are not where they were."
+    OldInAnotherProject "old_in_another_project" "Another project has older volumes of the same names, so the application may run on empty data."
     ComposeUnreadable "compose_unreadable" "Compose cannot read the deployment."
     // The application and how it was made.
     NoContainer "no_container" "The application has no container."
@@ -80,6 +82,8 @@ codes! {
     NotSelected "not_selected" "The version key does not select the image."
     KeyChangesMore "key_changes_more" "The version key changes more than image and version."
     Drift "drift" "Files and containers do not agree."
+    ShellVariable "shell_variable" "The Compose files depend on a variable, or on a home folder, that only the operator's shell has."
+    NotApplied "not_applied" "`.env` selects another version than the one that runs."
     TouchesOthers "touches_others" "Compose would change something beside what is moved."
     // The file that selects the version.
     EnvNotMounted "env_not_mounted" "`.env` is in no mount of the updater's container."
@@ -177,6 +181,61 @@ codes! {
     StepFailed "step_failed" "A step of the job failed."
 }
 
+/// What comes of typing a remedy that is a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Does {
+    /// Afterwards the reason is gone, or was overruled by the person who typed it.
+    Repairs,
+    /// It only shows more.
+    Shows,
+}
+
+impl Code {
+    /// The codes that may come with a command of their own. Whatever else has no remedy may come with one that shows
+    /// more, such as `docker ps -a`.
+    pub const COMMANDS: &[(Self, Does)] = &[
+        (Self::Downgrade, Does::Repairs),
+        (Self::OlderThanCommitted, Does::Repairs),
+        (Self::VersionUnknown, Does::Repairs),
+        (Self::TooOld, Does::Repairs),
+        (Self::KnownBad, Does::Repairs),
+        (Self::PartlyUpdated, Does::Repairs),
+        (Self::ProjectMoved, Does::Repairs),
+        (Self::ComposeUnreadable, Does::Shows),
+        (Self::ImageGone, Does::Repairs),
+        (Self::ServiceMissing, Does::Repairs),
+        (Self::Replicas, Does::Repairs),
+        (Self::Drift, Does::Repairs),
+        (Self::ShellVariable, Does::Repairs),
+        (Self::NotApplied, Does::Repairs),
+        (Self::TouchesOthers, Does::Repairs),
+        (Self::EnvOtherFile, Does::Repairs),
+        (Self::NoSuchSnapshot, Does::Shows),
+        (Self::VersionChanged, Does::Shows),
+        (Self::NoSnapshotOfUpdate, Does::Repairs),
+        (Self::JournalFailed, Does::Shows),
+        (Self::TokenWeak, Does::Shows),
+        (Self::NoRestart, Does::Repairs),
+        (Self::NotRunning, Does::Repairs),
+        (Self::Unhealthy, Does::Shows),
+        (Self::SizeUnknown, Does::Shows),
+        (Self::ComposeRecreates, Does::Repairs),
+        (Self::Clock, Does::Repairs),
+        (Self::RegistryDenied, Does::Repairs),
+        (Self::WouldBeRefused, Does::Shows),
+        (Self::StateNoRoom, Does::Shows),
+        (Self::JournalDamaged, Does::Shows),
+        (Self::Leftover, Does::Repairs),
+        (Self::NotOurs, Does::Shows),
+        (Self::Claimed, Does::Shows),
+    ];
+
+    /// What typing its command does; `None`: it comes with none.
+    pub fn command(self) -> Option<Does> {
+        Self::COMMANDS.iter().find(|(code, _)| *code == self).map(|(_, does)| *does)
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -242,6 +301,7 @@ impl Refusal {
     /// The remedy is this command.
     #[must_use]
     pub fn command(self, command: impl Into<String>) -> Self {
+        debug_assert!(self.code.command().is_some(), "{} is missing in Code::COMMANDS", self.code);
         Self { remedy: Some(Remedy::Command(command.into())), ..self }
     }
 
@@ -333,12 +393,19 @@ impl Explained for EngineError {
             Self::Unreachable(_) => Code::EngineUnreachable,
             Self::NotFound(_) => Code::EngineNotFound,
             Self::Conflict(_) => Code::EngineConflict,
+            Self::SourceGone { .. } => Code::SourceGone,
+            Self::ProjectGone { .. } => Code::ProjectMoved,
             Self::Failed(_) => Code::EngineFailed,
         }
     }
 
     fn remedy(&self) -> Option<Remedy> {
-        None
+        match self {
+            Self::SourceGone { .. } | Self::ProjectGone { .. } => Some(Remedy::Text(
+                "put it back; or, if the deployment's folder was moved, make the containers anew from where it is now: `docker compose up -d --force-recreate` there".to_owned(),
+            )),
+            _ => None,
+        }
     }
 }
 

@@ -244,6 +244,7 @@ async fn a_forged_helper_is_neither_waited_for_nor_removed() {
         retention: Retention { keep: 1, max_age: None },
         limits: processgit_updater::snapshot::Limits::DEFAULT,
         docker_host: String::new(),
+        looks_only: false,
         seal: SEAL.clone(),
     };
     let helpers = Helpers::new(engine.clone(), Arc::new(Own::new(engine, None)), options);

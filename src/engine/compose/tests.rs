@@ -144,9 +144,11 @@ fn an_error_ends_with_the_last_words() {
 }
 
 #[tokio::test]
-async fn paths_that_are_not_true_here_are_refused_by_name() {
-    let missing = check_paths(&project()).await.unwrap_err().to_string();
-    assert!(missing.contains("/srv/shop is not visible here"), "{missing}");
+async fn what_a_project_does_not_have_any_more_is_named() {
+    let gone = check_paths(&project()).await.unwrap_err();
+    assert_eq!(gone, EngineError::ProjectGone { path: "/srv/shop".into() });
+    let renamed = Project { working_dir: "/".into(), config_files: vec!["/nothing.yml".into()], ..project() };
+    assert_eq!(check_paths(&renamed).await.unwrap_err(), EngineError::ProjectGone { path: "/nothing.yml".into() });
     let from_stdin = Project { working_dir: "/".into(), config_files: vec!["-".into()], ..project() };
     let error = check_paths(&from_stdin).await.unwrap_err().to_string();
     assert!(error.contains("\"-\""), "{error}");

@@ -8,6 +8,7 @@
 //! | [`resources`] | what services share: networks, volumes, secrets, configs |
 //! | [`shapes`]    | the several ways in which Compose prints one thing |
 //! | [`compare`]   | where two projects differ |
+//! | [`template`]  | text with variables, as the files have it |
 //!
 //! The types follow the Compose specification. An attribute that they do not know is kept in `rest`, so that
 //! two configurations can be compared as a whole.
@@ -16,6 +17,7 @@ mod compare;
 pub mod resources;
 pub mod service;
 mod shapes;
+pub mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -122,6 +124,15 @@ fn unescaped(answer: &[u8]) -> Vec<u8> {
         }
     }
     plain
+}
+
+/// The project's files as they are written, with no variable replaced and no path made absolute.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Written {
+    /// As one JSON document, several files merged into it.
+    pub files: Value,
+    /// The variables to which the project's environment files give a value.
+    pub assigned: BTreeSet<String>,
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ pub(super) fn volume(volume: EngineVolume) -> Volume {
         driver: volume.driver,
         mountpoint: volume.mountpoint,
         options: volume.options.into_iter().collect(),
+        labels: volume.labels.into_iter().collect(),
         created_at: volume.created_at.as_deref().and_then(timestamp),
     }
 }

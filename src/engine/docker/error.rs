@@ -6,6 +6,9 @@ use bollard::errors::Error;
 
 use super::super::EngineError;
 
+/// What the engine says of a bind whose source it does not have, before the path.
+const NO_SUCH_SOURCE: &str = "bind source path does not exist: ";
+
 /// `doing` and `subject` say what was asked: `starting`, `container processgit`.
 pub(super) fn engine_error(doing: &str, subject: &str, error: Error) -> EngineError {
     let what = format!("{doing} {subject}");
@@ -31,6 +34,9 @@ pub(super) fn engine_error(doing: &str, subject: &str, error: Error) -> EngineEr
 /// The engine, or a proxy before it, said no.
 fn answered(what: &str, subject: &str, status: u16, message: &str) -> EngineError {
     let message = message.trim();
+    if let Some((_, path)) = message.rsplit_once(NO_SUCH_SOURCE) {
+        return EngineError::SourceGone { doing: what.to_owned(), path: path.trim().to_owned() };
+    }
     match status {
         404 if names_what_is_missing(message) => EngineError::NotFound(subject.to_owned()),
         409 => EngineError::Conflict(format!("{what}: {message}")),

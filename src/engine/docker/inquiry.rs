@@ -1,6 +1,7 @@
 //! What a person looking for a fault asks of the engine: how it is, and whether a proxy before it lets
 //! through all that an update needs. Nothing is changed: each call names something that does not exist.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -9,16 +10,16 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, ContainerUpdateBody, NetworkConnectRequest};
 use bollard::query_parameters::{
-    CreateImageOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveImageOptions, RenameContainerOptionsBuilder, TagImageOptionsBuilder,
+    CreateImageOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder,
+    LogsOptionsBuilder, RemoveImageOptions, RenameContainerOptionsBuilder, TagImageOptionsBuilder,
 };
 use futures_util::TryStreamExt;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::super::insecure::{EngineRegistries, InsecureRegistries};
-use super::super::{EngineFacts, Result};
-use super::{DockerEngine, LOOK};
+use super::super::{EngineFacts, Result, Volume, label};
+use super::{DockerEngine, LOOK, convert};
 
 /// The id of no container.
 const NOBODY: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -44,6 +45,18 @@ impl DockerEngine {
             storage: info.driver.unwrap_or_default(),
             time: info.system_time.and_then(|time| time.to_string().parse::<Timestamp>().ok()),
         })
+    }
+
+    /// The volumes that Compose files call `key`, of every project.
+    ///
+    /// # Errors
+    /// The engine does not answer, or a proxy before it refuses.
+    pub async fn volumes_called(&self, key: &str) -> Result<Vec<Volume>> {
+        let client = self.client().await?;
+        let filters = HashMap::from([("label".to_owned(), vec![format!("{}={key}", label::VOLUME)])]);
+        let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
+        let list = self.within(LOOK, "listing", "the volumes", client.docker.list_volumes(Some(options))).await?;
+        Ok(list.volumes.unwrap_or_default().into_iter().map(convert::volume).collect())
     }
 
     /// Which registries the engine takes as insecure.

@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use super::{Mate, Simulated, World};
 use crate::engine::compose_config::{Dependency, Service};
 use crate::engine::{
-    Compose, ComposeConfig, Container, DryRun, EngineError, Mount, PlannedProjects, Project, Result, RunState, label,
+    Compose, ComposeConfig, Container, DryRun, EngineError, Mount, PlannedProjects, Project, Result, RunState, Written,
+    label,
 };
 use crate::envfile;
 
@@ -175,6 +176,10 @@ impl Compose for Simulated {
 
     async fn config(&self, _project: &Project, env: Option<&[u8]>) -> Result<ComposeConfig> {
         self.call("compose.config", |w| Ok(w.config(env))).await
+    }
+
+    async fn written(&self, _project: &Project) -> Result<Written> {
+        self.call("compose.written", |w| Ok(w.written.clone())).await
     }
 
     async fn dry_run(&self, _project: &Project, service: &str) -> Result<DryRun> {

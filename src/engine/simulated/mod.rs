@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Container, EngineError, Healthcheck, Image, Mount, MountKind, RestartPolicy, RunState, label};
+use super::{Container, EngineError, Healthcheck, Image, Mount, MountKind, RestartPolicy, RunState, Written, label};
 use crate::clock::Clock;
 use crate::helper::wire::Failure;
 use crate::reference::{Reference, is_same_repository};
@@ -123,6 +123,8 @@ pub struct World {
     pub anonymous_volumes: bool,
     /// Somebody has written more into the Compose file than there was: whatever is made of it says so.
     pub edited: bool,
+    /// The Compose file, with its variables.
+    pub written: Written,
     /// The commands of hooks that were run, in order.
     pub hooks_run: Vec<String>,
     /// How images that are pulled will behave, by digest.
@@ -274,6 +276,7 @@ impl World {
             generations: BTreeMap::new(),
             anonymous_volumes: false,
             edited: false,
+            written: Written::default(),
             hooks_run: Vec::new(),
             behaviours: BTreeMap::new(),
             image_labels: BTreeMap::new(),

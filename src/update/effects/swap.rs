@@ -173,7 +173,8 @@ async fn require_as_planned(
     for container in containers.iter().filter(is_new) {
         let service = container.label(label::SERVICE).unwrap_or_default();
         let known = configuration.differences.get(service).map(Vec::as_slice).unwrap_or_default();
-        let mut differs = drift::differences(planned(configuration), service, container, &image, ours);
+        let differs = drift::differences(planned(configuration), service, container, &image, ours);
+        let mut differs: Vec<String> = differs.into_iter().map(|difference| difference.text).collect();
         differs.retain(|line| !known.contains(line));
         if !differs.is_empty() {
             return Err(meddled(format!(

@@ -37,14 +37,18 @@ pub async fn plan(
     if options.health.healthcheck_decides && deployment.container.healthcheck == Healthcheck::None {
         refusals.push(unwell::no_healthcheck(&deployment.container));
     }
-    let drift = compose::drift(&resolved, deployment, &options.others_version_key);
+    let drift = compose::drift(&resolved, deployment, &wish, &options.others_version_key);
+    let drifted = drift.lines();
     // Without another version nothing is made anew, so nothing can differ from what is made.
     if !wish.stays {
         refusals.extend(compose::resolution_refusals(&resolved, deployment, &wish));
         wish.target.spelled = compose::spelled(&resolved, deployment).or(wish.target.spelled);
-        refusals.extend(compose::drift_refusal(&drift, &wish, deployment));
         refusals.extend(compose::replica_refusals(&resolved, deployment));
-        refusals.extend(beside::refusals(&resolved, deployment, wish.accept_drift));
+        if wish.accept_drift {
+            refusals.extend(beside::refusals(&resolved, deployment, true));
+        } else {
+            refusals.extend(compose::disagreements(drift, &resolved, deployment, &ports.env.path()));
+        }
     }
     if !wish.hot_only {
         refusals.extend(compose::namespace_refusals(deployment));
@@ -58,7 +62,7 @@ pub async fn plan(
         return Err(Refused::because(Code::NoData, what));
     }
     partial_refusal(&wish, &data)?;
-    assemble(ports, options, deployment, wish, Seen { resolved, data, drift, unwell }).await
+    assemble(ports, options, deployment, wish, Seen { resolved, data, drift: drifted, unwell }).await
 }
 
 /// What was found beside the deployment itself.

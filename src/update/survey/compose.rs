@@ -1,17 +1,19 @@
 //! Asks Compose whether the wish changes what it names, and nothing else.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::wish::Wish;
-use super::{Deployment, Refused, assemble, replicas, scale_to_one};
+use super::{Deployment, Refused, assemble, beside, replicas, scale_to_one, unset};
 use crate::command::line;
 use crate::engine::compose_config::Service;
-use crate::engine::{ComposeConfig, Container, DryRun, EngineError, Image};
+use crate::engine::{ComposeConfig, Container, DryRun, EngineError, Image, Project, Written};
 use crate::reference::{self, Reference};
-use crate::update::drift;
+use crate::update::drift::{self, Difference};
 use crate::update::plan::Target;
 use crate::update::ports::Ports;
 use crate::update::refusal::{Code, Refusal};
+use crate::update::running;
 use crate::update::version_changes::VersionChanges;
 
 /// The project as Compose resolves it now and with the wanted version, and what `up` would do now with each
@@ -22,6 +24,8 @@ pub struct Resolved {
     /// What differs between the two.
     pub changes: VersionChanges,
     pub dry_runs: Vec<(String, DryRun)>,
+    /// The files with their variables, where Compose would make a container anew.
+    pub written: Option<Written>,
 }
 
 impl Resolved {
@@ -42,83 +46,215 @@ pub async fn resolve(ports: &Ports, deployment: &Deployment, wish: &Wish) -> Res
     let env = assemble::env_change(deployment, &project.version_key, wish)?.after.unwrap_or_default();
     let (old, new, dry_runs) =
         tokio::join!(compose.config(project, None), compose.config(project, Some(&env)), dry_runs(ports, deployment));
-    let (old, new) = (old.map_err(unreadable)?, new.map_err(unreadable)?);
+    let (old, new, dry_runs) = match (old, new, dry_runs) {
+        (Ok(old), Ok(new), Ok(dry_runs)) => (old, new, dry_runs),
+        (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
+            return Err(unreadable(ports, deployment, error).await);
+        }
+    };
     let image_version = old.service(&project.service).and_then(|s| s.image.as_deref()).and_then(reference::version_of);
     let old_version = deployment.env_value.as_deref().or(image_version).unwrap_or_default();
     let new_version = wish.env_value.as_deref().unwrap_or(&wish.target.image_tag);
     let changes = VersionChanges::between(&old, &new, project, (old_version, new_version));
-    Ok(Resolved { old, new, changes, dry_runs: dry_runs? })
+    let written = written(ports, deployment, &dry_runs).await;
+    Ok(Resolved { old, new, changes, dry_runs, written })
 }
 
 /// The same without a wish: nothing changes.
 pub async fn resolve_as_it_is(ports: &Ports, deployment: &Deployment) -> Result<Resolved, Refused> {
     let (old, dry_runs) = tokio::join!(ports.compose.config(&deployment.project, None), dry_runs(ports, deployment));
-    let old = old.map_err(unreadable)?;
-    Ok(Resolved { new: old.clone(), old, changes: VersionChanges::default(), dry_runs: dry_runs? })
+    let (old, dry_runs) = match (old, dry_runs) {
+        (Ok(old), Ok(dry_runs)) => (old, dry_runs),
+        (Err(error), _) | (_, Err(error)) => return Err(unreadable(ports, deployment, error).await),
+    };
+    let written = written(ports, deployment, &dry_runs).await;
+    Ok(Resolved { new: old.clone(), old, changes: VersionChanges::default(), dry_runs, written })
 }
 
-async fn dry_runs(ports: &Ports, deployment: &Deployment) -> Result<Vec<(String, DryRun)>, Refusal> {
+/// Asked for only where something is to be explained. Where Compose cannot tell it, that stays unexplained.
+async fn written(ports: &Ports, deployment: &Deployment, dry_runs: &[(String, DryRun)]) -> Option<Written> {
+    if dry_runs.iter().all(|(_, dry_run)| dry_run.unchanged) {
+        return None;
+    }
+    ports.compose.written(&deployment.project).await.ok()
+}
+
+async fn dry_runs(ports: &Ports, deployment: &Deployment) -> Result<Vec<(String, DryRun)>, EngineError> {
     let (project, compose) = (&deployment.project, &ports.compose);
     let of = |service: &str| {
         let service = service.to_owned();
-        async move { Ok::<_, EngineError>((service.clone(), compose.dry_run(project, &service).await?)) }
+        async move { Ok((service.clone(), compose.dry_run(project, &service).await?)) }
     };
-    futures_util::future::try_join_all(project.moved().map(of)).await.map_err(unreadable)
+    futures_util::future::try_join_all(project.moved().map(of)).await
 }
 
-fn unreadable(error: EngineError) -> Refusal {
-    match error.is_unreachable() {
-        true => Refusal::from(error),
-        false => Refusal {
-            code: Code::ComposeUnreadable,
-            ..Refusal::of("Compose cannot read the deployment: ", &error).command("docker compose config --quiet")
-        },
+async fn unreadable(ports: &Ports, deployment: &Deployment, error: EngineError) -> Refused {
+    if error.is_unreachable() {
+        return error.into();
     }
+    if let EngineError::ProjectGone { path } = &error {
+        return moved(ports, deployment, path, &error).await.into();
+    }
+    let written = ports.compose.written(&deployment.project).await.unwrap_or_default();
+    let wanting = unset::unreadable(&written, deployment, &error.to_string());
+    if !wanting.is_empty() {
+        return Refused(wanting);
+    }
+    let what = format!("Compose cannot read the deployment: {error}");
+    Refusal::new(Code::ComposeUnreadable, what).command("docker compose config --quiet").into()
+}
+
+/// The names under which Compose looks for its file, as it prefers them.
+const FILE_NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+
+/// The labels of a container keep the paths of the files that it was made from: only a container that is made anew
+/// has others. Where the file was renamed to another of Compose's own names, that one is found.
+async fn moved(ports: &Ports, deployment: &Deployment, path: &str, error: &EngineError) -> Refusal {
+    let project = &deployment.project;
+    let typed = |files: &[String]| {
+        let options = files.iter().flat_map(|file| ["-f", file]);
+        let env_files = project.env_files.iter().filter(|_| !files.is_empty()).flat_map(|file| ["--env-file", file]);
+        let anew = ["up", "-d", "--no-deps", "--force-recreate"].into_iter().chain(project.moved());
+        line(["docker", "compose", "-p", &project.name].into_iter().chain(options).chain(env_files).chain(anew))
+    };
+    let is_file = project.config_files.iter().any(|file| file == path);
+    let folder = Path::new(path).parent().unwrap_or(Path::new("/"));
+    for name in FILE_NAMES.iter().filter(|_| is_file) {
+        let renamed = folder.join(name).display().to_string();
+        let instead = |file: &String| if file == path { renamed.clone() } else { file.clone() };
+        let tried = Project { config_files: project.config_files.iter().map(instead).collect(), ..project.clone() };
+        if renamed == path
+            || !ports.compose.config(&tried, None).await.is_ok_and(|c| c.service(&project.service).is_some())
+        {
+            continue;
+        }
+        let what = format!(
+            "{error}. {renamed} is there and has the service: it seems to be the same file, renamed. The container's labels name the old path until the container is made anew"
+        );
+        return Refusal::new(Code::ProjectMoved, what).command(typed(&tried.config_files));
+    }
+    let what = format!(
+        "{error}: it was renamed, moved or removed. The container's labels name the old path until the container is made anew"
+    );
+    Refusal::new(Code::ProjectMoved, what).text(format!(
+        "put it back, or make the container anew from where the files are now: `{}` in that folder",
+        typed(&[])
+    ))
 }
 
 /// What differs between files and containers, whatever Compose thinks of it; by service.
 pub fn differences(resolved: &Resolved, deployment: &Deployment, ours: &str) -> BTreeMap<String, Vec<String>> {
     let of = |(service, container, image): (&str, &Container, &Image)| {
-        (service.to_owned(), drift::differences(&resolved.old, service, container, image, ours))
+        let differs = drift::differences(&resolved.old, service, container, image, ours);
+        (service.to_owned(), differs.into_iter().map(|difference| difference.text).collect())
     };
     deployment.moved().map(of).collect()
 }
 
+/// What files and containers disagree in, each with its service.
+#[derive(Debug, Clone, Default)]
+pub struct Drift {
+    pub found: Vec<(String, Difference)>,
+    /// Several services are moved.
+    of_several: bool,
+}
+
+impl Drift {
+    /// One line each.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |(service, difference): &(String, Difference)| match self.of_several {
+            true => format!("{service}: {difference}"),
+            false => difference.to_string(),
+        };
+        self.found.iter().map(line).collect()
+    }
+}
+
 /// What differs between files and containers; asked of Compose first, because another Compose version
 /// hashes differently without any material difference. `ours` is a variable that the updater writes.
-pub fn drift(resolved: &Resolved, deployment: &Deployment, ours: &str) -> Vec<String> {
+pub fn drift(resolved: &Resolved, deployment: &Deployment, wish: &Wish, ours: &str) -> Drift {
     let mut found = Vec::new();
     for ((service, container, image), (_, dry_run)) in deployment.moved().zip(&resolved.dry_runs) {
         let mut differs = match dry_run.unchanged {
             true => Vec::new(),
             false => drift::differences(&resolved.old, service, container, image, ours),
         };
+        // Somebody has written the very version into `.env` that is wanted.
+        let wanted = resolved.old.service(service).and_then(|service| service.image.as_deref()).unwrap_or_default();
+        if reference::is_same(wanted, &wish.target.reference()) {
+            differs.retain(|difference| difference.attribute != drift::IMAGE);
+        }
         // Compose compares names of images; the way back is to one image.
         if container.image_id != deployment.container.image_id
             && reference::is_same(&container.image_ref, &deployment.container.image_ref)
         {
-            differs.push(format!(
-                "image: {} means another one than {} runs",
-                container.image_ref, deployment.container.name
-            ));
+            let says = format!("{} means another one than {} runs", container.image_ref, deployment.container.name);
+            differs.push(Difference::new(drift::IMAGE, says));
         }
-        let of = if deployment.crew.is_empty() { String::new() } else { format!("{service}: ") };
-        found.extend(differs.into_iter().map(|line| format!("{of}{line}")));
+        found.extend(differs.into_iter().map(|difference| (service.to_owned(), difference)));
     }
-    found
+    Drift { found, of_several: !deployment.crew.is_empty() }
 }
 
-pub fn drift_refusal(drift: &[String], wish: &Wish, deployment: &Deployment) -> Option<Refusal> {
-    (!drift.is_empty() && !wish.accept_drift).then(|| {
-        Refusal::new(
-            Code::Drift,
-            format!(
-                "the deployment has drifted from what runs, and the update would change more than the version, which needs your consent (--accept-drift, \"accept_drift\": true): {}",
-                drift.join("; ")
-            ),
-        )
-        .command(line(["docker", "compose", "up", "-d"].into_iter().chain(deployment.project.moved())))
-    })
+/// Why files and containers disagree, and what brings them together again. `env_file`: the path of `.env`, as the
+/// updater sees it. Empty where nothing has drifted.
+pub fn drift_refusals(drift: Drift, resolved: &Resolved, deployment: &Deployment, env_file: &str) -> Vec<Refusal> {
+    let of_several = drift.of_several;
+    let (mut refusals, rest) = match &resolved.written {
+        Some(written) => unset::drifted(written, deployment, drift.found),
+        None => (Vec::new(), drift.found),
+    };
+    let (images, rest): (Vec<_>, Vec<_>) =
+        rest.into_iter().partition(|(_, difference)| difference.attribute == drift::IMAGE);
+    let images = Drift { found: images, of_several };
+    let rest = match not_applied(&images, deployment, env_file) {
+        Some(refusal) => {
+            refusals.push(refusal);
+            Drift { found: rest, of_several }
+        }
+        None => Drift { found: images.found.into_iter().chain(rest).collect(), of_several },
+    };
+    if rest.found.is_empty() {
+        return refusals;
+    }
+    let what = format!(
+        "the deployment has drifted from what runs, and an update would change more than the version, which needs your consent (--accept-drift, \"accept_drift\": true): {}",
+        rest.lines().join("; ")
+    );
+    let why = Refusal::new(Code::Drift, what);
+    refusals.push(match refusals.is_empty() {
+        true => why.command(line(["docker", "compose", "up", "-d"].into_iter().chain(deployment.project.moved()))),
+        // Before the rest is in order it would make the application anew from the wrong files.
+        false => why.text("bring the rest in order first, then look again"),
+    });
+    refusals
+}
+
+/// All that files and engine disagree in, which an update must not bring about without consent.
+pub fn disagreements(drift: Drift, resolved: &Resolved, deployment: &Deployment, env_file: &str) -> Vec<Refusal> {
+    let drifted = drift_refusals(drift, resolved, deployment, env_file);
+    let is_of_shell = drifted.iter().any(|refusal| refusal.code == Code::ShellVariable);
+    // What Compose would make beside it may come of the same, and `up` would make it.
+    let beside = if is_of_shell { Vec::new() } else { beside::refusals(resolved, deployment, false) };
+    drifted.into_iter().chain(beside).collect()
+}
+
+/// `.env` selects another version than the one that runs. To bring it about without the updater would be an update
+/// without a copy of the data and without a way back.
+fn not_applied(images: &Drift, deployment: &Deployment, env_file: &str) -> Option<Refusal> {
+    let runs = &deployment.container.image_ref;
+    let value = running::not_applied(runs, deployment.env_value.as_deref())?;
+    let tag = reference::version_of(runs)?;
+    if images.found.is_empty() {
+        return None;
+    }
+    let key = &deployment.project.version_key;
+    let what = format!(
+        "{key}={value} in .env has not been applied: {}. An update to exactly that version brings it about; any other needs your consent (--accept-drift, \"accept_drift\": true), or .env must name the version that runs",
+        images.lines().join("; ")
+    );
+    let set = line(["processgit-updater", "env", "set", "--file", env_file, key, tag]);
+    Some(Refusal::new(Code::NotApplied, what).command(set))
 }
 
 /// The images of all services that are moved must follow the version key, and nothing else may.

@@ -163,14 +163,7 @@ pub fn companions<'a>(
     let (mut named, others): (Vec<&Container>, Vec<&Container>) =
         deployment.containers.iter().filter(stops).partition(is_named);
     if !others.is_empty() {
-        let names: Vec<_> = others.iter().map(|c| c.name.as_str()).collect();
-        let what = format!(
-            "these containers write to the application's data too, which must not change meanwhile: {}",
-            names.join(", ")
-        );
-        let stopped = options.stop_services.iter().map(String::as_str).chain(names).collect::<Vec<_>>().join(",");
-        let setting = format!("PROCESSGIT_UPDATER_STOP_SERVICES={}", crate::command::word(&stopped));
-        return Err(Refusal::new(Code::Writers, what).setting(setting).into());
+        return Err(writers(options, &others, written).into());
     }
     let order = StartOrder::new(config, &deployment.project.service);
     let companion = |c: &'a Container| Companion {
@@ -182,6 +175,53 @@ pub fn companions<'a>(
     };
     named.sort_by_key(|c| order.place(service(c)));
     Ok(named.into_iter().map(companion).collect())
+}
+
+/// Folders that belong to the host's system: what is mounted from there is hardly ever an application's data.
+const OF_THE_SYSTEM: [&str; 9] = ["/etc", "/usr", "/lib", "/bin", "/sbin", "/dev", "/proc", "/sys", "/run"];
+
+/// Nobody has named them: each with the paths that it shares.
+fn writers(options: &Options, others: &[&Container], written: &[Mount]) -> Refusal {
+    let mut shared: Vec<&Mount> = Vec::new();
+    let mut shown = Vec::new();
+    for container in others {
+        let mut paths = Vec::new();
+        for mount in container.mounts.iter().filter(|mount| overlaps(mount, written)) {
+            paths.push(format!("{} at {}", mount.host_path().display(), mount.destination));
+            let of_application = written.iter().filter(|w| overlaps(mount, std::slice::from_ref(*w)));
+            shared.extend(of_application);
+        }
+        shown.push(match paths.is_empty() {
+            true => container.name.clone(),
+            false => format!("{} ({})", container.name, paths.join(", ")),
+        });
+    }
+    let what = format!(
+        "these containers write to the application's data too, which must not change meanwhile: {}",
+        shown.join(", ")
+    );
+    let is_of_system = |mount: &&Mount| {
+        let path = mount.host_path();
+        mount.kind == MountKind::Bind && OF_THE_SYSTEM.iter().any(|folder| path.starts_with(folder))
+    };
+    let joined = |had: &[String], more: Vec<String>| {
+        let mut all = had.to_vec();
+        all.extend(more.into_iter().filter(|one| !had.contains(one)));
+        all.dedup();
+        crate::command::word(&all.join(","))
+    };
+    if !shared.is_empty() && shared.iter().all(is_of_system) {
+        let excluded = shared.iter().map(|mount| mount.destination.clone()).collect();
+        let excluded = joined(&options.snapshot_exclude, excluded);
+        return Refusal::new(Code::Writers, what).text(format!(
+            "mount it read-only in the Compose file (`:ro`), because nobody has to write there; or set PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE={excluded}"
+        ));
+    }
+    let stopped = joined(&options.stop_services, others.iter().map(|c| c.name.clone()).collect());
+    let what = format!(
+        "{what}. Where one of them only reads, mount it read-only there (`:ro`); what needs no copy is left out by PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE"
+    );
+    Refusal::new(Code::Writers, what).setting(format!("PROCESSGIT_UPDATER_STOP_SERVICES={stopped}"))
 }
 
 /// Who waits for whom, as `depends_on` says it, among all that is stopped and started: what the application

@@ -28,7 +28,7 @@ pub fn project(name: &str, labels: &BTreeMap<String, String>, named: Named<'_>) 
             Refusal::new(Code::NotByCompose, what).text("run the application by a Compose file: docker compose up -d")
         })
     };
-    let list = |text: &String| text.split(',').filter(|f| !f.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let list = |text: &String| paths(text);
     let service = named.service.or_else(|| labels.get(label::SERVICE).map(String::as_str)).unwrap_or(name);
     Ok(Project {
         name: need(label::PROJECT)?,
@@ -43,6 +43,24 @@ pub fn project(name: &str, labels: &BTreeMap<String, String>, named: Named<'_>) 
     })
 }
 
+/// The paths of a comma list. Compose writes absolute ones and quotes no comma, so what does not begin like a path
+/// is the rest of the one before.
+fn paths(list: &str) -> Vec<String> {
+    let mut paths: Vec<String> = Vec::new();
+    let is_absolute = list.starts_with('/');
+    for piece in list.split(',') {
+        match paths.last_mut() {
+            Some(last) if is_absolute && !piece.starts_with('/') => {
+                last.push(',');
+                last.push_str(piece);
+            }
+            _ if piece.is_empty() => {}
+            _ => paths.push(piece.to_owned()),
+        }
+    }
+    paths
+}
+
 /// Where Compose has chosen the container's name, it shows how it does.
 fn underscores(name: &str, labels: &BTreeMap<String, String>) -> Option<bool> {
     let of = |label: &str| labels.get(label).map(String::as_str);
@@ -53,6 +71,23 @@ fn underscores(name: &str, labels: &BTreeMap<String, String>) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commas_in_paths() {
+        for (list, expected) in [
+            ("/a/b.yml", &["/a/b.yml"][..]),
+            ("/a/b.yml,/a/c.yml", &["/a/b.yml", "/a/c.yml"]),
+            ("/srv/x,y/b.yml", &["/srv/x,y/b.yml"]),
+            ("/srv/x,y/b.yml,/srv/x, y,z/c.yml", &["/srv/x,y/b.yml", "/srv/x, y,z/c.yml"]),
+            ("/srv/x,,y.yml", &["/srv/x,,y.yml"]),
+            // Of earlier versions of Compose.
+            ("b.yml,c.yml", &["b.yml", "c.yml"]),
+            ("-", &["-"]),
+            ("", &[]),
+        ] {
+            assert_eq!(paths(list), expected, "{list}");
+        }
+    }
 
     #[test]
     fn the_name_of_a_container_shows_how_compose_chooses_names() {

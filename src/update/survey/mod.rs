@@ -9,6 +9,7 @@
 //! | [`beside`]  | would `up` touch anything but what is moved? (pure) |
 //! | [`data`]    | which data is copied, who else writes to it, the operator's hooks |
 //! | [`sources`] | is everything still there that containers are given from the host? |
+//! | [`unset`]   | do the files need what only the operator's shell has? (pure) |
 //! | [`labels`]  | how Compose made the container (pure) |
 //! | [`unwell`]  | is the application well, so that the gate can judge another version? |
 //! | [`assemble`]| the Plan |
@@ -19,6 +20,7 @@ pub mod compose;
 pub mod data;
 pub mod labels;
 pub mod sources;
+pub mod unset;
 pub mod unwell;
 pub mod wish;
 

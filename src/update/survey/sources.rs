@@ -73,7 +73,7 @@ async fn has(
             Ok(true)
         }
         // What it says of it is no concern of ours: with other mounts it is asked again.
-        Err(EngineError::Failed(_) | EngineError::NotFound(_)) => Ok(false),
+        Err(EngineError::SourceGone { .. } | EngineError::Failed(_) | EngineError::NotFound(_)) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -20,7 +20,7 @@ fn of(name: &str, project: &str, service: &str) -> Container {
 }
 
 /// The application, a sibling, and a container of another project, all in the network `p_default`.
-fn deployment(applications: &[&str]) -> Deployment {
+pub fn deployment(applications: &[&str]) -> Deployment {
     let project =
         crate::engine::Project { name: "p".into(), service: "app".into(), crew: vec![], ..transition::plan().project };
     let mut containers: Vec<Container> = applications.iter().map(|name| of(name, "p", "app")).collect();
@@ -49,7 +49,7 @@ fn resolved(touches: &[(&str, &str)], app: Service) -> Resolved {
     let old = ComposeConfig { services: [("app".to_owned(), app)].into(), ..ComposeConfig::default() };
     let dry_run = DryRun { unchanged: false, actions: vec![], touches };
     let changes = VersionChanges::default();
-    Resolved { new: old.clone(), old, changes, dry_runs: vec![("app".into(), dry_run)] }
+    Resolved { new: old.clone(), old, changes, dry_runs: vec![("app".into(), dry_run)], written: None }
 }
 
 fn shown(refusals: &[Refusal]) -> String {

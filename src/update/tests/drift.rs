@@ -190,6 +190,7 @@ fn what_differs_is_named_and_values_are_not_shown() {
         change(&mut files, &mut runs);
         let files = serde_json::from_value(files).unwrap();
         let found = differences(&files, "app", &runs, &image(), "OTHERS_VERSION");
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(found, *expected, "{name}");
         let text = found.join("\n");
         for secret in ["s3cret", "0ther", "v4lue"] {

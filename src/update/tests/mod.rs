@@ -11,5 +11,6 @@ mod recovery;
 mod refusal;
 mod running;
 mod transition;
+mod unset;
 mod version_changes;
 mod volumes;
