@@ -144,13 +144,16 @@ fn processgit_behind_a_socket_proxy() {
 
 #[test]
 fn any_application() {
-    let services = &resolved("generic", &["docker-compose.yml"], &[("APP_VERSION", "1.2.3")])["services"];
+    let env = [("APP_VERSION", "1.2.3"), ("UPDATER_VERSION", "4.5.6")];
+    let services = &resolved("generic", &["docker-compose.yml"], &env)["services"];
     assert_eq!(services["my-app"]["image"], "registry.example.com/my-team/my-app:1.2.3");
     let updater = &services["updater"];
     assert_careful(updater);
     let settings = &updater["environment"];
     assert_eq!(settings["PROCESSGIT_UPDATER_APP_CONTAINER"], services["my-app"]["container_name"]);
     assert_eq!(settings["PROCESSGIT_UPDATER_VERSION_KEY"], "APP_VERSION");
+    assert_eq!(settings["PROCESSGIT_UPDATER_SELF_VERSION_KEY"], "UPDATER_VERSION");
+    assert!(updater["image"].as_str().is_some_and(|image| image.ends_with(":4.5.6")), "{}", updater["image"]);
     assert_eq!(updater["secrets"][0]["source"], "updater-token");
 }
 

@@ -53,7 +53,7 @@ rows! {
         s.app.compose(&["rm", "-sf", "jobs"]);
     }, Doctor;
     two_of_one_service Replicas case().app(|a| a.generated_name = true), |s| {
-        s.app.edit(&s.app.compose_file(), |text| unpublished(text));
+        s.app.edit(&s.app.compose_file(), unpublished);
         s.app.compose(&["up", "-d", "--no-recreate", "--scale", "app=2", "app"]);
     }, Doctor;
     a_network_that_is_not_there TouchesOthers case().app(|a| a.file_lines.push("networks: { more: {} }".into())), |s| {
