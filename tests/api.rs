@@ -14,7 +14,6 @@ use processgit_updater::api;
 use processgit_updater::doctor::Finding;
 use processgit_updater::release::{Channel, SourceError, SourceFault};
 use processgit_updater::settings::Listen;
-use processgit_updater::update::door::AbortError;
 use processgit_updater::update::job::{Job, State};
 use processgit_updater::update::refusal::{Code, Refusal};
 use processgit_updater::update::{Check, CheckRequest, Request, SubmitError};
@@ -26,7 +25,7 @@ use tower::ServiceExt;
 const MIB: usize = 1024 * 1024; // the contract's "reads at most 1 MiB"
 
 /// Every private route, with a method it answers.
-const PRIVATE: [(&str, &str); 19] = [
+const PRIVATE: [(&str, &str); 21] = [
     ("GET", "/status"),
     ("GET", "/doctor"),
     ("GET", "/releases/latest"),
@@ -36,6 +35,8 @@ const PRIVATE: [(&str, &str); 19] = [
     ("GET", "/update/job_00000000000000a1"),
     ("GET", "/update/job_00000000000000a1/log"),
     ("POST", "/update/job_00000000000000a1/abort"),
+    ("GET", "/update/job_00000000000000a1/settle"),
+    ("POST", "/update/job_00000000000000a1/settle"),
     ("GET", "/history"),
     ("GET", "/snapshots"),
     ("POST", "/snapshots"),
@@ -148,6 +149,8 @@ async fn unknown_routes_and_methods_have_the_shape_too() {
         ("PUT", "/update", 405),
         ("POST", "/update/job_00000000000000a1", 405),
         ("GET", "/update/job_00000000000000a1/abort", 405),
+        ("DELETE", "/update/job_00000000000000a1/settle", 405),
+        ("POST", "/update/a/settle", 404),
         ("DELETE", "/history", 405),
         ("BREW", "/check", 405),
         ("GET", "/snapshots/gen-1", 404),
@@ -244,30 +247,6 @@ async fn an_accepted_update() {
         assert_eq!(json["job_id"], JOB);
         assert_eq!(json["status_url"], format!("/update/{JOB}"));
         assert_eq!((&json["job"]["id"], &json["job"]["target_tag"]), (&json!(JOB), &json!("v0.1.2")));
-    }
-}
-
-#[tokio::test]
-async fn abort() {
-    let text = |text: &str| text.to_owned();
-    for (fails, status, said) in [
-        (None, 202, ""),
-        (Some(AbortError::Unknown(text("x"))), 404, "there is no job \"x\""),
-        (Some(AbortError::TooLate(text("too late: swapping"))), 409, "too late: swapping"),
-        (Some(AbortError::Journal(text("full"))), 500, "the job goes on: full"),
-        (Some(AbortError::Stopping), 503, "the updater is stopping"),
-    ] {
-        let server = Server::start(Script { abort_fails: fails, ..Script::default() });
-        let path = format!("/update/{JOB}/abort");
-        let answer = send(&server, |client, url| client.post(url).bearer_auth(TOKEN), &path).await;
-        if status == 202 {
-            let json = answer.json();
-            assert_eq!((&json["job_id"], &json["job"]["id"]), (&json!(JOB), &json!(JOB)), "{json}");
-            assert_eq!((answer.status, json["status_url"].as_str()), (202, Some("/update/job_00000000000000a1")));
-        } else {
-            assert!(answer.error(status).contains(said), "{status}");
-        }
-        assert_eq!(*server.script.aborts.lock().unwrap(), [JOB]);
     }
 }
 

@@ -1,13 +1,19 @@
-//! `/snapshots` and `/rollback`, row by row, against the real server on a loopback port.
+//! `/snapshots` and `/rollback`, and what a person says to a job (`abort`, `settle`), row by row, against the real
+//! server on a loopback port.
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
+use std::sync::Arc;
+
 use processgit_updater::api;
+use processgit_updater::update::door::AbortError;
+use processgit_updater::update::job::{Job, State};
 use processgit_updater::update::ports::{Distance, SnapshotInfo};
+use processgit_updater::update::settle::SettleError;
 use processgit_updater::update::{Order, RollbackView};
 use serde_json::{Value, json};
-use support::{JOB, Script, Server, TOKEN, snapshot};
+use support::{JOB, Script, Server, TOKEN, ended, failed, job, snapshot};
 
 /// The contract's "reads at most 1 MiB".
 const MIB: usize = 1024 * 1024;
@@ -194,4 +200,83 @@ async fn large_bodies_are_refused_here_too() {
         let server = Server::start(Script::default());
         assert_eq!(post(&server, path, body).await.0, 413, "{path}");
     }
+}
+
+#[tokio::test]
+async fn abort() {
+    let text = |text: &str| text.to_owned();
+    for (fails, status, said) in [
+        (None, 202, ""),
+        (Some(AbortError::Unknown(text("x"))), 404, "there is no job \"x\""),
+        (Some(AbortError::TooLate(text("too late: swapping"))), 409, "too late: swapping"),
+        (Some(AbortError::Journal(text("full"))), 500, "the job goes on: full"),
+        (Some(AbortError::Stopping), 503, "the updater is stopping"),
+    ] {
+        let server = Server::start(Script { abort_fails: fails, ..Script::default() });
+        let (answered, json) = post(&server, &format!("/update/{JOB}/abort"), "").await;
+        assert_eq!(answered, status, "{json}");
+        if status == 202 {
+            assert_eq!((&json["job_id"], &json["job"]["id"]), (&json!(JOB), &json!(JOB)), "{json}");
+            assert_eq!(json["status_url"], "/update/job_00000000000000a1");
+        } else {
+            assert!(json["error"].as_str().unwrap().contains(said), "{json}");
+        }
+        assert_eq!(*server.script.aborts.lock().unwrap(), [JOB]);
+    }
+}
+
+fn knows(jobs: &[Job]) -> Script {
+    let script = Script::default();
+    script.history.lock().unwrap().extend(jobs.iter().cloned().map(Arc::new));
+    script
+}
+
+#[tokio::test]
+async fn settle() {
+    let path = format!("/update/{JOB}/settle");
+    let server = Server::start(knows(&[failed()]));
+    let expected = |json: &Value| {
+        assert_eq!((&json["job"]["id"], &json["job"]["state"]), (&json!(JOB), &json!("failed")), "{json}");
+        assert_eq!(json["removes"], json!(["container guard-old", "image ghcr.io/o/app:0.1.2"]), "{json}");
+        assert_eq!(json["released"], json!(["gen-1"]), "{json}");
+    };
+    let (status, shown) = get(&server, &path).await;
+    assert_eq!(status, 200);
+    expected(&shown);
+    assert!(server.script.settled.lock().unwrap().is_empty(), "it was only shown");
+    // Whatever the body is, none is wanted.
+    for body in ["", "nonsense"] {
+        let (status, done) = post(&server, &path, body).await;
+        assert_eq!(status, 200, "{done}");
+        expected(&done);
+    }
+    assert_eq!(*server.script.settled.lock().unwrap(), [JOB, JOB]);
+
+    let committed = ended(job("v1", &[]), State::Committed, None);
+    let fails = |error: SettleError| Script { settle_fails: Some(error), ..knows(&[failed()]) };
+    let id = || JOB.to_owned();
+    for (script, status, said) in [
+        (Script::default(), 404, "there is no job"),
+        (knows(&[committed]), 409, "does not wait for a person: it is committed"),
+        (fails(SettleError::Busy { id: id(), state: State::Pulling }), 409, "is active (pulling)"),
+        (fails(SettleError::Looking), 503, "ask again"),
+    ] {
+        let server = Server::start(script);
+        let (answered, json) = post(&server, &path, "").await;
+        assert_eq!((answered, &json["code"]), (status, &json!(status)), "{json}");
+        assert!(json["error"].as_str().unwrap().contains(said), "{json}");
+    }
+}
+
+#[tokio::test]
+async fn who_needs_you_is_in_the_status() {
+    let (_, status) = get(&Server::start(knows(&[])), "/status").await;
+    assert!(status.get("needs_you").is_none(), "{status}");
+    let settled = Job { needs_you: false, ..failed() };
+    let (_, status) = get(&Server::start(knows(&[failed(), settled])), "/status").await;
+    let since = status["needs_you"][0]["since"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert_eq!(Some(since), failed().completed_at);
+    assert_eq!(status["needs_you"], json!([{"job": JOB, "since": since.to_string(), "error": "by hand"}]));
+    let (_, history) = get(&Server::start(knows(&[failed()])), "/history").await;
+    assert_eq!(history["jobs"][0]["needs_you"], true);
 }

@@ -1,10 +1,10 @@
-//! `snapshot` and `rollback` against the real server with a scripted domain.
+//! `snapshot`, `rollback` and `settle` against the real server with a scripted domain.
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use assert_cmd::Command;
 use predicates::prelude::PredicateBooleanExt;
@@ -12,7 +12,8 @@ use predicates::str::contains;
 use processgit_updater::update::job::{Job, Kind, State};
 use processgit_updater::update::ports::{Distance, SnapshotInfo};
 use processgit_updater::update::{Order, RollbackView};
-use support::{JOB, Script, Server, TOKEN, ended, job, snapshot};
+use serde_json::Value;
+use support::{JOB, Script, Server, TOKEN, ended, failed, job, snapshot};
 
 /// The program, told where `server` is and with which token; nobody is at its terminal.
 fn asking(server: &Server, line: &str) -> Command {
@@ -191,4 +192,41 @@ fn a_rollback_shows_what_it_would_do() {
     let server = Server::start(refused);
     asking(&server, "rollback --yes").assert().code(1).stderr("error: there is nothing to go back to\n");
     assert!(server.script.orders.lock().unwrap().is_empty());
+}
+
+#[test]
+fn settling_a_failed_job() {
+    let script = || {
+        let script = Script::default();
+        script.history.lock().unwrap().push(Arc::new(failed()));
+        script
+    };
+    // Nobody is at the terminal: it is shown, and nothing is done.
+    let server = Server::start(script());
+    let shown = format!(
+        "{JOB} failed: declare it done when the application runs as it should\n\nwhat is removed\n  - container guard-old\n  - image ghcr.io/o/app:0.1.2\n\nsnapshots that are then kept no longer than others\n  - gen-1\n"
+    );
+    asking(&server, &format!("settle {JOB}")).assert().code(1).stdout(shown.clone()).stderr(contains("say --yes"));
+    assert!(server.script.settled.lock().unwrap().is_empty());
+
+    asking(&server, &format!("settle {JOB} --yes")).assert().code(0).stdout(format!("{shown}{JOB}: settled\n"));
+    let json: Value =
+        serde_json::from_str(&stdout(&mut asking(&server, &format!("settle {JOB} --yes --json")))).unwrap();
+    assert_eq!((&json["job"]["id"], &json["released"][0]), (&JOB.into(), &"gen-1".into()));
+    assert_eq!(*server.script.settled.lock().unwrap(), [JOB, JOB]);
+
+    asking(&server, "settle job_00000000000000ff --yes").assert().code(1).stderr(contains("there is no job"));
+    // What is no id is no way to another route.
+    asking(&server, "settle ../history --yes").assert().code(1);
+}
+
+#[test]
+fn who_needs_you_is_shown_everywhere() {
+    let server = Server::start(Script { frames: Mutex::new([failed()].into()), ..Script::default() });
+    server.script.history.lock().unwrap().push(Arc::new(failed()));
+    let needs_you = contains("needs you").and(contains(format!("processgit-updater history {JOB}")));
+    asking(&server, "status").assert().code(0).stdout(needs_you);
+    asking(&server, "history").assert().code(0).stdout(contains("failed, needs you"));
+    let settle = contains("needs you").and(contains(format!("until processgit-updater settle {JOB}")));
+    asking(&server, &format!("history {JOB}")).assert().code(0).stdout(settle);
 }

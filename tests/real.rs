@@ -51,6 +51,8 @@ mod restarts;
 mod rolls_back;
 #[path = "real/self_update.rs"]
 mod self_update;
+#[path = "real/settle.rs"]
+mod settle;
 #[path = "real/shapes.rs"]
 mod shapes;
 #[path = "real/sources.rs"]

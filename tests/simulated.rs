@@ -43,6 +43,8 @@ mod meddling;
 mod others;
 #[path = "simulated/outages.rs"]
 mod outages;
+#[path = "simulated/settle.rs"]
+mod settle;
 #[path = "simulated/spellings.rs"]
 mod spellings;
 #[path = "simulated/stories.rs"]

@@ -12,6 +12,7 @@ use processgit_updater::release::{Channel, Release, SourceError};
 use processgit_updater::update::door::AbortError;
 use processgit_updater::update::job::Job;
 use processgit_updater::update::ports::{DataError, ExportSink, SnapshotInfo};
+use processgit_updater::update::settle::{SettleError, Settlement};
 use processgit_updater::update::{Check, CheckRequest, Order, RollbackView, SubmitError};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -84,6 +85,15 @@ impl Face for Domain {
     async fn submit(&self, order: Order) -> Result<Job, SubmitError> {
         self.orders().push(order);
         Err(SubmitError::Stopping)
+    }
+    async fn settlement(&self, id: &str) -> Result<Settlement, SettleError> {
+        Err(SettleError::Unknown(id.into()))
+    }
+    async fn settle(&self, id: &str) -> Result<Settlement, SettleError> {
+        Err(SettleError::Unknown(id.into()))
+    }
+    fn needs_you(&self) -> Vec<Arc<Job>> {
+        vec![]
     }
     async fn abort(&self, _: &str) -> Result<Job, AbortError> {
         unreachable!("no route of ours")

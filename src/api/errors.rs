@@ -15,6 +15,7 @@ use crate::text;
 use crate::update::SubmitError;
 use crate::update::door::AbortError;
 use crate::update::ports::DataError;
+use crate::update::settle::SettleError;
 
 /// Every answer that is no success. The texts are for the client's operator: they name the thing, the
 /// value and the remedy, and never a secret.
@@ -100,7 +101,7 @@ impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
         let text = error.to_string();
         match error {
-            SubmitError::Busy(_) => Self::Conflict(text),
+            SubmitError::Busy(_) | SubmitError::Unsettled(_) => Self::Conflict(text),
             SubmitError::Stopping | SubmitError::Looking(_) => Self::Stopping(text),
             SubmitError::Journal(_) => Self::Internal(text),
         }
@@ -115,6 +116,19 @@ impl From<AbortError> for ApiError {
             AbortError::TooLate(_) => Self::Conflict(text),
             AbortError::Journal(_) => Self::Internal(text),
             AbortError::Stopping => Self::Stopping(text),
+        }
+    }
+}
+
+impl From<SettleError> for ApiError {
+    fn from(error: SettleError) -> Self {
+        let text = error.to_string();
+        match error {
+            SettleError::Unknown(_) => Self::NotFound(text),
+            SettleError::NotFailed { .. } | SettleError::Busy { .. } => Self::Conflict(text),
+            SettleError::Looking => Self::Stopping(text),
+            SettleError::Unseen { .. } | SettleError::Left { .. } => Self::Upstream(text),
+            SettleError::Journal { .. } => Self::Internal(text),
         }
     }
 }

@@ -40,6 +40,7 @@ use crate::release::{Channel, Release, SourceError};
 use crate::update::door::AbortError;
 use crate::update::job::Job;
 use crate::update::ports::{DataError, ExportSink, SnapshotInfo};
+use crate::update::settle::{SettleError, Settlement};
 use crate::update::{Check, CheckRequest, Order, RollbackView, SubmitError, Updater};
 
 /// The version of this program, as `/healthz`, `/status` and `--version` tell it.
@@ -51,6 +52,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub trait Face: Send + Sync {
     async fn submit(&self, order: Order) -> Result<Job, SubmitError>;
     async fn abort(&self, id: &str) -> Result<Job, AbortError>;
+    async fn settlement(&self, id: &str) -> Result<Settlement, SettleError>;
+    async fn settle(&self, id: &str) -> Result<Settlement, SettleError>;
+    fn needs_you(&self) -> Vec<Arc<Job>>;
     async fn job(&self, id: &str) -> Option<Arc<Job>>;
     fn active(&self) -> Option<Arc<Job>>;
     fn history(&self, limit: usize) -> Vec<Arc<Job>>;
@@ -76,6 +80,15 @@ impl Face for Updater {
     }
     async fn abort(&self, id: &str) -> Result<Job, AbortError> {
         Updater::abort(self, id).await
+    }
+    async fn settlement(&self, id: &str) -> Result<Settlement, SettleError> {
+        Updater::settlement(self, id).await
+    }
+    async fn settle(&self, id: &str) -> Result<Settlement, SettleError> {
+        Updater::settle(self, id).await
+    }
+    fn needs_you(&self) -> Vec<Arc<Job>> {
+        Updater::needs_you(self)
     }
     async fn job(&self, id: &str) -> Option<Arc<Job>> {
         Updater::job(self, id).await

@@ -38,6 +38,7 @@ pub fn router(face: Arc<dyn Face>, doctor: Arc<dyn Examine>, token: SecretString
         .route("/update", post(updates::submit))
         .route("/update/{id}", get(updates::show))
         .route("/update/{id}/abort", post(updates::abort))
+        .route("/update/{id}/settle", get(updates::settlement).post(updates::settle))
         .route("/update/{id}/log", get(updates::log))
         .route("/self-update", post(updates::submit_own))
         .route("/history", get(updates::history))

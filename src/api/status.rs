@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::router::App;
 use super::{VERSION, answer};
-use crate::update::job::Job;
+use crate::update::job::{Job, JobId};
 
 #[derive(Serialize)]
 struct Healthz {
@@ -34,8 +34,31 @@ struct Status<'a> {
     trust: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notices: Vec<String>,
+    /// Failed jobs that no person has settled.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    needs_you: Vec<NeedsYou>,
     started_at: Timestamp,
 }
+
+/// A failed job, as far as it fits into every status.
+#[derive(Serialize)]
+struct NeedsYou {
+    job: JobId,
+    since: Timestamp,
+    error: String,
+}
+
+impl NeedsYou {
+    fn of(job: &Arc<Job>) -> Self {
+        let error: String = job.error.iter().flat_map(|error| error.chars()).take(MOST_OF_AN_ERROR).collect();
+        Self { job: job.id.clone(), since: job.completed_at.unwrap_or(job.updated_at), error }
+    }
+}
+
+/// Characters; the whole error is in the job.
+const MOST_OF_AN_ERROR: usize = 4096;
+/// The newest of them; no answer is larger than 1 MiB.
+const MOST_WAITING: usize = 10;
 
 /// `GET /doctor`: every check has a deadline of its own.
 pub async fn doctor(State(app): State<Arc<App>>) -> Response {
@@ -55,6 +78,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
             stub: app.stub,
             trust: app.face.trust(),
             notices: app.face.notices(),
+            needs_you: app.face.needs_you().iter().take(MOST_WAITING).map(NeedsYou::of).collect(),
             started_at: app.started_at,
         })
     })

@@ -15,6 +15,7 @@ use super::body;
 use super::errors::{ApiError, Asked, Id};
 use super::router::App;
 use crate::update::job::{Job, JobId};
+use crate::update::settle::Settlement;
 use crate::update::{Order, Request};
 
 /// The most of a log in one answer, in bytes.
@@ -68,6 +69,26 @@ fn accepted(job: &Job) -> Response {
 /// `POST /update/{id}/abort`: 202 when it is recorded that the job ends `aborted`; no body is read.
 pub async fn abort(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, ApiError> {
     Ok(accepted(&app.face.abort(&id).await?))
+}
+
+/// `GET /update/{id}/settle`: what settling would do.
+pub async fn settlement(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, ApiError> {
+    Ok(settled(&app.face.settlement(&id).await?))
+}
+
+/// `POST /update/{id}/settle`: 200 when the failed job is settled, also when it was before; no body is read.
+pub async fn settle(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, ApiError> {
+    let face = app.face.clone();
+    // A client that hangs up drops this future; what is half settled is asked for again.
+    let done = tokio::spawn(async move { face.settle(&id).await }).await;
+    Ok(settled(&done.map_err(|_| ApiError::Internal("the updater has a fault: its log says where".into()))??))
+}
+
+fn settled(settlement: &Settlement) -> Response {
+    json_of_jobs(StatusCode::OK, &[Arc::new(settlement.job.clone())], |jobs| {
+        let job = jobs.first().map_or_else(|| settlement.job.clone(), |job| (**job).clone());
+        serialized(&Settlement { job, ..settlement.clone() })
+    })
 }
 
 #[derive(Deserialize)]

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::update::job::Job;
+use crate::update::job::{Job, JobId};
 
 /// Where to find the updater when nothing says so.
 const DEFAULT_URL: &str = "http://127.0.0.1:9000";
@@ -101,7 +101,15 @@ pub struct Status {
     pub trust: String,
     #[serde(default)]
     pub notices: Vec<String>,
+    #[serde(default)]
+    pub needs_you: Vec<NeedsYou>,
     pub started_at: Option<jiff::Timestamp>,
+}
+
+/// A failed job that waits for a person.
+#[derive(Debug, Deserialize)]
+pub struct NeedsYou {
+    pub job: JobId,
 }
 
 #[derive(Deserialize)]

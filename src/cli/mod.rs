@@ -106,6 +106,11 @@ enum Command {
     /// Works until the application is stopped for it; afterwards the answer says why it is too late. Exit
     /// code 0 when the job has ended aborted.
     Abort(remote::AbortArgs),
+    /// Declare a failed job done, when the application runs as it should again
+    ///
+    /// Until then what the job's commands need is kept, and no update is begun. Shows what will be removed and
+    /// asks first.
+    Settle(remote::SettleArgs),
     /// Copies of the data: make, list, check, put back, take along
     #[command(subcommand, after_help = snapshots::EXAMPLES)]
     Snapshot(snapshots::SnapshotCommand),
@@ -182,6 +187,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Update(args) => block_on(remote::update(args)),
         Command::SelfUpdate(args) => block_on(remote::self_update(args)),
         Command::Abort(args) => block_on(remote::abort(args)),
+        Command::Settle(args) => block_on(remote::settle(args)),
         Command::Snapshot(command) => block_on(snapshots::run(command)),
         Command::Rollback(args) => block_on(rollback::run(args)),
         Command::History(args) => block_on(remote::history(args)),
@@ -247,6 +253,9 @@ mod tests {
             ("self-update v0.2.0 v0.3.0", false),
             ("update --token secret", false),
             ("abort", true),
+            ("settle job_00000000000000a1 --yes --json", true),
+            ("settle job_00000000000000a1 --json", false),
+            ("settle", false),
             ("abort job_00000000000000a1 --json", true),
             ("abort job_00000000000000a1 job_00000000000000a2", false),
             ("snapshot create --hot --no-follow", true),

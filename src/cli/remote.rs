@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::{Access, Client, ClientError, Status};
+use super::confirm::confirm;
 use super::jobs::{self, Following};
 use super::{CliError, Outcome, say, show};
 use crate::command::word;
@@ -17,6 +18,7 @@ use crate::helper::own::{self, Own};
 use crate::release::Release;
 use crate::text::clean_lines;
 use crate::update::job::Job;
+use crate::update::settle::Settlement;
 use crate::update::{Check, Request};
 
 /// How long a healthy updater takes to say so, at most; below Docker's default for a HEALTHCHECK.
@@ -122,6 +124,20 @@ pub struct AbortArgs {
     job: Option<String>,
     /// Print the job as JSON and nothing else
     #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SettleArgs {
+    #[command(flatten)]
+    access: Access,
+    /// The failed job
+    job: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Print what was done as JSON and nothing else; needs --yes
+    #[arg(long, requires = "yes")]
     json: bool,
 }
 
@@ -275,6 +291,24 @@ pub async fn abort(args: AbortArgs) -> Outcome {
     };
     let job = jobs::begin(&client, &format!("/update/{id}/abort"), &json!({})).await?;
     jobs::aborted(&client, job, args.json).await
+}
+
+/// `settle`
+pub async fn settle(args: SettleArgs) -> Outcome {
+    let client = args.access.client()?;
+    let id: String = url::form_urlencoded::byte_serialize(args.job.as_bytes()).collect();
+    let path = format!("/update/{id}/settle");
+    if !args.json {
+        let view: Settlement = client.get_as(&path).await?;
+        say(show::settlement(&view))?;
+    }
+    confirm("Remove this, and declare the job done?", args.yes).await?;
+    let settled: Settlement = client.post(&path, Vec::new()).await?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&settled).map_err(|e| CliError::Failed(e.to_string()))?;
+        return say(text + "\n");
+    }
+    say(format!("{}: settled\n", settled.job.id))
 }
 
 async fn submit(client: &Client, wanted: Wanted, retry: bool) -> Result<Job, ClientError> {

@@ -9,6 +9,7 @@ use super::text::{between, clean, duration, moment, table};
 use super::view::copied;
 use crate::update::Check;
 use crate::update::job::{Job, Kind, Progress, State, Step, Verified};
+use crate::update::settle::Settlement;
 
 /// How the updater is.
 pub fn status(status: &Status, url: &str, now: Timestamp) -> String {
@@ -21,6 +22,9 @@ pub fn status(status: &Status, url: &str, now: Timestamp) -> String {
     }
     if !status.trust.is_empty() {
         rows.push(row("trust", status.trust.clone()));
+    }
+    for waiting in &status.needs_you {
+        rows.push(row("needs you", format!("{0} failed: processgit-updater history {0}", waiting.job)));
     }
     rows.push(row("jobs", status.recent_jobs_count.to_string()));
     rows.push(row("active", status.active_job.as_ref().map_or("none".into(), |job| active(job, now))));
@@ -73,7 +77,7 @@ pub fn history(jobs: &[Job]) -> String {
             name(job.kind).to_owned(),
             if job.target_tag.is_empty() { "-".into() } else { job.target_tag.clone() },
             job.previous_version.clone().unwrap_or_else(|| "-".into()),
-            job.state.to_string(),
+            if job.needs_you { format!("{}, needs you", job.state) } else { job.state.to_string() },
             job.completed_at.map_or("-".into(), |end| duration(between(job.started_at, end))),
             job.id.to_string(),
         ]
@@ -89,6 +93,10 @@ pub fn job(job: &Job) -> String {
         row("state", format!("{}{}", job.state, if job.stub { " (simulated)" } else { "" })),
         row("started", moment(job.started_at)),
     ];
+    if job.needs_you {
+        rows.push(row("needs you", format!("until processgit-updater settle {}", job.id)));
+    }
+    rows.extend(job.settled_at.map(|at| row("settled", moment(at))));
     if let Some(end) = job.completed_at {
         rows.push(row("took", duration(between(job.started_at, end))));
     }
@@ -111,6 +119,21 @@ pub fn job(job: &Job) -> String {
     list(&mut shown, "verified", &genuine(&job.verified));
     list(&mut shown, "warnings", &job.warnings);
     list(&mut shown, "steps", &steps);
+    shown
+}
+
+/// What settling a failed job removes, for the person who decides.
+pub fn settlement(settlement: &Settlement) -> String {
+    let Settlement { job, removes, released } = settlement;
+    let mut shown = match job.settled_at {
+        None => format!("{} failed: declare it done when the application runs as it should\n", job.id),
+        Some(at) => format!("{} failed, and was settled {}\n", job.id, moment(at)),
+    };
+    list(&mut shown, "what is removed", removes);
+    if removes.is_empty() {
+        shown.push_str("it has left nothing to remove\n");
+    }
+    list(&mut shown, "snapshots that are then kept no longer than others", released);
     shown
 }
 
@@ -274,6 +297,7 @@ mod tests {
             stub: true,
             trust: "key sha256:00ff".into(),
             notices: Vec::new(),
+            needs_you: Vec::new(),
             started_at: Some(at(-3600)),
         };
         insta::assert_snapshot!(status(&shown, "http://127.0.0.1:9000", at(5)), @r"

@@ -42,6 +42,7 @@ use crate::settings::{Fault, Settings, name};
 use crate::update::job::Job;
 use crate::update::ports::{Options, Ports};
 use crate::update::refusal::{Code, Refused};
+use crate::update::settle;
 use around::{Around, Holder, StateFolder};
 
 /// One look at engine or disk.
@@ -106,7 +107,7 @@ impl Examine for Doctor {
             findings.extend(source::check(self, &outside, None, None).await);
             findings.extend(state::check(self, &state, &unfinished, None).await);
             findings.extend(itself::check(self).await);
-            return self.report(findings);
+            return self.report(findings).await;
         }
         let seen = engine::Seen::look(self).await;
         let ahead = source::ahead(seen.facts.as_ref(), self.ports.clock.now());
@@ -142,7 +143,7 @@ impl Examine for Doctor {
         findings.extend(source::check(self, &outside, ahead, deployment.as_ref()).await);
         findings.extend(of_state);
         findings.extend(of_itself);
-        self.report(findings)
+        self.report(findings).await
     }
 }
 
@@ -154,8 +155,25 @@ impl Doctor {
         is_held.then(|| format!("{} is at work ({}): ask again when it has ended", job.id, job.state))
     }
 
+    /// A failed job that waits for a person comes first, and silences what contradicts its own commands.
+    async fn report(&self, findings: Vec<Finding>) -> Report {
+        let waiting = asked(LOOK, self.ports.journal.waiting()).await.unwrap_or_default();
+        let told = self.understood(findings);
+        let waiting: Vec<&Job> = waiting.iter().filter(|job| job.stub == self.options.stub).collect();
+        let in_the_way = settle::in_the_way(waiting.iter().copied());
+        let quiet = |finding: Finding| match in_the_way {
+            Some(job) if CONTRADICTS.contains(&finding.check.as_str()) => {
+                Finding { remedy: finding.remedy.map(|_| settle::first_finish(job)), ..finding }
+            }
+            _ => finding,
+        };
+        let first = |job: &&Job| Finding::bad("failed job", settle::finding(job));
+        let findings = waiting.iter().map(first).chain(told.into_iter().map(quiet)).collect();
+        Report::new(self.ports.clock.now(), findings)
+    }
+
     /// What was looked at with a default, in the place of a faulty setting, says nothing.
-    fn report(&self, findings: Vec<Finding>) -> Report {
+    fn understood(&self, findings: Vec<Finding>) -> Vec<Finding> {
         let faulty = |check: &str| {
             let depends = DEPENDS.iter().filter(|(_, checks)| checks.contains(&check)).map(|(variable, _)| *variable);
             depends.into_iter().find(|variable| self.faults.iter().any(|fault| fault.variable == *variable))
@@ -170,9 +188,26 @@ impl Doctor {
                 }
             }
         }
-        Report::new(self.ports.clock.now(), told)
+        told
     }
 }
+
+/// Checks whose remedies start, remake or remove what a failed job's own commands are about.
+const CONTRADICTS: [&str; 13] = [
+    "application",
+    "health",
+    "healthcheck",
+    "project",
+    "services",
+    "compose",
+    ".env",
+    "version key",
+    "drift",
+    "followers",
+    "writers",
+    "hooks",
+    "leftovers",
+];
 
 /// Which checks say nothing when a variable is faulty.
 const DEPENDS: &[(&str, &[&str])] = &[

@@ -125,7 +125,7 @@ async fn leftovers(
     };
     let works = |id: &str| unfinished.as_ref().is_ok_and(|jobs| jobs.iter().any(|job| job.id.0 == id));
     let mut findings = Vec::new();
-    let (mut forged, mut others) = (Vec::new(), Vec::new());
+    let (mut forged, mut others, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     let helpers_owner = helpers_owner(doctor).await;
     for c in containers.iter().filter(|c| seal::says_to_be_ours(c)) {
         let name = &c.name;
@@ -144,7 +144,10 @@ async fn leftovers(
         match ours.label(label::JOB).or(ours.label(label::DEPUTY_OF)) {
             Some(id) if works(id) => {}
             Some(id) => {
-                if let Ok(Some(_)) = asked(LOOK, doctor.ports.journal.job(id)).await {
+                let job = asked(LOOK, doctor.ports.journal.job(id)).await.ok().flatten();
+                if job.as_ref().is_some_and(|job| job.needs_you) {
+                    kept.push(name.as_str());
+                } else if job.is_some() {
                     let text = format!("container {name} ({role}) is left of {id}, which has ended");
                     findings.push(Finding::warning("leftovers", Refusal::new(Code::Leftover, text).command(remove)));
                 }
@@ -171,7 +174,11 @@ async fn leftovers(
             true => String::new(),
             false => format!("; left alone, as labelled by another updater: {}", seal::few(&others)),
         };
-        findings.push(Finding::ok("leftovers", format!("no container of an ended job{also}")));
+        let text = match kept.is_empty() {
+            true => "no container of an ended job".to_owned(),
+            false => format!("kept until you are done with the failed job: {}", kept.join(", ")),
+        };
+        findings.push(Finding::ok("leftovers", text + &also));
     }
     findings
 }

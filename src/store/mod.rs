@@ -20,6 +20,7 @@ mod known;
 mod lock;
 pub mod logs;
 pub mod own_data;
+mod rows;
 mod schema;
 pub mod secret;
 #[cfg(test)]
@@ -32,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 use semver::Version;
 
 use crate::engine::seal::Seal;
@@ -416,10 +417,10 @@ impl Journal for Store {
         let beside = self.beside.clone();
         let logs = self.logs.as_ref().map(|logs| logs.folder().to_owned());
         self.with(move |db| {
-            let saved = match write(db, &job, &record, &entry) {
+            let saved = match rows::write(db, &job, &record, &entry) {
                 Err(e) if is_vital && lacks_room(&e) && ballast.as_ref().is_some_and(|b| b.release()) => {
                     tracing::warn!(job = %job.id, "the disk of the journal is full: its reserve was given back");
-                    write(db, &job, &record, &entry)
+                    rows::write(db, &job, &record, &entry)
                 }
                 other => other,
             };
@@ -441,6 +442,27 @@ impl Journal for Store {
             saved.map(|_| ())
         })
         .await
+    }
+
+    async fn settle(&self, job: &Job) -> Result<(), JournalError> {
+        let (job, beside) = (job.clone(), self.beside.clone());
+        self.with(move |db| {
+            let head = rows::settle(db, &job)?;
+            if let Some(beside) = &beside {
+                beside.saved(&head);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn waiting(&self) -> Result<Vec<Job>, JournalError> {
+        self.with(|db| rows::waiting(db)).await
+    }
+
+    async fn record(&self, id: &str) -> Result<Option<Record>, JournalError> {
+        let id = id.to_owned();
+        self.with(move |db| rows::record(db, &id)).await
     }
 
     async fn unfinished(&self) -> Result<Vec<(Job, Record)>, JournalError> {
@@ -557,64 +579,4 @@ fn last_committed(db: &Connection) -> rusqlite::Result<Option<(Job, Record)>> {
         }
     }
     Ok(None)
-}
-
-/// One transaction: job, record, entry, and what the end teaches. The journal's new end.
-fn write(db: &mut Connection, job: &Job, record: &Record, entry: &Entry) -> rusqlite::Result<Head> {
-    let tx = db.transaction()?;
-    let job_text = serde_json::to_string(job).map_err(to_sql)?;
-    let record_text = serde_json::to_string(record).map_err(to_sql)?;
-    let sum = schema::sum(&job_text, Some(&record_text));
-    tx.execute(
-        "INSERT INTO jobs (id, ended, job, record, sum) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (id) DO UPDATE SET ended = ?2, job = ?3, record = ?4, sum = ?5",
-        params![job.id.0, job.state.is_end(), job_text, record_text, sum],
-    )?;
-    let (what, effect, text) = schema::row(entry);
-    let entry_text = chain::Entry {
-        job: &job.id.0,
-        at: &job.updated_at.to_string(),
-        state: job.state.name(),
-        what,
-        effect: effect.as_deref(),
-        text,
-        sum: &sum,
-    };
-    let head = chain::append(&tx, &entry_text)?;
-    if let Entry::Ended { bad_digest, committed } = entry {
-        learn(&tx, job, bad_digest.as_deref(), committed.as_ref())?;
-        known::changes(&tx)?;
-    }
-    tx.commit()?;
-    Ok(head)
-}
-
-fn learn(
-    tx: &rusqlite::Transaction<'_>,
-    job: &Job,
-    bad_digest: Option<&str>,
-    committed: Option<&Version>,
-) -> rusqlite::Result<()> {
-    if let Some(digest) = bad_digest {
-        let reason = format!("{} ({}, {})", job.error.as_deref().unwrap_or("unknown"), job.id, job.updated_at);
-        tx.execute(
-            "INSERT INTO known_bad (digest, reason) VALUES (?1, ?2) ON CONFLICT (digest) DO UPDATE SET reason = ?2",
-            params![digest, reason],
-        )?;
-    }
-    let Some(version) = committed else { return Ok(()) };
-    if let Some(digest) = &job.target_digest {
-        // It has proven itself since.
-        tx.execute("DELETE FROM known_bad WHERE digest = ?1", [digest])?;
-    }
-    let known: Option<String> =
-        tx.query_row("SELECT value FROM meta WHERE key = 'highest_committed'", [], |r| r.get(0)).optional()?;
-    let highest = known.and_then(|text| Version::parse(&text).ok()).filter(|known| known > version);
-    if highest.is_none() {
-        tx.execute(
-            "INSERT INTO meta (key, value) VALUES ('highest_committed', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1",
-            [version.to_string()],
-        )?;
-    }
-    Ok(())
 }

@@ -49,6 +49,9 @@ CREATE TABLE known_bad (digest TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT;
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 ";
 
+/// A job waits for a person: it says so. No text in it can, because the quotes of a text are escaped.
+pub const WAITS: &str = r#"instr(job, '"needs_you":true') > 0"#;
+
 const LINKS: &str = "
 ALTER TABLE trail ADD COLUMN sum BLOB;
 ALTER TABLE trail ADD COLUMN link BLOB;
@@ -88,6 +91,10 @@ pub fn open(file: &Path) -> Result<Opened, StoreError> {
         _ => {}
     }
     require_whole(&db, file)?;
+    // Only for speed. Earlier versions keep it up to date too.
+    if let Err(e) = index_waiting(&db) {
+        tracing::warn!("the journal has no index of the jobs that wait for a person: {e}");
+    }
     if let Some(newer) = failpoint::newer_format() {
         note_format(&db, newer).map_err(sql)?;
     }
@@ -257,6 +264,10 @@ fn make(db: &mut Connection) -> rusqlite::Result<()> {
     tx.execute_batch(TABLES)?;
     note_format(&tx, FORMAT)?;
     tx.commit()
+}
+
+fn index_waiting(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch(&format!("CREATE INDEX IF NOT EXISTS jobs_waiting ON jobs (seq) WHERE {WAITS}"))
 }
 
 fn is_empty(db: &Connection) -> rusqlite::Result<bool> {

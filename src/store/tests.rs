@@ -400,7 +400,7 @@ async fn a_hundred_thousand_jobs_do_not_delay_the_start() {
 
 #[test]
 fn a_second_updater_on_one_state_folder_is_told_who_holds_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     let first = Store::open(folder.path()).unwrap();
     let error = Store::open(folder.path()).err().expect("it is held").to_string();
     let holder = format!("is in use by another updater (process {}): only one may run on it", std::process::id());
@@ -411,7 +411,7 @@ fn a_second_updater_on_one_state_folder_is_told_who_holds_it() {
 
 #[tokio::test]
 async fn a_state_folder_keeps_its_name() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     let first = Store::open(folder.path()).unwrap().installation().to_owned();
     assert_eq!((first.len(), Store::open(folder.path()).unwrap().installation()), (16, &*first));
     assert_ne!(Store::in_memory().unwrap().installation(), first);
@@ -420,7 +420,7 @@ async fn a_state_folder_keeps_its_name() {
 /// Beside a process that works, and after one that was killed: all of it is seen, and nothing is made.
 #[tokio::test]
 async fn a_look_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     let empty = folder.path().join("empty");
     assert!(Store::peek(&empty).unwrap().unfinished().await.unwrap().is_empty() && !empty.exists());
 
@@ -458,4 +458,46 @@ fn a_state_folder_is_its_owners_only() {
     let _store = Store::open(folder.path()).unwrap();
     assert_eq!((mode(folder.path()), mode(&folder.path().join("logs"))), (0o700, 0o700));
     assert_eq!(mode(&folder.path().join(super::JOURNAL)), 0o600);
+}
+
+/// A failed job waits until it is settled, however many there have been since; its record stays.
+#[tokio::test]
+async fn failed_jobs_wait() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let now = "2026-01-02T03:04:05Z".parse().unwrap();
+    let mut job = Job::new(JobId("job_00000000000000f0".into()), "v1".into(), now, false);
+    (job.needs_you, job.error) = (true, Some("x".into()));
+    job.enter(State::Failed, now);
+    let record = Record::new(job.id.clone(), crate::update::Order::Snapshot { hot: false });
+    let ended = || Entry::Ended { bad_digest: None, committed: None };
+    store.save(&job, &record, ended()).await.unwrap();
+    // Words that say so are no field that says so.
+    let mut other = Job::new(JobId("job_00000000000000f1".into()), r#"","needs_you":true,""#.into(), now, false);
+    other.error = Some(r#""needs_you":true"#.into());
+    other.enter(State::RolledBack, now);
+    store.save(&other, &Record::new(other.id.clone(), record.order.clone()), ended()).await.unwrap();
+    for digest in 0..60 {
+        end(&store, &format!("{digest:x}"), false, None).await;
+    }
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.waiting().await.unwrap(), [job.clone()]);
+    let plan: String = {
+        let query = format!("EXPLAIN QUERY PLAN SELECT job FROM jobs WHERE {} ORDER BY seq DESC", super::schema::WAITS);
+        store.db.lock().unwrap().query_row(&query, [], |row| row.get(3)).unwrap()
+    };
+    assert!(plan.contains("jobs_waiting"), "{plan}");
+    assert_eq!(store.record(&job.id.0).await.unwrap(), Some(record.clone()));
+    assert_eq!(Store::peek(folder.path()).unwrap().waiting().await.unwrap(), [job.clone()]);
+
+    (job.needs_you, job.settled_at) = (false, Some(now));
+    store.settle(&job).await.unwrap();
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.troubles(), [""; 0], "the trail knows of it");
+    assert_eq!((store.waiting().await.unwrap(), store.job(&job.id.0).await.unwrap()), (vec![], Some(job.clone())));
+    assert_eq!(store.record(&job.id.0).await.unwrap(), Some(record));
+    let jobs = store.recent(100).await.unwrap();
+    assert_eq!(jobs.last().map(|last| last.id.clone()), Some(job.id), "it keeps its place");
 }

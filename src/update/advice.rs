@@ -8,7 +8,8 @@ use crate::engine::RestartPolicy;
 use crate::reference::Reference;
 
 /// The commands that bring the old version back by hand, with its data, and what to know before. They stand
-/// at the end of the text, numbered. `seen` is `None` where nothing could be seen: then they fit every state.
+/// at the end of the text, numbered; the last one declares the job done. `seen` is `None` where nothing could be
+/// seen: then they fit every state.
 pub fn by_hand(record: &Record, plan: &Plan, seen: Option<&Seen>) -> String {
     let disarmed = record.has_begun(Effect::Disarm);
     let stands = matches!(seen.map(|s| s.app), Some(App::Untouched { .. }));
@@ -33,14 +34,25 @@ pub fn by_hand(record: &Record, plan: &Plan, seen: Option<&Seen>) -> String {
     }
     let companions = companions(record, plan);
     commands.extend(companions.iter().cloned());
+    let settle = settle(record, plan);
+    commands.push(settle.clone());
     let mut text = String::new();
     if runs_anew(plan, seen) {
-        let keep = if companions.is_empty() { "nothing needs doing".into() } else { companions.join(" && ") };
-        text.push_str(&format!("To keep what runs now: {keep}. "));
+        let keep: Vec<_> = companions.into_iter().chain([settle]).collect();
+        text.push_str(&format!("To keep what runs now: {}. ", keep.join(" && ")));
     }
     text.push_str(&about_data(record, plan, data));
     let commands: Vec<String> = commands.iter().enumerate().map(|(n, c)| format!("({}) {c}", n + 1)).collect();
     text + "To have the old version back by hand: " + &commands.join("  ")
+}
+
+/// Declares the job done, when the application is well again.
+pub fn settle(record: &Record, plan: &Plan) -> String {
+    let program = match plan.of_updater {
+        true => in_container(&plan.previous.container_name),
+        false => program(plan),
+    };
+    format!("{program} settle {} --yes", word(&record.job.0))
 }
 
 /// The generation whose data the old version needs, if it may not find it there.
@@ -122,9 +134,13 @@ fn up(plan: &Plan, start: &str) -> String {
 /// How a person starts this program.
 fn program(plan: &Plan) -> String {
     match &plan.updater {
-        Some(container) => format!("docker exec {} processgit-updater", word(container)),
+        Some(container) => in_container(container),
         None => "processgit-updater".into(),
     }
+}
+
+fn in_container(container: &str) -> String {
+    format!("docker exec {} processgit-updater", word(container))
 }
 
 fn compose(plan: &Plan) -> String {

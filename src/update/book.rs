@@ -8,7 +8,7 @@ use super::job::Job;
 /// How many jobs the history shows.
 pub const HISTORY: usize = 50;
 
-/// The last jobs, newest first, and how many there ever were.
+/// The last jobs and all that wait for a person, newest first, and how many there ever were.
 #[derive(Default)]
 pub struct Book {
     pages: RwLock<Pages>,
@@ -21,9 +21,11 @@ struct Pages {
 }
 
 impl Book {
-    /// `recent` is newest first.
-    pub fn new(recent: Vec<Job>, count: usize) -> Self {
-        Self { pages: RwLock::new(Pages { jobs: recent.into_iter().map(Arc::new).collect(), count }) }
+    /// `recent` and `waiting` are newest first; a job may be in both.
+    pub fn new(recent: Vec<Job>, waiting: Vec<Job>, count: usize) -> Self {
+        let older = waiting.into_iter().filter(|job| recent.iter().all(|known| known.id != job.id));
+        let jobs = older.collect::<Vec<_>>();
+        Self { pages: RwLock::new(Pages { jobs: recent.into_iter().chain(jobs).map(Arc::new).collect(), count }) }
     }
 
     fn read<T>(&self, look: impl FnOnce(&Pages) -> T) -> T {
@@ -39,7 +41,11 @@ impl Book {
         self.write(|pages| {
             pages.count += 1;
             pages.jobs.push_front(Arc::new(job));
-            pages.jobs.truncate(HISTORY);
+            let mut place = 0;
+            pages.jobs.retain(|job| {
+                place += 1;
+                place <= HISTORY || job.needs_you
+            });
         });
     }
 
@@ -61,8 +67,14 @@ impl Book {
         self.read(|pages| pages.jobs.iter().find(|j| !j.state.is_end()).cloned())
     }
 
+    /// Newest first, at most [`HISTORY`].
     pub fn recent(&self, limit: usize) -> Vec<Arc<Job>> {
-        self.read(|pages| pages.jobs.iter().take(limit).cloned().collect())
+        self.read(|pages| pages.jobs.iter().take(limit.min(HISTORY)).cloned().collect())
+    }
+
+    /// Failed jobs that no person has settled, newest first; however many jobs there have been since.
+    pub fn waiting(&self) -> Vec<Arc<Job>> {
+        self.read(|pages| pages.jobs.iter().filter(|job| job.needs_you).cloned().collect())
     }
 
     pub fn count(&self) -> usize {

@@ -219,6 +219,12 @@ pub struct Job {
     /// Why the job did not do what it was asked for, for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// It failed, and no person has settled it yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_you: bool,
+    /// When a person declared the failed job done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_at: Option<Timestamp>,
     /// What the operator should know, but what stopped nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -291,6 +297,8 @@ impl Job {
             steps: Vec::new(),
             error: None,
             reason: None,
+            needs_you: false,
+            settled_at: None,
             warnings: Vec::new(),
             stub,
             snapshot: None,

@@ -9,9 +9,10 @@ use tokio::time::sleep;
 
 use super::context::Context;
 use super::door::{AbortError, Door};
-use super::job::{Job, JobId};
+use super::job::{Job, JobId, State};
 use super::ports::Entry;
 use super::record::Record;
+use super::survey::sources;
 use super::{Updater, run, transition};
 use crate::engine::label;
 
@@ -31,6 +32,7 @@ impl Updater {
                 updater.live(next_life(record, 0)).await;
             }
             updater.sweep_leftovers().await;
+            updater.keep_what_failed_jobs_need().await;
         });
     }
 
@@ -90,15 +92,25 @@ impl Updater {
         None
     }
 
+    /// Nobody needs what it left. Whether a failed one is settled, a deputy does not know: its journal has nobody
+    /// who settles.
+    fn is_done_with(&self, job: &Job) -> bool {
+        let is_deputy = self.inner.options.data_in.is_some();
+        job.state.is_end() && !job.needs_you && !(is_deputy && job.state == State::Failed)
+    }
+
     /// Containers of ours whose job has ended: a process died between its end and its tidying.
     async fn sweep_leftovers(&self) {
         let engine = &self.inner.ports.engine;
         let Ok(containers) = engine.containers(&[]).await else { return };
         for container in containers {
             let Some(ours) = self.inner.options.owner.seal.read(&container) else { continue };
-            let Some(job) = ours.label(label::JOB).or(ours.label(label::DEPUTY_OF)) else { continue };
-            let ended = self.job(job).await.is_some_and(|j| j.state.is_end());
-            if ended && let Err(e) = engine.remove(&container.id).await {
+            let is_leftover = match ours.label(label::JOB).or(ours.label(label::DEPUTY_OF)) {
+                Some(job) => self.job(job).await.is_some_and(|job| self.is_done_with(&job)),
+                // What planning has made to look has told it already, whoever plans right now.
+                None => ours.role() == sources::LOOK,
+            };
+            if is_leftover && let Err(e) = engine.remove(&container.id).await {
                 tracing::warn!("the leftover {} could not be removed: {e}", container.name);
             }
         }

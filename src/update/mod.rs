@@ -5,6 +5,7 @@
 
 pub mod advice;
 pub mod book;
+mod check;
 pub mod context;
 pub mod door;
 pub mod drift;
@@ -24,6 +25,7 @@ pub mod rollback_view;
 pub mod run;
 pub mod running;
 pub mod self_update;
+pub mod settle;
 pub mod survey;
 pub mod transition;
 pub mod version_changes;
@@ -40,7 +42,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::release::{Channel, Release, SourceError};
-use crate::text;
 use book::{Book, HISTORY};
 use context::Context;
 use door::{AbortError, Door};
@@ -49,8 +50,6 @@ use ports::{DataError, Entry, ExportSink, JournalError, Options, Ports, Snapshot
 use record::Record;
 use refusal::Refusal;
 pub use rollback_view::RollbackView;
-use running::Running;
-use semver::Version;
 
 /// What a job is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +116,9 @@ pub enum SubmitError {
     /// One job at a time.
     #[error("job {} is active ({}): wait for its end, or follow it at /update/{}", .0.id, .0.state, .0.id)]
     Busy(Box<Job>),
+    /// A failed job waits for a person.
+    #[error("{}", settle::refusal(.0))]
+    Unsettled(Box<Job>),
     /// The process is stopping.
     #[error("the updater is stopping: ask again when it is back")]
     Stopping,
@@ -225,7 +227,8 @@ impl Updater {
     /// # Errors
     /// The journal cannot be read.
     pub async fn start(ports: Ports, options: Options) -> Result<Self, JournalError> {
-        let book = Book::new(ports.journal.recent(HISTORY).await?, ports.journal.count().await?);
+        let journal = &ports.journal;
+        let book = Book::new(journal.recent(HISTORY).await?, journal.waiting().await?, journal.count().await?);
         let unfinished = ports.journal.unfinished().await?;
         let updater = Self {
             inner: Arc::new(Inner {
@@ -273,7 +276,7 @@ impl Updater {
     /// Accepts a job and starts it, or says why not. Exactly one of many at once is accepted.
     ///
     /// # Errors
-    /// A job is active, the process is stopping, or the journal cannot be written.
+    /// A job is active, a failed one waits for a person, the process is stopping, or the journal cannot be written.
     pub async fn submit(&self, order: Order) -> Result<Job, SubmitError> {
         self.submit_as(JobId::random(), order).await
     }
@@ -293,6 +296,11 @@ impl Updater {
         }
         if let Some(active) = self.active() {
             return Err(SubmitError::Busy(Box::new((*active).clone())));
+        }
+        if matches!(order, Order::Update(_))
+            && let Some(job) = settle::in_the_way(self.needs_you().iter().map(Arc::as_ref))
+        {
+            return Err(SubmitError::Unsettled(Box::new(job.clone())));
         }
         let Inner { ports, options, book, .. } = &*self.inner;
         let tag = match &order {
@@ -389,85 +397,6 @@ impl Updater {
         }
     }
 
-    /// What an update would do, without any effect.
-    pub async fn check(&self, request: CheckRequest) -> Check {
-        let mut check = Check { trust: self.trust(), ..Check::default() };
-        if let Err(refused) = self.look_at(request, &mut check).await {
-            check.refusal = Some(refused.to_string());
-            check.refusals = refused.0;
-        }
-        check.cleaned()
-    }
-
-    /// Fills in what is found, as far as it comes.
-    async fn look_at(&self, request: CheckRequest, check: &mut Check) -> Result<(), survey::Refused> {
-        let Inner { ports, options, .. } = &*self.inner;
-        let deployment = survey::deployment(ports, options).await;
-        if let Ok(deployment) = &deployment {
-            check.describe_running(deployment, &options.version_key);
-        }
-        if request.fresh {
-            ports.releases.forget();
-        }
-        let runs = deployment.as_ref().ok().and_then(|deployment| deployment.running.version());
-        let named = request.tag.is_some();
-        let tag = match request.tag {
-            Some(tag) => tag,
-            None => {
-                let newest = self.newest(request.channel, runs).await?;
-                check.warnings.clone_from(&newest.remarks);
-                check.release = Some(newest.clone());
-                if is_older(&newest, runs) {
-                    check.up_to_date = true;
-                    return Ok(());
-                }
-                newest.tag
-            }
-        };
-        let candidate = survey::candidate(ports, &tag).await?;
-        check.describe(&candidate);
-        let deployment = deployment?.knowing(&candidate.manifest);
-        check.describe_running(&deployment, &options.version_key);
-        // Nothing needs to be done, so nothing is refused either.
-        let runs_it = !named && deployment.runs(&candidate.manifest.image.digest);
-        let wanted = Request {
-            target_tag: tag,
-            allow_downgrade: request.allow_downgrade,
-            accept_drift: request.accept_drift,
-            retry: false,
-            accept_unwell: request.accept_unwell,
-        };
-        let planned = async {
-            let (wish, refusals) = survey::wish::update(ports, options, &wanted, &candidate, &deployment).await?;
-            survey::assemble::plan(ports, options, &deployment, wish, refusals).await
-        };
-        let plan = match planned.await {
-            Ok(plan) => plan,
-            Err(refused) if runs_it => {
-                check.up_to_date = true;
-                check.warnings.push(format!("an update would be refused: {refused}"));
-                return Ok(());
-            }
-            Err(refused) => return Err(refused),
-        };
-        check.allowed = true;
-        check.up_to_date = plan.no_op;
-        check.changes = plan.changes;
-        check.drift = plan.drift;
-        check.warnings.extend(plan.warnings);
-        Ok(())
-    }
-
-    /// The newest release of the channel. What is remembered may be from before the update to what runs.
-    async fn newest(&self, channel: Channel, runs: Option<&Version>) -> Result<Release, SourceError> {
-        let newest = self.latest(channel).await?;
-        if !is_older(&newest, runs) {
-            return Ok(newest);
-        }
-        self.forget_releases();
-        self.latest(channel).await
-    }
-
     /// What [`Order::Rollback`] would do, without any effect.
     ///
     /// # Errors
@@ -480,7 +409,8 @@ impl Updater {
             let wish = survey::wish::by_hand(ports, &order, &deployment).await?;
             survey::assemble::plan(ports, options, &deployment, wish, Vec::new()).await
         };
-        let plan = look.await.map_err(|refused| refused.to_string())?;
+        let refused = |refused| settle::without_contradictions(&self.inner.book, options.stub, refused).to_string();
+        let plan = look.await.map_err(refused)?;
         let written_since = match plan.restores() {
             Some(id) => Some(ports.data.distance(id, &plan.restored()).await.map_err(|e| e.to_string())?),
             None => None,
@@ -557,54 +487,5 @@ impl Updater {
     /// By which policy signatures are judged, one line.
     pub fn trust(&self) -> String {
         self.inner.ports.trust.describe()
-    }
-}
-
-/// The release is of an older version than the one that runs.
-fn is_older(release: &Release, runs: Option<&Version>) -> bool {
-    let version = running::version(&release.tag);
-    version.zip(runs).is_some_and(|(version, runs)| version.cmp_precedence(runs).is_lt())
-}
-
-impl Check {
-    /// With the words of publishers and servers as they may be shown.
-    fn cleaned(mut self) -> Self {
-        let texts = [&mut self.refusal, &mut self.migration, &mut self.running_unknown, &mut self.not_applied];
-        let lists = [
-            &mut self.changes,
-            &mut self.drift,
-            &mut self.warnings,
-            &mut self.breaking_changes,
-            &mut self.deprecations,
-        ];
-        let all = texts.into_iter().flatten().chain(lists.into_iter().flatten());
-        all.for_each(|text| *text = text::clean(text).into_owned());
-        self
-    }
-
-    fn describe_running(&mut self, deployment: &survey::Deployment, key: &str) {
-        let image = &deployment.container.image_ref;
-        self.running_version = deployment.version_text();
-        self.running_image = Some(image.clone());
-        self.running_unknown = match &deployment.running {
-            Running::Known { .. } => None,
-            Running::Unknown(why) => Some(why.to_string()),
-        };
-        let value = running::not_applied(image, deployment.env_value.as_deref());
-        self.not_applied = value.map(|value| format!("{key}={value}"));
-    }
-
-    fn describe(&mut self, candidate: &survey::Candidate) {
-        let manifest = &candidate.manifest;
-        self.release = Some(candidate.release.clone());
-        self.verified = vec![candidate.verified.clone()];
-        self.target_version = Some(manifest.version.to_string());
-        self.target_image = Some(manifest.image_reference());
-        self.target_digest = Some(manifest.image.digest.clone());
-        let command = manifest.migration.command.as_ref().filter(|_| manifest.migration.required);
-        self.migration = command.map(shell_words::join);
-        self.estimated_downtime_seconds = manifest.migration.estimated_downtime_seconds;
-        self.breaking_changes.clone_from(&manifest.breaking_changes);
-        self.deprecations.clone_from(&manifest.deprecations);
     }
 }

@@ -416,6 +416,9 @@ pub struct Plan {
     /// The container this updater runs in, where it does: in there a person finds its commands.
     #[serde(default)]
     pub updater: Option<String>,
+    /// What is updated is the updater itself, by its deputy.
+    #[serde(default)]
+    pub of_updater: bool,
     /// The image was at hand before, so a rollback leaves it.
     pub had_image: bool,
     /// What the tag `registry/repository:tag` meant locally before: an image id.

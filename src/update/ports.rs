@@ -100,6 +100,12 @@ impl VerifiedDigest {
 pub trait Journal: Send + Sync {
     /// One transaction, flushed: the job as the world sees it, its private record, and the entry.
     async fn save(&self, job: &Job, record: &Record, entry: Entry) -> Result<(), JournalError>;
+    /// The job as it is now that a person has settled it; its record stays. Flushed.
+    async fn settle(&self, job: &Job) -> Result<(), JournalError>;
+    /// Failed jobs that no person has settled, newest first.
+    async fn waiting(&self) -> Result<Vec<Job>, JournalError>;
+    /// The record of any job that has one.
+    async fn record(&self, id: &str) -> Result<Option<Record>, JournalError>;
     /// Jobs that have not ended, oldest first.
     async fn unfinished(&self) -> Result<Vec<(Job, Record)>, JournalError>;
     async fn job(&self, id: &str) -> Result<Option<Job>, JournalError>;

@@ -120,6 +120,7 @@ codes! {
     NoSnapshotOfUpdate "no_snapshot_of_update" "The last update took no snapshot."
     PinnedByDigest "pinned_by_digest" "The version before is named by a digest, which no version key selects."
     // The updater itself.
+    Unsettled "unsettled" "A failed job waits for a person."
     Busy "busy" "A job is at work."
     JournalNoRoom "journal_no_room" "The journal's disk is full."
     JournalFailed "journal_failed" "The journal cannot be read or written."
@@ -213,6 +214,7 @@ impl Code {
         (Self::NoSuchSnapshot, Does::Shows),
         (Self::VersionChanged, Does::Shows),
         (Self::NoSnapshotOfUpdate, Does::Repairs),
+        (Self::Unsettled, Does::Repairs),
         (Self::JournalFailed, Does::Shows),
         (Self::TokenWeak, Does::Shows),
         (Self::NoRestart, Does::Repairs),

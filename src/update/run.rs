@@ -18,6 +18,7 @@ use super::plan::{Plan, Purpose};
 use super::ports::{Entry, JournalError};
 use super::record::{Heading, Record};
 use super::refusal::{Code, Explained};
+use super::settle;
 use super::survey::{self, Refused};
 use super::transition::{self, Action, Effect, Seen, Verdict};
 use super::{Order, Request};
@@ -47,7 +48,10 @@ pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
         tokio::select! {
             planned = plan(cx, &mut record) => match planned {
                 Ok(()) => note(cx, &record, Entry::Note("planned".into())).await,
-                Err(refused) => turn(cx, &mut record, refused.code(), &refused.to_string()).await,
+                Err(refused) => {
+                    let refused = settle::without_contradictions(&cx.book, cx.options.stub, refused);
+                    turn(cx, &mut record, refused.code(), &refused.to_string()).await;
+                }
             },
             () = cx.door.asked() => mind_the_door(cx, &mut record).await,
         }
@@ -355,6 +359,9 @@ pub(super) async fn end(cx: &Context, record: &Record, verdict: Verdict) {
     if let Some(job) = &mut ended {
         job.error = verdict.error.as_deref().map(|error| text::clean_lines(error).into_owned());
         job.reason = reason(record, &verdict);
+        // A deputy's job is the updater's, which asks for a person itself.
+        job.needs_you = verdict.state == State::Failed && cx.options.data_in.is_none();
+        job.warnings.extend(settle::reminders(&cx.book, job));
         job.enter(verdict.state, now);
         if let Err(e) = cx.ports.journal.save(job, record, Entry::Ended { bad_digest, committed }).await {
             // The world is as the verdict says; only the memory of it is missing, and the next start
@@ -363,6 +370,12 @@ pub(super) async fn end(cx: &Context, record: &Record, verdict: Verdict) {
             job.warnings.push(format!("the end could not be recorded: {e}"));
         }
         failpoint::reach(format_args!("recorded"));
+        if let Some(plan) = plan.filter(|_| verdict.state == State::Failed)
+            && let Err(e) = effects::keep_old(cx, plan).await
+        {
+            let image = &plan.previous.image_ref;
+            job.warnings.push(format!("the old image {image} is not protected from `docker image prune`: {e}"));
+        }
         cx.ports.journal.log(
             &cx.job,
             &format!("{}{}", verdict.state, verdict.error.iter().map(|e| format!(": {e}")).collect::<String>()),

@@ -446,6 +446,11 @@ fn next_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
                 failed(record, plan, seen, why)
             }
             Some(failed_effect) if failed_effect == effect => rolled_back(record, plan, seen, why),
+            // What a failed job needs stays until a person settles it.
+            _ if effect == Effect::Sweep => match rolled_back(record, plan, seen, why) {
+                Action::End(verdict) if verdict.state != State::Failed => Action::Do(effect),
+                otherwise => otherwise,
+            },
             _ => Action::Do(effect),
         };
     }
@@ -484,7 +489,9 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
             State::Failed,
             format!(
                 "{why}. The old version runs again, but its data was not restored: the new version may have changed {uncovered}. \
-                 Check the application; if its data is damaged, restore it from a backup of your own"
+                 Check the application; if its data is damaged, restore it from a backup of your own. \
+                 Then declare this job done: `{}`",
+                super::advice::settle(record, plan)
             ),
         ),
         _ => end(State::RolledBack, why.to_owned()),

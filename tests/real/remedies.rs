@@ -108,6 +108,7 @@ const NOT_TYPED: &[(Code, &str)] = &[
     (Code::NoRestart, "the policy of the updater's own container, which these tests start otherwise"),
     (Code::TokenWeak, "it only prints a new token"),
     (Code::StateNoRoom, "it shows a full disk"),
+    (Code::Unsettled, "it asks a person; the job's own command does not, and is typed in the tests of settling"),
     (Code::JournalFailed, "it shows a disk that does not answer"),
     (Code::JournalDamaged, "it lists files"),
     (Code::SizeUnknown, "it measures more data than there is time for"),

@@ -180,6 +180,15 @@ fn name_of(entry: &Entry) -> &'static str {
 
 #[async_trait]
 impl Journal for Mortal {
+    async fn settle(&self, job: &Job) -> Result<(), JournalError> {
+        self.journal.settle(job).await
+    }
+    async fn waiting(&self) -> Result<Vec<Job>, JournalError> {
+        self.journal.waiting().await
+    }
+    async fn record(&self, id: &str) -> Result<Option<Record>, JournalError> {
+        self.journal.record(id).await
+    }
     async fn save(&self, job: &Job, record: &Record, entry: Entry) -> Result<(), JournalError> {
         if self.world.is_dead() {
             std::future::pending::<()>().await;

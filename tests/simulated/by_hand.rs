@@ -371,11 +371,15 @@ async fn retention_spares_what_somebody_needs() {
             w.generations.insert("newest".into(), (info, data));
         };
         scene(&mut installation.world.world());
-        assert_eq!(updater.prune_snapshots().await.unwrap(), 2, "{what}");
-        let needed = if of_last { job.snapshot.unwrap() } else { first };
-        let world = installation.world.world();
-        let left: Vec<&String> = world.generations.keys().collect();
-        assert_eq!(left, [&needed, "newest"], "{what}");
+        // Of a failed job also what there was when it went back: its text says that it is kept.
+        let needed = if of_last { vec![job.failed_snapshot.unwrap(), job.snapshot.unwrap()] } else { vec![first] };
+        assert_eq!(updater.prune_snapshots().await.unwrap(), needed.len() + 1, "{what}");
+        let left: Vec<String> = installation.world.world().generations.keys().cloned().collect();
+        assert_eq!(left, [needed, vec!["newest".into()]].concat(), "{what}");
+        if of_last {
+            updater.settle(&job.id.0).await.unwrap();
+            assert_eq!(updater.prune_snapshots().await.unwrap(), 1, "{what}: settled");
+        }
     }
 }
 

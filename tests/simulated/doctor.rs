@@ -174,8 +174,17 @@ const CHECKS: [&str; 35] = [
 ];
 
 pub async fn report(case: Case) -> Report {
-    let installation = Installation::new(case.scene);
+    let installation = Installation::new(case.scene.clone());
     installation.committed_before("1.0.0").await;
+    let report = examine(&installation, case).await;
+    let mut checks: Vec<&str> = report.findings.iter().map(|f| f.check.as_str()).collect();
+    checks.dedup();
+    assert_eq!(checks, CHECKS);
+    report
+}
+
+/// As [`report`], of what has become of this installation.
+pub async fn examine(installation: &Installation, case: Case) -> Report {
     let (mut ports, options, _) = installation.ports(case.faults);
     if case.unfinished {
         let job = Job::new(JobId("job_00000000000000a1".into()), "v1.1.0".into(), installation.now(), false);
@@ -189,11 +198,7 @@ pub async fn report(case: Case) -> Report {
     let (settings, faults) = settings(case.flags);
     let names = case.names.iter().map(|name| (*name).to_owned()).collect();
     let doctor = Doctor { settings, faults, names, ports, options, around: Arc::new(around) };
-    let report = doctor.examine().await;
-    let mut checks: Vec<&str> = report.findings.iter().map(|f| f.check.as_str()).collect();
-    checks.dedup();
-    assert_eq!(checks, CHECKS);
-    report
+    doctor.examine().await
 }
 
 /// What is not well: `check: seen -> remedy`.

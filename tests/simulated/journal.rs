@@ -49,6 +49,17 @@ impl Journal for Memory {
         }
         Ok(())
     }
+    async fn settle(&self, job: &Job) -> Result<(), JournalError> {
+        let mut disk = self.disk();
+        disk.jobs.iter_mut().filter(|(known, _)| known.id == job.id).for_each(|(known, _)| *known = job.clone());
+        Ok(())
+    }
+    async fn waiting(&self) -> Result<Vec<Job>, JournalError> {
+        Ok(self.disk().jobs.iter().rev().filter(|(job, _)| job.needs_you).map(|(job, _)| job.clone()).collect())
+    }
+    async fn record(&self, id: &str) -> Result<Option<Record>, JournalError> {
+        Ok(self.disk().jobs.iter().find(|(job, _)| job.id.0 == id).map(|(_, record)| record.clone()))
+    }
     async fn unfinished(&self) -> Result<Vec<(Job, Record)>, JournalError> {
         Ok(self.disk().jobs.iter().filter(|(job, _)| !job.state.is_end()).cloned().collect())
     }

@@ -34,6 +34,15 @@ impl Journal for Short {
         self.left.store(left - 1, Ordering::Relaxed);
         self.store.save(job, record, entry).await
     }
+    async fn settle(&self, job: &Job) -> Result<(), JournalError> {
+        self.store.settle(job).await
+    }
+    async fn waiting(&self) -> Result<Vec<Job>, JournalError> {
+        self.store.waiting().await
+    }
+    async fn record(&self, id: &str) -> Result<Option<Record>, JournalError> {
+        self.store.record(id).await
+    }
     async fn unfinished(&self) -> Result<Vec<(Job, Record)>, JournalError> {
         self.store.unfinished().await
     }
@@ -120,6 +129,9 @@ async fn dies_and_forgets(kind: &str, scene: &Scene, keeps: usize, call: &str, n
         _ => assert_invariants(&installation, &job, &context),
     }
     assert!(keeps > 0 || may_differ || job.state == State::RolledBack, "{context}: {:?}", job.error);
+    if job.needs_you {
+        updater.settle(&job.id.0).await.expect(&context);
+    }
     let next = installation.submit_and_wait(&updater, Order::Update(request())).await;
     assert!(next.state.is_end(), "{context}");
     Some(job.state)

@@ -14,6 +14,7 @@ use processgit_updater::settings::Listen;
 use processgit_updater::update::door::AbortError;
 use processgit_updater::update::job::{Job, JobId, Kind, State, Step};
 use processgit_updater::update::ports::{CopyLabel, DataError, ExportSink, SnapshotInfo};
+use processgit_updater::update::settle::{SettleError, Settlement};
 use processgit_updater::update::{Check, CheckRequest, Order, Request, RollbackView, SubmitError};
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +48,8 @@ pub struct Script {
     pub view: Option<Result<RollbackView, String>>,
     pub abort_fails: Option<AbortError>,
     pub aborts: Mutex<Vec<String>>,
+    pub settle_fails: Option<SettleError>,
+    pub settled: Mutex<Vec<String>>,
     pub orders: Mutex<Vec<Order>>,
     pub notices: Vec<String>,
     /// What the doctor finds.
@@ -88,6 +91,27 @@ impl Face for Script {
     async fn rollback_view(&self, with_data: bool) -> Result<RollbackView, String> {
         self.views.lock().unwrap().push(with_data);
         self.view.clone().unwrap_or_else(|| Ok(RollbackView::default()))
+    }
+    async fn settlement(&self, id: &str) -> Result<Settlement, SettleError> {
+        match self.history.lock().unwrap().iter().find(|job| job.id.0 == id) {
+            None => Err(SettleError::Unknown(id.into())),
+            Some(job) if job.state != State::Failed => Err(SettleError::NotFailed { id: id.into(), state: job.state }),
+            Some(job) => Ok(Settlement {
+                job: (**job).clone(),
+                removes: vec!["container guard-old".into(), "image ghcr.io/o/app:0.1.2".into()],
+                released: vec!["gen-1".into()],
+            }),
+        }
+    }
+    async fn settle(&self, id: &str) -> Result<Settlement, SettleError> {
+        self.settled.lock().unwrap().push(id.to_owned());
+        match &self.settle_fails {
+            Some(error) => Err(error.clone()),
+            None => self.settlement(id).await,
+        }
+    }
+    fn needs_you(&self) -> Vec<Arc<Job>> {
+        self.history.lock().unwrap().iter().filter(|job| job.needs_you).cloned().collect()
     }
     async fn abort(&self, id: &str) -> Result<Job, AbortError> {
         self.aborts.lock().unwrap().push(id.to_owned());
@@ -203,6 +227,11 @@ pub fn job(tag: &str, steps: &[(State, &str)]) -> Job {
         output.lines().for_each(|line| job.say(line, now));
     }
     job
+}
+
+/// A job that waits for a person.
+pub fn failed() -> Job {
+    Job { needs_you: true, ..ended(job("v0.1.2", &[(State::Swapping, "")]), State::Failed, Some("by hand")) }
 }
 
 /// `job`, ended in `state` with `error`.

@@ -99,16 +99,20 @@ async fn standing_now(cx: &Context, learned: &Learned) -> Result<Standing> {
     Ok(standing)
 }
 
-/// Nothing may remove, whatever retention says, the snapshot that a rollback by hand would want, and those that
-/// failed jobs have named to a person, as long as nothing has gone well since.
+/// Nothing may remove, whatever retention says, the snapshot that a rollback by hand would want, and what a failed
+/// job has named to a person: until it is settled, or, of a job that an earlier version of the updater left, as long
+/// as nothing has gone well since.
 pub async fn standing(ports: &Ports, book: &Book) -> std::result::Result<Standing, JournalError> {
     let last = ports.journal.last_committed().await?;
     let jobs = book.recent(HISTORY);
-    let failed = jobs.iter().take_while(|job| job.state != State::Committed).filter(|job| job.state == State::Failed);
+    let since = jobs.iter().take_while(|job| job.state != State::Committed).filter(|job| job.state == State::Failed);
+    let unasked = since.filter(|job| !job.needs_you && job.settled_at.is_none());
+    let waiting = book.waiting();
     let needed = last
         .and_then(|(_, record)| record.learned.generation)
         .into_iter()
-        .chain(failed.filter_map(|job| job.snapshot.clone()))
+        .chain(unasked.filter_map(|job| job.snapshot.clone()))
+        .chain(waiting.iter().flat_map(|job| [job.snapshot.clone(), job.failed_snapshot.clone()]).flatten())
         .collect();
     // Of this very job too: it is about to end so.
     let undone = jobs.iter().filter(|job| matches!(job.state, State::RolledBack | State::RollingBack));

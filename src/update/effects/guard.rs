@@ -17,6 +17,12 @@ pub async fn guard(cx: &Context, record: &Record, plan: &Plan) -> Result {
     old.and(new)
 }
 
+/// The commands of a failed job need the old image. It has no guard yet where no other version was wanted, and has
+/// lost it where the job was tidied up before.
+pub async fn keep_old(cx: &Context, plan: &Plan) -> Result {
+    leave(cx, "old", &plan.previous.image_id, None).await
+}
+
 /// Before the first effect that may change data, a note that says so: if the journal is lost, only a person
 /// can decide.
 pub async fn before_data_changes(cx: &Context, effect: Effect, record: &Record, plan: &Plan) -> Result {

@@ -147,12 +147,17 @@ pub async fn sweep(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     remove_ours(cx).await?;
     super::volumes::remove_brought(cx, learned).await;
     data::prune(cx, learned).await?;
-    if plan.stays || plan.hot_only {
-        return Ok(());
-    }
-    if plan.had_image || learned.new_image_id.as_ref() == Some(&plan.previous.image_id) {
-        return Ok(());
-    }
+    if brought(plan, learned) { untag_brought(cx, plan).await } else { Ok(()) }
+}
+
+/// The image came with this job, and nothing else wanted it.
+pub fn brought(plan: &Plan, learned: &Learned) -> bool {
+    let moves = !plan.stays && !plan.hot_only && !plan.had_image;
+    moves && learned.new_image_id.as_ref() != Some(&plan.previous.image_id)
+}
+
+/// Its names go, and it with them, unless a container uses it.
+pub async fn untag_brought(cx: &Context, plan: &Plan) -> Result {
     if plan.tag_meant.is_none() && !is_same(&plan.target.reference(), &plan.previous.image_ref) {
         untag_unless_used(cx, &plan.target.reference()).await?;
     }

@@ -16,6 +16,8 @@ mod writers;
 pub use app::{containers, is_half_swapped};
 pub use claim::taken_by_another;
 pub use data::standing;
+pub use guard::keep_old;
+pub use image::{brought, untag_brought};
 
 use super::context::Context;
 use super::plan::Plan;

@@ -168,6 +168,7 @@ async fn assemble(
         no_op,
         // A deputy does not outlive its job.
         updater: options.own_container.clone().filter(|_| options.data_in.is_none()),
+        of_updater: options.data_in.is_some(),
         drift,
     };
     plan.changes = changes(&plan, deployment, &resolved);

@@ -13,7 +13,7 @@ use crate::update::ports::{Options, Ports};
 use crate::update::refusal::{Code, Refusal, Refused};
 
 /// A container of ours that is never started: it is only made to see whether the engine has all it is to mount.
-const LOOK: &str = "look";
+pub const LOOK: &str = "look";
 
 /// A path of the engine's host, and for people who needs it, and for what.
 type Needed = BTreeMap<String, String>;

@@ -1,6 +1,6 @@
 use super::transition::{plan, seen, up_to};
 use crate::engine::{Healthcheck, RestartPolicy};
-use crate::update::advice::by_hand;
+use crate::update::advice::{by_hand, settle};
 use crate::update::plan::{Companion, DataPlan, Hooks, Member, Plan, Purpose, Was};
 use crate::update::record::Record;
 use crate::update::transition::{App, Effect, Env, Seen};
@@ -14,6 +14,7 @@ const MAKE: &str =
     "docker compose -p p --project-directory /w -f /w/c.yml up --no-start --no-deps --no-build --pull never app";
 const RESTORE: &str = "processgit-updater snapshot restore g1 --yes";
 const BACK: &str = "The data is back as it was (snapshot g1). ";
+const KEEP: &str = "To keep what runs now: processgit-updater settle job_1 --yes. ";
 const FIRST: &str = "The data may have been changed, and must be put back before the old version starts: snapshot g1 has it, and what is there now is kept. ";
 const HALF: &str = "docker ps -aq --filter 'name=^/[0-9a-f]{12}_(app)$' | xargs -r docker rm -f";
 const HALF_OF_CREW: &str = "docker ps -aq --filter 'name=^/[0-9a-f]{12}_(app|p-worker-1)$' | xargs -r docker rm -f";
@@ -93,13 +94,7 @@ fn what_a_person_is_told() {
             FIRST,
             vec![TAG, SET, MAKE, RESTORE],
         ),
-        (
-            "it runs",
-            before(Gate),
-            Some(NEW),
-            "To keep what runs now: nothing needs doing. ",
-            vec![TAG, SET, MAKE, RESTORE],
-        ),
+        ("it runs", before(Gate), Some(NEW), KEEP, vec![TAG, SET, MAKE, RESTORE]),
         ("nothing can be seen", before(Gate), None, FIRST, vec![TAG, SET, MAKE, RESTORE]),
         ("the data is back", went_back(before(Gate)), Some(App::Gone), BACK, vec![TAG, SET, UP]),
         (
@@ -171,11 +166,29 @@ fn what_a_person_is_told() {
     for (name, record, app, about, commands) in rows {
         let sight: Option<Seen> = app.map(|app| seen(app, Env::After));
         let text = by_hand(&record, record.plan.as_ref().unwrap(), sight.as_ref());
-        let numbered: Vec<String> = commands.iter().enumerate().map(|(n, c)| format!("({}) {c}", n + 1)).collect();
+        // Whoever has done it all declares it done.
+        let settle = settle(&record, record.plan.as_ref().unwrap());
+        let commands = commands.into_iter().chain([settle.as_str()]);
+        let numbered: Vec<String> = commands.enumerate().map(|(n, c)| format!("({}) {c}", n + 1)).collect();
         let end = format!("To have the old version back by hand: {}", numbered.join("  "));
         assert!(text.ends_with(&end), "{name}:\n{text}\n{end}");
         assert!(text.starts_with(about) && (!about.is_empty() || text == end), "{name}: {text}");
     }
+}
+
+#[test]
+fn where_a_job_is_settled() {
+    let of = |change: fn(&mut Plan)| {
+        let record = with_plan(before(Effect::Gate), change);
+        settle(&record, record.plan.as_ref().unwrap())
+    };
+    let id = before(Effect::Gate).job;
+    assert_eq!(of(|_| {}), format!("processgit-updater settle {id} --yes"));
+    let inside = of(|plan| plan.updater = Some("0123456789ab".into()));
+    assert_eq!(inside, format!("docker exec 0123456789ab processgit-updater settle {id} --yes"));
+    // The updater's own update failed: the journal that knows the job is in its container.
+    let own = of(|plan| plan.of_updater = true);
+    assert_eq!(own, format!("docker exec app processgit-updater settle {id} --yes"));
 }
 
 /// Names that would do something if a shell read them stay one word each.

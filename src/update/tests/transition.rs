@@ -75,6 +75,7 @@ pub fn plan() -> Plan {
         partial: Partial::default(),
         no_op: false,
         updater: None,
+        of_updater: false,
         had_image: false,
         tag_meant: None,
         configuration: None,
