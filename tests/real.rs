@@ -37,6 +37,8 @@ mod examples;
 mod kills;
 #[path = "real/lost.rs"]
 mod lost;
+#[path = "real/one_shot.rs"]
+mod one_shot;
 #[path = "real/planned.rs"]
 mod planned;
 #[path = "real/power_cut.rs"]

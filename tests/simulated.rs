@@ -7,6 +7,8 @@ mod abort;
 mod bench;
 #[path = "simulated/by_hand.rs"]
 mod by_hand;
+#[path = "simulated/commands.rs"]
+mod commands;
 #[path = "simulated/crew.rs"]
 mod crew;
 #[path = "simulated/death.rs"]

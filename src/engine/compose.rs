@@ -49,6 +49,12 @@ const UP: [&str; 7] = ["up", "-d", "--no-deps", "--no-build", "--remove-orphans=
 
 /// Options of `config` with which it prints the files as they are, only merged.
 const AS_WRITTEN: [&str; 4] = ["--no-interpolate", "--no-normalize", "--no-path-resolution", "--no-env-resolution"];
+/// As [`UP`], and what is there is only started.
+const START: [&str; 8] =
+    ["up", "-d", "--no-deps", "--no-build", "--no-recreate", "--remove-orphans=false", "--pull", "never"];
+
+/// As [`START`], and nothing is started.
+const CREATE: [&str; 6] = ["create", "--no-build", "--no-recreate", "--remove-orphans=false", "--pull", "never"];
 
 /// Compose v2 or later, run where the project's paths are true.
 pub struct ComposeCli {
@@ -118,7 +124,7 @@ impl ComposeCli {
     }
 
     /// Runs `docker-compose` for the project to its end.
-    async fn run(&self, project: &Project, command: Command<'_>) -> Result<Finished> {
+    async fn execute(&self, project: &Project, command: Command<'_>) -> Result<Finished> {
         check_paths(project).await?;
         let in_env = variables_in_env(project).await;
         let program = Program {
@@ -183,7 +189,7 @@ impl ComposeCli {
             lines: None,
             held: None,
         };
-        let finished = self.run(project, command).await?;
+        let finished = self.execute(project, command).await?;
         // Which stream carries the progress differs between versions.
         let said = [finished.stdout, b"\n".to_vec(), finished.stderr].concat();
         Ok(read_dry_run(&String::from_utf8_lossy(&said)))
@@ -196,6 +202,46 @@ impl ComposeCli {
         profiles: Profiles,
     ) -> Result<ComposeConfig> {
         self.read(project, Ask { env, profiles, ..Ask::default() }).await
+    }
+
+    /// With a configuration of its own, which no file on the disk has.
+    async fn alone(
+        &self,
+        project: &Project,
+        config: &ComposeConfig,
+        env: Option<&[u8]>,
+        name: &str,
+        args: &[&str],
+    ) -> Result<()> {
+        let project = Project { name: config.name.clone(), service: config.name.clone(), ..project.clone() };
+        let in_memory = || Ok((MemoryFile::new(&config.as_file()?)?, env.map(MemoryFile::new).transpose()?));
+        let (file, env) = in_memory().map_err(|error: io::Error| {
+            EngineError::Failed(format!("compose {name} for {}: its configuration: {error}", project.service))
+        })?;
+        let args: Vec<&str> = args.iter().copied().chain([config.name.as_str()]).collect();
+        let change = Change { name, args: &args, file: Some(&file), env: env.as_ref(), ..Change::default() };
+        // What Compose says of it is of interest only in an error, which holds the end of it.
+        let (lines, _) = mpsc::channel(1);
+        self.change(&project, change, lines).await
+    }
+
+    /// One at a time.
+    async fn change(&self, project: &Project, change: Change<'_>, lines: mpsc::Sender<String>) -> Result<()> {
+        let one_at_a_time = self.swap.clone().lock_owned().await;
+        let command = Command {
+            name: change.name,
+            profiles: change.profiles,
+            global: &["--progress", "plain"],
+            args: change.args,
+            deadline: SWAP,
+            most_output: MOST_TALK,
+            stdout_is_data: false,
+            env: change.env,
+            file: change.file,
+            lines: Some(lines),
+            held: Some(one_at_a_time),
+        };
+        self.execute(project, command).await.map(|_| ())
     }
 
     async fn read(&self, project: &Project, ask: Ask<'_>) -> Result<ComposeConfig> {
@@ -221,7 +267,7 @@ impl ComposeCli {
             lines: None,
             held: None,
         };
-        Ok(self.run(project, command).await?.stdout)
+        Ok(self.execute(project, command).await?.stdout)
     }
 }
 
@@ -297,23 +343,41 @@ impl Compose for ComposeCli {
     }
 
     async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()> {
-        let one_at_a_time = self.swap.clone().lock_owned().await;
         let args: Vec<&str> = UP.into_iter().chain(project.moved()).collect();
-        let command = Command {
-            name: "up",
-            profiles: self.profiles(project).await?,
-            global: &["--progress", "plain"],
-            args: &args,
-            deadline: SWAP,
-            most_output: MOST_TALK,
-            stdout_is_data: false,
-            env: None,
-            file: None,
-            lines: Some(lines),
-            held: Some(one_at_a_time),
-        };
-        self.run(project, command).await.map(|_| ())
+        let profiles = self.profiles(project).await?;
+        self.change(project, Change { name: "up", profiles, args: &args, ..Change::default() }, lines).await
     }
+
+    async fn create(&self, project: &Project, config: &ComposeConfig) -> Result<()> {
+        self.alone(project, config, None, "create", &CREATE).await
+    }
+
+    async fn run(&self, project: &Project, config: &ComposeConfig, env: Option<&[u8]>) -> Result<()> {
+        self.alone(project, config, env, "up", &START).await
+    }
+
+    async fn stop(&self, project: &Project, service: &str, lines: mpsc::Sender<String>) -> Result<()> {
+        let profiles = self.profiles(project).await?;
+        self.change(project, Change { name: "stop", profiles, args: &["stop", service], ..Change::default() }, lines)
+            .await
+    }
+
+    async fn start(&self, project: &Project, service: &str, lines: mpsc::Sender<String>) -> Result<()> {
+        let args: Vec<&str> = START.into_iter().chain([service]).collect();
+        let profiles = self.profiles(project).await?;
+        self.change(project, Change { name: "start", profiles, args: &args, ..Change::default() }, lines).await
+    }
+}
+
+/// A command that changes containers.
+#[derive(Default)]
+struct Change<'a> {
+    /// As [`Command`] has them.
+    name: &'a str,
+    profiles: Profiles,
+    args: &'a [&'a str],
+    env: Option<&'a MemoryFile>,
+    file: Option<&'a MemoryFile>,
 }
 
 /// The files that may be Compose, in the order in which they are tried.

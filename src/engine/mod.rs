@@ -354,7 +354,7 @@ impl Container {
     }
 }
 
-/// A container of ours: guards, migrations, data work. It carries no label of Compose's, no alias, no
+/// A container of ours: claims, guards, helpers. It carries no label of Compose's, no alias, no
 /// name, port or restart policy of the application. Mounts are made only by `Mounts`, which refuses a
 /// missing source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -556,6 +556,18 @@ pub trait Compose: Send + Sync {
     /// `depends_on` among the services that it is given, and knows nothing of the others. Sends what Compose prints, as far as
     /// the receiver keeps up. Dropping the future does not stop it: half a swap is worse than a whole one.
     async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()>;
+    /// Makes, and never starts, the container of `config`, which is a project of its own with one service, both named
+    /// alike.
+    async fn create(&self, project: &Project, config: &ComposeConfig) -> Result<()>;
+    /// Starts what [`Compose::create`] has made, and puts secrets and configs that are no files of the host into it.
+    /// `project` lends its folder and its environment files, the last of them with the bytes `env` if there are any:
+    /// secrets may come from there.
+    async fn run(&self, project: &Project, config: &ComposeConfig, env: Option<&[u8]>) -> Result<()>;
+    /// Stops the containers of one of the project's services, with its `pre_stop` commands.
+    async fn stop(&self, project: &Project, service: &str, lines: mpsc::Sender<String>) -> Result<()>;
+    /// Starts the containers that one of the project's services has, with its `post_start` commands. None is made
+    /// anew, whatever the files say by now.
+    async fn start(&self, project: &Project, service: &str, lines: mpsc::Sender<String>) -> Result<()>;
 }
 
 /// Projects that are made from the configuration a job was planned with, whatever their own files say by now.

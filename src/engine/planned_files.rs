@@ -55,7 +55,7 @@ impl PlannedProjects for PlannedFiles {
         let file = self.file_of(project);
         let failed = |e: &dyn std::fmt::Display| EngineError::Failed(format!("{}: {e}", file.display()));
         let text = serde_json::to_string(&PlannedFile { own_files, config: config.clone() }).map_err(|e| failed(&e))?;
-        // Compose replaces variables in whatever it reads: a dollar stays one when it is doubled.
+        // As in `ComposeConfig::as_file`.
         let bytes = text.replace('$', "$$").into_bytes();
         make_private(&self.folder).await.map_err(|e| failed(&e))?;
         aio::write_atomic(file.clone(), bytes).await.map_err(|e| failed(&e))?;

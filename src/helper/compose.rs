@@ -60,7 +60,9 @@ impl PlacedCompose {
         lines: Option<mpsc::Sender<String>>,
     ) -> Result<T> {
         // A swap goes by what the planning has found: the application may be down.
-        let oldest = if matches!(call, Call::ComposeUp { .. }) { None } else { Some(FRESH) };
+        let is_look =
+            matches!(call, Call::ComposeConfig { .. } | Call::ComposeWritten { .. } | Call::ComposeDryRun { .. });
+        let oldest = is_look.then_some(FRESH);
         // A planned configuration lies in the state folder, which every helper sees.
         let project = self.planned.original(project.clone()).await;
         let mounts = self.mounts(own, &project, oldest).await?;
@@ -162,5 +164,29 @@ impl Compose for PlacedCompose {
     async fn up(&self, project: &Project, lines: mpsc::Sender<String>) -> Result<()> {
         let Some(own) = self.helpers.own().await? else { return self.local.up(project, lines).await };
         self.ask(&own, project, Call::ComposeUp { project: project.clone() }, Some(lines)).await
+    }
+
+    async fn create(&self, project: &Project, config: &ComposeConfig) -> Result<()> {
+        let Some(own) = self.helpers.own().await? else { return self.local.create(project, config).await };
+        let call = Call::ComposeCreate { project: project.clone(), config: config.clone() };
+        self.ask(&own, project, call, None).await
+    }
+
+    async fn run(&self, project: &Project, config: &ComposeConfig, env: Option<&[u8]>) -> Result<()> {
+        let Some(own) = self.helpers.own().await? else { return self.local.run(project, config, env).await };
+        let (config, env) = (config.clone(), env.map(<[u8]>::to_vec));
+        self.ask(&own, project, Call::ComposeRun { project: project.clone(), config, env }, None).await
+    }
+
+    async fn stop(&self, project: &Project, service: &str, lines: mpsc::Sender<String>) -> Result<()> {
+        let Some(own) = self.helpers.own().await? else { return self.local.stop(project, service, lines).await };
+        let call = Call::ComposeStop { project: project.clone(), service: service.to_owned() };
+        self.ask(&own, project, call, Some(lines)).await
+    }
+
+    async fn start(&self, project: &Project, service: &str, lines: mpsc::Sender<String>) -> Result<()> {
+        let Some(own) = self.helpers.own().await? else { return self.local.start(project, service, lines).await };
+        let call = Call::ComposeStart { project: project.clone(), service: service.to_owned() };
+        self.ask(&own, project, call, Some(lines)).await
     }
 }

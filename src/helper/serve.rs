@@ -143,7 +143,25 @@ impl Hands {
             Call::ComposeConfig { project, env } => done(self.compose.config(&project, env.as_deref()).await),
             Call::ComposeWritten { project } => done(self.compose.written(&project).await),
             Call::ComposeDryRun { project, service } => done(self.compose.dry_run(&project, &service).await),
-            Call::ComposeUp { project } => self.up(project, said).await,
+            Call::ComposeUp { project } => {
+                self.change(said, |hands, lines| async move { hands.compose.up(&project, lines).await }).await
+            }
+            Call::ComposeCreate { project, config } => {
+                self.change(said, |hands, _| async move { hands.compose.create(&project, &config).await }).await
+            }
+            Call::ComposeRun { project, config, env } => {
+                let run =
+                    |hands: Arc<Self>, _| async move { hands.compose.run(&project, &config, env.as_deref()).await };
+                self.change(said, run).await
+            }
+            Call::ComposeStop { project, service } => {
+                self.change(said, |hands, lines| async move { hands.compose.stop(&project, &service, lines).await })
+                    .await
+            }
+            Call::ComposeStart { project, service } => {
+                self.change(said, |hands, lines| async move { hands.compose.start(&project, &service, lines).await })
+                    .await
+            }
             Call::Read { path } => done(envfile::aio::read(path.into()).await),
             Call::EnvWrite { path, bytes } => done(DeployedEnv::new(path.into()).write(bytes.as_deref()).await),
             Call::EnvPreflight { path, project_env } => {
@@ -168,16 +186,18 @@ impl Hands {
     }
 
     /// Goes on without a listener: half a swap is worse than a whole one.
-    async fn up(self: Arc<Self>, project: crate::engine::Project, said: mpsc::Sender<Out>) -> Said {
+    async fn change<F, D>(self: Arc<Self>, said: mpsc::Sender<Out>, what: F) -> Said
+    where
+        F: FnOnce(Arc<Self>, mpsc::Sender<String>) -> D,
+        D: Future<Output = Result<(), EngineError>> + Send + 'static,
+    {
         let (lines, mut printed) = mpsc::channel::<String>(256);
         tokio::spawn(async move {
             while let Some(line) = printed.recv().await {
                 let _ = said.send(Out::Said(Said::Line(line))).await;
             }
         });
-        let hands = self.clone();
-        let up = self.swaps.spawn(async move { hands.compose.up(&project, lines).await });
-        match up.await {
+        match self.swaps.spawn(what(self.clone(), lines)).await {
             Ok(ended) => done(ended),
             Err(e) => broken(e.to_string()),
         }

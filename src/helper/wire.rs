@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::engine::{EngineError, Project};
+use crate::engine::{ComposeConfig, EngineError, Project};
 use crate::envfile::EnvFileError;
 use crate::update::job::{CopyProgress, JobId};
 use crate::update::ports::{CopyLabel, DataError, DataMount, EnvError, Look, Standing};
@@ -35,6 +35,23 @@ pub enum Call {
     },
     ComposeUp {
         project: Project,
+    },
+    ComposeCreate {
+        project: Project,
+        config: ComposeConfig,
+    },
+    ComposeRun {
+        project: Project,
+        config: ComposeConfig,
+        env: Option<Vec<u8>>,
+    },
+    ComposeStop {
+        project: Project,
+        service: String,
+    },
+    ComposeStart {
+        project: Project,
+        service: String,
     },
     /// A file of the host; `None` where there is none.
     Read {

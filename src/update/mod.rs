@@ -16,6 +16,7 @@ mod lives;
 mod lost;
 pub mod note;
 pub mod observe;
+pub mod one_shot;
 pub mod plan;
 pub mod policy;
 pub mod ports;

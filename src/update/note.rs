@@ -12,7 +12,7 @@ use super::job::JobId;
 use super::plan::{EnvChange, Member, Plan, Purpose};
 use super::record::{Heading, Learned, Record};
 use super::transition::{Effect, touched, way_back, way_there};
-use crate::engine::{Container, RestartPolicy};
+use crate::engine::{ComposeConfig, Container, RestartPolicy};
 use crate::envfile;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ impl Note {
         let mut plan = plan.clone();
         (plan.env.before, plan.env.after) = (None, None);
         let one_shots = [&mut plan.migration, &mut plan.hooks.before_copy, &mut plan.hooks.after_restore];
-        one_shots.into_iter().flatten().for_each(|one| one.surroundings.environment.clear());
+        one_shots.into_iter().flatten().for_each(|one| one.config = ComposeConfig::default());
         Self {
             installation: installation.to_owned(),
             job: record.job.clone(),

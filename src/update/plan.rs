@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use super::one_shot::OneShot;
 use super::ports::DataMount;
-use crate::engine::compose_config::Service;
 use crate::engine::{ComposeConfig, Container, Healthcheck, Mount, Project, RestartPolicy, RunState};
 use crate::reference::Reference;
 
@@ -115,44 +115,6 @@ impl EnvChange {
     pub fn keeps_the_value(&self) -> bool {
         self.value_before == self.value_after
     }
-}
-
-/// A command that runs once, in a service's surroundings: a migration, a hook.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OneShot {
-    /// An image id; `None`: the new image, which is not at hand while planning.
-    pub image: Option<String>,
-    /// Argument vector; no shell runs it.
-    pub command: Vec<String>,
-    /// From the service's resolved configuration.
-    pub surroundings: Surroundings,
-    /// The service's recorded mounts.
-    pub mounts: Vec<Mount>,
-}
-
-impl OneShot {
-    /// For people, quoted as a shell would need it.
-    pub fn text(&self) -> String {
-        shell_words::join(&self.command)
-    }
-}
-
-/// What a one-shot container takes over from the service's resolved configuration: for a migration from
-/// the *new* one, because the container that runs has the old image's environment in its own.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Surroundings {
-    pub entrypoint: Option<Vec<String>>,
-    pub environment: BTreeMap<String, String>,
-    pub user: Option<String>,
-    pub working_dir: Option<String>,
-    pub networks: Vec<String>,
-    pub extra_hosts: Vec<String>,
-    pub cap_add: Vec<String>,
-    pub cap_drop: Vec<String>,
-    pub security_opt: Vec<String>,
-    pub privileged: bool,
-    pub tmpfs: BTreeMap<String, String>,
-    pub read_only: bool,
 }
 
 /// What happens to the data.
@@ -273,7 +235,7 @@ pub enum Purpose {
 }
 
 /// Commands for data that lives elsewhere, a database in another container for example.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Hooks {
     /// After the application was stopped, before its data is copied.
     pub before_copy: Option<OneShot>,
@@ -382,6 +344,14 @@ pub struct Configuration {
     pub differences: BTreeMap<String, Vec<String>>,
 }
 
+/// Services with commands of Compose's own, which it runs in their containers: whoever stops or starts those
+/// through the engine leaves the commands out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commands {
+    pub pre_stop: BTreeSet<String>,
+    pub post_start: BTreeSet<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub purpose: Purpose,
@@ -392,10 +362,13 @@ pub struct Plan {
     pub hooks: Hooks,
     /// In the order in which they are started, apart from the application's own place.
     pub companions: Vec<Companion>,
-    /// Something that is moved has commands that Compose runs after its start (`post_start`): so Compose starts
-    /// it, also where it is the very container that was stopped.
+    /// Something that is moved has commands that Compose runs after its start (`post_start`). An earlier version
+    /// noted no more than this.
     #[serde(default)]
     pub post_start: bool,
+    /// The services, among all that is stopped and started, that have commands which only Compose runs.
+    #[serde(default)]
+    pub commands: Commands,
     /// Who waits for whom among all that is stopped and started.
     #[serde(default)]
     pub waits: Vec<Wait>,
@@ -438,6 +411,11 @@ impl Plan {
     /// The application is stopped before the swap, because its data is copied or migrated.
     pub fn stops_first(&self) -> bool {
         !self.no_op && !self.hot_only && (self.migration.is_some() || self.data.is_copied())
+    }
+
+    /// Compose has commands to run in the containers of this service after each start.
+    pub fn runs_post_start(&self, service: &str) -> bool {
+        self.commands.post_start.contains(service) || (self.post_start && service == self.project.service)
     }
 
     /// All services that are moved, those first that others need.
@@ -495,25 +473,6 @@ fn visit(config: &ComposeConfig, service: &str, order: &mut Vec<String>, seen: &
         let needed = config.service(service).into_iter().flat_map(|service| service.depends_on.keys());
         needed.for_each(|other| visit(config, other, order, seen));
         order.push(service.to_owned());
-    }
-}
-
-/// Takes a one-shot container's surroundings from the service's resolved configuration.
-pub fn surroundings(service: &Service, networks: Vec<String>) -> Surroundings {
-    let tmpfs = service.tmpfs.iter().map(|mount| mount.split_once(':').unwrap_or((mount, "")));
-    Surroundings {
-        entrypoint: service.entrypoint.clone(),
-        environment: service.variables(),
-        user: service.user.clone(),
-        working_dir: service.working_dir.clone(),
-        networks,
-        extra_hosts: service.extra_hosts.clone(),
-        cap_add: service.cap_add.clone(),
-        cap_drop: service.cap_drop.clone(),
-        security_opt: service.security_opt.clone(),
-        privileged: service.privileged,
-        tmpfs: tmpfs.map(|(path, options)| (path.to_owned(), options.to_owned())).collect(),
-        read_only: service.read_only,
     }
 }
 

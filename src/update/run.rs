@@ -44,6 +44,13 @@ pub async fn run(cx: &Context, mut record: Record, stop: &CancellationToken) {
         let request = request.clone();
         return super::self_update::run(cx, record, &request, stop).await;
     }
+    if record.interrupted {
+        // An earlier life may have ended between an outcome and what follows it.
+        let ended = record.done.iter().copied().chain(record.failed_there).chain(record.failed_back);
+        for effect in ended {
+            effects::clear_one_shot(cx, effect).await;
+        }
+    }
     while record.plan.is_none() && !record.interrupted && record.heading == Heading::There {
         tokio::select! {
             planned = plan(cx, &mut record) => match planned {
@@ -247,6 +254,7 @@ async fn act(cx: &Context, record: &mut Record, effect: Effect, stop: &Cancellat
         },
         Heading::Back { .. } => Some(attempt_undo(effect, cx, record, &plan).await),
     };
+    let has_outcome = outcome.is_some();
     match outcome {
         // Asked to stop: the next life goes on from here. Asked to abort: the loop sees to it.
         None => {}
@@ -258,6 +266,9 @@ async fn act(cx: &Context, record: &mut Record, effect: Effect, stop: &Cancellat
             failpoint::reach(format_args!("done"));
         }
         Some(Err(e)) => failed(cx, record, effect, &e).await,
+    }
+    if has_outcome {
+        effects::clear_one_shot(cx, effect).await;
     }
 }
 

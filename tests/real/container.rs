@@ -89,6 +89,10 @@ fn behind_a_socket_proxy() {
             s.behind = Some(Filter { rules: example("socket-proxy.yml"), tcp: Some(free_port()) });
             s.lines.extend(LEAST.map(str::to_owned));
         })
+        .app(|a| {
+            a.service_lines.push("configs: [told]".into());
+            a.file_lines.push("configs: { told: { content: something } }".into());
+        })
         .release(|r| r.image(|i| i.env.push(("DATA_DIR".into(), "/data".into()))).migration("migrate"))
         .ends("committed", &[], Updated);
     stage.lab.publish(ReleaseSpec::new("1.2.0").behaviour("crash"));

@@ -153,7 +153,7 @@ impl Faults for TakesMigration {
     }
     fn meanwhile(&self, name: &str, world: &mut World) {
         let is_next = world.containers.iter().any(|c| c.label(label::ROLE) == Some("guard-data"));
-        if name == "engine.create" && is_next && !world.containers.iter().any(|c| c.name.contains("-migration-")) {
+        if name == "compose.create" && is_next && !world.containers.iter().any(|c| c.name.contains("-migration-")) {
             take(world, "migration");
             world.containers.last_mut().unwrap().state = RunState::Running;
         }

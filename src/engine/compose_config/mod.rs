@@ -64,6 +64,15 @@ impl ComposeConfig {
         if is_escaped(answer) { serde_json::from_slice(&unescaped(answer)) } else { serde_json::from_slice(answer) }
     }
 
+    /// The bytes of a Compose file that means this very configuration. Compose replaces variables in whatever it
+    /// reads: a dollar stays one when it is doubled.
+    ///
+    /// # Errors
+    /// None is known; serialising says that it may fail.
+    pub fn as_file(&self) -> serde_json::Result<Vec<u8>> {
+        Ok(serde_json::to_string(self)?.replace('$', "$$").into_bytes())
+    }
+
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.get(name)
     }

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{Mate, Simulated, World};
-use crate::engine::compose_config::{Dependency, Service};
+use crate::engine::compose_config::service::Hook;
+use crate::engine::compose_config::{Dependency, Service, ServiceMount};
 use crate::engine::{
-    Compose, ComposeConfig, Container, DryRun, EngineError, Mount, PlannedProjects, Project, Result, RunState, Written,
-    label,
+    Compose, ComposeConfig, Container, DryRun, EngineError, Mount, MountKind, PlannedProjects, Project, RestartPolicy,
+    Result, RunState, Written, label,
 };
 use crate::envfile;
 
@@ -44,13 +46,18 @@ impl World {
         for mate in &self.crew {
             let needed = if mate.is_needed() { vec![] } else { vec![own] };
             let restart = if mate.is == Mate::Init { "no" } else { "unless-stopped" };
-            services.insert(mate.service.clone(), service(needed, restart));
+            let network_mode = (mate.is == Mate::Lodger).then(|| format!("service:{own}"));
+            services.insert(mate.service.clone(), Service { network_mode, ..service(needed, restart) });
         }
         // A project has services of other images, too.
         for other in self.containers.iter().filter(|c| c.label(label::PROJECT) == Some(&self.seed.project)) {
             let name = other.label(label::SERVICE).unwrap_or_default();
             let of_its_own = || Service { image: Some(other.image_ref.clone()), ..Service::default() };
             services.entry(name.to_owned()).or_insert_with(of_its_own);
+        }
+        for (_, service) in services.iter_mut().filter(|(name, _)| self.commands.contains(*name)) {
+            service.post_start = vec![Hook::default()];
+            service.pre_stop = vec![Hook::default()];
         }
         ComposeConfig { name: self.seed.project.clone(), services, ..ComposeConfig::default() }
     }
@@ -91,6 +98,34 @@ impl World {
         if edited {
             labels.insert(EDITED.to_owned(), "yes".to_owned());
         }
+    }
+
+    /// The container of a project that has one service, which is no part of the application's.
+    fn create_one_shot(&mut self, config: &ComposeConfig) -> Result<()> {
+        let Some((name, service)) = config.services.iter().next() else {
+            return Err(EngineError::Failed("no service selected".into()));
+        };
+        if self.find(name).is_some() {
+            return Err(EngineError::Conflict(format!("the name {name} is taken")));
+        }
+        let reference = service.image.clone().unwrap_or_default();
+        let image = self.resolve(&reference).ok_or_else(|| EngineError::NotFound(format!("image {reference}")))?;
+        let own = [(label::PROJECT, &config.name), (label::SERVICE, name)];
+        let labels = own.map(|(key, value)| (key.to_owned(), value.clone())).into_iter().chain(service.labels.clone());
+        let mut container = self.make(name, &reference, &image, labels.collect());
+        container.restart_policy = RestartPolicy::never();
+        let mount = |mount: &ServiceMount| Mount {
+            kind: MountKind::Volume,
+            name: mount.source.clone().unwrap_or_default(),
+            source: format!("/simulated/volumes/{}", mount.source.as_deref().unwrap_or_default()),
+            destination: mount.target.clone(),
+            writable: !mount.read_only,
+            subpath: String::new(),
+        };
+        container.mounts = service.volumes.iter().map(mount).collect();
+        container.raw = json!({"Config": {"Cmd": service.command}});
+        self.containers.push(container);
+        Ok(())
     }
 
     pub(super) fn stop_container(&mut self, id: &str) {
@@ -208,6 +243,28 @@ impl Compose for Simulated {
             }
         }
         Ok(())
+    }
+
+    async fn create(&self, _project: &Project, config: &ComposeConfig) -> Result<()> {
+        self.call("compose.create", |w| w.create_one_shot(config)).await
+    }
+
+    async fn run(&self, _project: &Project, config: &ComposeConfig, _env: Option<&[u8]>) -> Result<()> {
+        self.begin(&config.name).await.map(|_| ())
+    }
+
+    async fn stop(&self, _project: &Project, service: &str, _lines: mpsc::Sender<String>) -> Result<()> {
+        self.call("compose.stop", |w| {
+            let id = w.container_of(service).map(|c| c.id.clone()).unwrap_or_default();
+            w.stop_container(&id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn start(&self, _project: &Project, service: &str, _lines: mpsc::Sender<String>) -> Result<()> {
+        let id = self.world().container_of(service).map(|c| c.id.clone()).unwrap_or_default();
+        self.begin(&id).await.map(|_| ())
     }
 }
 

@@ -143,6 +143,7 @@ impl Engine for Simulated {
                     "{id} cannot join the network of a container that does not run"
                 )));
             }
+            w.note_without_commands(at, "started");
             w.start_at(at, now);
             Ok(())
         })
@@ -152,6 +153,9 @@ impl Engine for Simulated {
     async fn stop(&self, id: &str, _grace_seconds: Option<i64>) -> Result<()> {
         self.call("engine.stop", |w| {
             let at = at(w, id)?;
+            if w.containers[at].state == RunState::Running {
+                w.note_without_commands(at, "stopped");
+            }
             if w.containers[at].state != RunState::Created {
                 w.containers[at].state = RunState::Exited;
             }

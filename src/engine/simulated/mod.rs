@@ -16,7 +16,7 @@ pub use compose::is_edited;
 pub use faults::{Fate, Faults, NoFaults};
 pub use operator::STRANGER;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -137,6 +137,11 @@ pub struct World {
     /// Moments at which the application was started while something that it needs was not ready, and it was
     /// neither a person nor the engine after a restart of its own who did it.
     pub hasty: Vec<String>,
+    /// Services with `post_start` and `pre_stop` commands.
+    pub commands: BTreeSet<String>,
+    /// Moments at which such a service was started or stopped without its commands, and it was neither a person nor the
+    /// engine after a restart of its own who did it.
+    pub without_commands: Vec<String>,
     /// A person is at work.
     by_hand: bool,
     /// The engine starts again what ran.
@@ -283,6 +288,8 @@ impl World {
             clashes: Vec::new(),
             needs: BTreeMap::new(),
             hasty: Vec::new(),
+            commands: BTreeSet::new(),
+            without_commands: Vec::new(),
             by_hand: false,
             restarting: false,
             wanted_version: String::new(),
@@ -524,6 +531,15 @@ impl World {
             _ if self.data.starts_with(&format!("written by {}", image.version))
                 || self.data.ends_with(&format!("written by {}", image.version)) => {}
             _ => self.data.push_str(&format!(", written by {}", image.version)),
+        }
+    }
+
+    /// The engine starts or stops it, and knows nothing of commands that Compose would run.
+    pub(super) fn note_without_commands(&mut self, at: usize, done: &str) {
+        let c = &self.containers[at];
+        let Some(service) = c.label(label::SERVICE) else { return };
+        if !self.by_hand && self.commands.contains(service) {
+            self.without_commands.push(format!("{} was {done}", c.name));
         }
     }
 

@@ -10,7 +10,7 @@ use super::order::{Patience, await_dependencies};
 use super::{EffectError, Result, volumes};
 use crate::command::line;
 use crate::engine::seal::{CLAIM, name_of};
-use crate::engine::{Container, RestartPolicy, RunState, label};
+use crate::engine::{Container, EngineError, RestartPolicy, RunState, label};
 use crate::update::context::Context;
 use crate::update::plan::Plan;
 use crate::update::record::{Learned, Record};
@@ -72,13 +72,7 @@ async fn start_again(cx: &Context, plan: &Plan, application_too: bool, patience:
                 let patience = if is_needed { patience } else { Patience::Hopes };
                 await_dependencies(cx, plan, service, patience).await?;
             }
-            cx.say(&format!("starting {name}"));
-            if plan.post_start && *id == plan.previous.container_id {
-                // It runs the service's `post_start` commands, which the engine knows nothing of.
-                super::swap::up(cx, plan, &plan.project).await?;
-            } else {
-                engine.start(id).await?;
-            }
+            start(cx, plan, id, name, service_of(plan, id)).await?;
         }
     }
     Ok(())
@@ -95,6 +89,42 @@ fn start_order(plan: &Plan) -> impl DoubleEndedIterator<Item = (&String, &String
     companions(true).chain(std::iter::once(own)).chain(companions(false))
 }
 
+/// Starts a container that was stopped. Commands that Compose runs after a start are run: the engine knows nothing
+/// of them.
+pub async fn start(cx: &Context, plan: &Plan, id: &str, name: &str, service: Option<&str>) -> Result {
+    cx.say(&format!("starting {name}"));
+    let Some(service) = service.filter(|service| plan.runs_post_start(service)) else {
+        return Ok(cx.ports.engine.start(id).await?);
+    };
+    let is_moved = plan.project.moves(service);
+    let planned = if is_moved { super::swap::as_planned(cx, plan).await? } else { None };
+    let (lines, said) = cx.lines("compose: ");
+    let started = cx.ports.compose.start(planned.as_ref().unwrap_or(&plan.project), service, lines).await;
+    let _ = said.await;
+    started.map_err(|e| with_commands(e, format_args!("starting service {service} with its post_start commands")))
+}
+
+/// Stops a container, after the commands that Compose runs in it before.
+async fn halt(cx: &Context, plan: &Plan, id: &str, name: &str) -> Result {
+    cx.say(&format!("stopping {name}"));
+    let engine = &cx.ports.engine;
+    let service = service_of(plan, id).filter(|service| plan.commands.pre_stop.contains(*service));
+    let Some(service) = service else { return Ok(engine.stop(id, None).await?) };
+    // There is nothing to run them in.
+    if !engine.container(id).await?.is_some_and(|c| c.is_running()) {
+        return Ok(engine.stop(id, None).await?);
+    }
+    let (lines, said) = cx.lines("compose: ");
+    let stopped = cx.ports.compose.stop(&plan.project, service, lines).await;
+    let _ = said.await;
+    stopped.map_err(|e| with_commands(e, format_args!("stopping service {service} with its pre_stop commands")))
+}
+
+/// Compose gives up where one of the commands fails.
+fn with_commands(error: EngineError, doing: std::fmt::Arguments<'_>) -> EffectError {
+    if error.is_unreachable() { error.into() } else { EffectError::other(format!("{doing}: {error}")) }
+}
+
 fn service_of<'a>(plan: &'a Plan, id: &str) -> Option<&'a str> {
     if id == plan.previous.container_id {
         return Some(&plan.project.service);
@@ -107,9 +137,8 @@ pub async fn stop(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let engine = &cx.ports.engine;
     super::writers::before_the_stop(cx, plan, learned).await?;
     for (id, name, _) in start_order(plan).rev() {
-        cx.say(&format!("stopping {name}"));
         let begun = Instant::now();
-        engine.stop(id, None).await?;
+        halt(cx, plan, id, name).await?;
         let stopped = engine.container(id).await?;
         if let Some(warning) = stopped.as_ref().and_then(|c| killed(c, begun.elapsed())) {
             cx.warn(&warning);
@@ -191,10 +220,14 @@ fn is_at_work_on_data(cx: &Context, plan: &Plan, container: &Container) -> bool 
 /// are put back later, with those of the way there. Those that were stopped, for the proof afterwards.
 pub async fn stop_writers(cx: &Context, plan: &Plan) -> Result<Vec<Container>> {
     let engine = &cx.ports.engine;
-    for (id, ..) in start_order(plan).rev() {
+    for (id, name, _) in start_order(plan).rev() {
         if engine.container(id).await?.is_some() {
             engine.set_restart_policy(id, &RestartPolicy::never()).await?;
-            engine.stop(id, None).await?;
+            if let Err(e) = halt(cx, plan, id, name).await {
+                // Its data goes back whatever its commands say.
+                cx.warn(&format!("{name} is stopped without its pre_stop commands: {e}"));
+                engine.stop(id, None).await?;
+            }
         }
     }
     for container in containers(cx, plan).await?.iter().rev() {

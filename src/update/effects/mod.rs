@@ -18,6 +18,7 @@ pub use claim::taken_by_another;
 pub use data::standing;
 pub use guard::keep_old;
 pub use image::{brought, untag_brought};
+pub use oneshot::clear as clear_one_shot;
 
 use super::context::Context;
 use super::plan::Plan;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::app::containers;
+use super::app::{containers, start};
 use super::{EffectError, Result};
 use crate::engine::{Container, Healthcheck, RunState, label};
 use crate::update::context::Context;
@@ -36,8 +36,7 @@ pub async fn start_needed(cx: &Context, plan: &Plan, patience: Patience) -> Resu
             await_dependencies(cx, plan, service, patience).await?;
         }
         engine.set_restart_policy(id, &companion.restart_policy).await?;
-        cx.say(&format!("starting {}", companion.name));
-        engine.start(id).await?;
+        start(cx, plan, id, &companion.name, companion.service.as_deref()).await?;
     }
     for service in plan.project.moved() {
         await_dependencies_on_companions(cx, plan, service, patience).await?;

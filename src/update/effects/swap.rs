@@ -111,8 +111,7 @@ pub async fn start_old(cx: &Context, record: &Record, plan: &Plan) -> Result {
     if !previous.baseline.running {
         cx.say("the application did not run before the update");
     }
-    // Compose starts the very containers, too, where it has commands to run in them afterwards.
-    if !record.has_begun(Effect::Swap) && !plan.post_start && still_stand(plan, &containers(cx, plan).await?) {
+    if !record.has_begun(Effect::Swap) && still_stand(plan, &containers(cx, plan).await?) {
         return rearm(cx, plan).await;
     }
     cx.say(&format!("starting the old version ({})", previous.image_ref));
@@ -188,7 +187,7 @@ async fn require_as_planned(
 
 /// The old version is made of the files as long as they say what they said when the job was planned; otherwise
 /// of the configuration that was kept with the job.
-async fn as_planned(cx: &Context, plan: &Plan) -> Result<Option<Project>> {
+pub async fn as_planned(cx: &Context, plan: &Plan) -> Result<Option<Project>> {
     let Some(configuration) = plan.configuration.as_deref() else { return Ok(None) };
     let why = match changes_since(cx, plan, |planned| &planned.old).await {
         Ok(None) => return Ok(None),

@@ -1,5 +1,6 @@
 //! The Plan, or every reason why there is none.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,12 +9,14 @@ use super::unwell::{self, Unwell};
 use super::wish::{Wish, repo_digest};
 use super::{Deployment, Mate, Refused, beside, data, sources};
 use crate::command::line;
-use crate::engine::{ComposeConfig, Container, Healthcheck, Image, MountKind};
+use crate::engine::compose_config::Service;
+use crate::engine::{ComposeConfig, Container, Healthcheck, Image, Project};
 use crate::envfile;
 use crate::reference::is_same;
+use crate::update::one_shot::{self, Around, OneShot};
 use crate::update::plan::{
-    self, Baseline, Companion, Configuration, DataPlan, EnvChange, Hooks, Member, OneShot, Partial, Plan, Previous,
-    Purpose, StartOrder, Target, Was,
+    Baseline, Commands, Companion, Configuration, DataPlan, EnvChange, Hooks, Member, Partial, Plan, Previous, Purpose,
+    StartOrder, Target, Was,
 };
 use crate::update::ports::{Options, Ports};
 use crate::update::refusal::{Code, Refusal};
@@ -132,6 +135,11 @@ async fn assemble(
     } else {
         data::hooks(options, &resolved.old, deployment)?
     };
+    let one_shots = [&migration, &hooks.before_copy, &hooks.after_restore].into_iter().flatten();
+    let homeless: Vec<_> = one_shots.filter_map(|one_shot| homeless(one_shot, deployment, &companions)).collect();
+    if !homeless.is_empty() {
+        return Err(Refused(homeless));
+    }
     let mut plan = Plan {
         changes: Vec::new(),
         warnings: Vec::new(),
@@ -161,6 +169,7 @@ async fn assemble(
             .services
             .iter()
             .any(|(name, service)| project.moves(name) && !service.post_start.is_empty()),
+        commands: commands(project, &companions, &resolved.old),
         waits: data::waits(deployment, &companions, &resolved.old),
         companions,
         crew: crew(deployment, &resolved.old),
@@ -242,21 +251,27 @@ pub fn env_change(deployment: &Deployment, key: &str, wish: &Wish) -> Result<Env
 
 fn migration(wish: &Wish, new: &ComposeConfig, deployment: &Deployment) -> Result<Option<OneShot>, Refused> {
     let Some(command) = wish.migration.clone() else { return Ok(None) };
-    let container = &deployment.container;
-    if let Some(odd) = container.mounts.iter().find(|m| m.kind == MountKind::Other) {
-        let what = format!("the mount {} is of a kind that a migration's container cannot be given", odd.destination);
-        return Err(Refused::because(Code::MountKind, what));
-    }
-    let (project, networks) = (&deployment.project, container.reachable_networks());
-    let Some(service) = new.service(&project.service) else {
+    let (project, container) = (&deployment.project, &deployment.container);
+    let around = Around { container, beside: &[], of_services: deployment.of_services(new), is_alone: true };
+    let Some((config, lacks)) = one_shot::derived(new, &project.service, &around) else {
         return Err(Refused::because(
             Code::ServiceMissing,
             format!("the Compose files have no service {}", project.service),
         ));
     };
-    let surroundings = plan::surroundings(service, networks);
-    let mounts = container.mounts.iter().filter(|m| !data::is_socket(m)).cloned().collect();
-    Ok(Some(OneShot { image: None, command, surroundings, mounts }))
+    Ok(Some(OneShot { image: None, command, config, lacks }))
+}
+
+/// It is to live in the namespaces of a container that is stopped when it runs.
+fn homeless(one_shot: &OneShot, deployment: &Deployment, companions: &[Companion]) -> Option<Refusal> {
+    let moved = deployment.moved().map(|(_, container, _)| (&container.id, &container.name));
+    let mut stopped = moved.chain(companions.iter().map(|companion| (&companion.container_id, &companion.name)));
+    let (_, host) = stopped.find(|(id, _)| one_shot.lives_in().any(|host| host == id.as_str()))?;
+    let what = format!(
+        "`{}` is to run in the namespaces of container {host}, as its service does, and that is stopped at the time",
+        one_shot.text()
+    );
+    Some(Refusal::new(Code::Lodger, what).text("run it in the surroundings of a service that has a network of its own"))
 }
 
 fn changes(plan: &Plan, deployment: &Deployment, resolved: &Resolved) -> Vec<String> {
@@ -320,29 +335,36 @@ fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &
     if plan.drift.is_empty() {
         warnings.extend(resolved.unexplained());
     }
-    warnings.extend(commands_of_compose(plan, resolved));
+    warnings.extend(lacking(plan));
     warnings.extend(health_warnings(plan, options, deployment));
     warnings
 }
 
-/// `post_start` and `pre_stop` are run by Compose alone. What is moved is started by Compose where it has any;
-/// everything else is stopped and started through the engine.
-fn commands_of_compose(plan: &Plan, resolved: &Resolved) -> Vec<String> {
-    let stopped: Vec<&str> = plan.companions.iter().filter_map(|c| c.service.as_deref()).collect();
-    let moved = plan.project.moved().filter(|_| plan.stops_first());
-    let mut warnings = Vec::new();
-    for service in moved.chain(stopped.iter().copied().filter(|service| !plan.project.moves(service))) {
-        let Some(config) = resolved.old.service(service) else { continue };
-        let is_moved = plan.project.moves(service);
-        let left =
-            [("pre_stop", !config.pre_stop.is_empty()), ("post_start", !config.post_start.is_empty() && !is_moved)];
-        for (name, _) in left.iter().filter(|(_, is_there)| *is_there) {
-            warnings.push(format!(
-                "the {name} commands of service {service} are not run when this job stops and starts it: only `docker compose stop` and `docker compose up` run them"
-            ));
-        }
-    }
-    warnings
+/// A migration or a hook that fails for want of these is no fault of the version.
+fn lacking(plan: &Plan) -> Option<String> {
+    let one_shots = [&plan.migration, &plan.hooks.before_copy, &plan.hooks.after_restore].into_iter().flatten();
+    let lacking: Vec<_> = one_shots.filter(|one_shot| !one_shot.lacks.is_empty()).collect();
+    let mut lacks: Vec<&str> = lacking.iter().flat_map(|one_shot| &one_shot.lacks).map(String::as_str).collect();
+    lacks.dedup();
+    (!lacks.is_empty()).then(|| {
+        let commands: Vec<_> = lacking.iter().map(|one_shot| one_shot.text()).collect();
+        format!(
+            "{} runs without {}, which its service has: a container that runs once gets no socket of the host. If it fails, the version is not remembered as bad",
+            commands.join(", "),
+            lacks.join(", ")
+        )
+    })
+}
+
+/// The services, among all that is stopped and started, that have commands which only Compose runs.
+fn commands(project: &Project, companions: &[Companion], config: &ComposeConfig) -> Commands {
+    let stopped = companions.iter().filter_map(|companion| companion.service.as_deref());
+    let services: BTreeSet<&str> = project.moved().chain(stopped).collect();
+    let having = |has: fn(&Service) -> bool| {
+        let with = services.iter().filter(|name| config.service(name).is_some_and(has));
+        with.map(|name| (*name).to_owned()).collect()
+    };
+    Commands { pre_stop: having(|s| !s.pre_stop.is_empty()), post_start: having(|s| !s.post_start.is_empty()) }
 }
 
 /// Its HEALTHCHECK may say nothing until the gate has ended.

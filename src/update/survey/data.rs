@@ -5,13 +5,14 @@ use std::path::Path;
 
 use super::{Deployment, Refused, compose};
 use crate::engine::{ComposeConfig, Container, Healthcheck, Mount, MountKind, label};
-use crate::update::plan::{self, Companion, DataPlan, Hooks, OneShot, Root, StartOrder, Until, Wait};
+use crate::update::one_shot::{self, Around, OneShot};
+use crate::update::plan::{Companion, DataPlan, Hooks, Root, StartOrder, Until, Wait};
 use crate::update::ports::{DataMount, HookSetting, Look, Options, Ports, SeenBy};
 use crate::update::refusal::{Code, Refusal};
 
-/// The engine's socket is no data, and never reaches a one-shot container.
+/// The engine's socket is no data.
 pub fn is_socket(mount: &Mount) -> bool {
-    mount.source.ends_with(".sock")
+    one_shot::is_socket(&mount.source)
 }
 
 /// Which data there is. Room and rights are checked here, before anything is stopped.
@@ -295,7 +296,13 @@ fn hook(setting: &HookSetting, config: &ComposeConfig, deployment: &Deployment) 
         let start = format!("docker compose up -d {}", shell_words::quote(&setting.service));
         return Err(Refusal::new(Code::ServiceMissing, what).command(start).into());
     };
-    let Some(service) = config.service(&setting.service) else {
+    let around = Around {
+        container,
+        beside: &deployment.container.mounts,
+        of_services: deployment.of_services(config),
+        is_alone: container.id == deployment.container.id,
+    };
+    let Some((config, lacks)) = one_shot::derived(config, &setting.service, &around) else {
         let what = format!(
             "the hook {:?} is to run in the surroundings of service {}, which the Compose files do not have",
             setting.text(),
@@ -303,16 +310,5 @@ fn hook(setting: &HookSetting, config: &ComposeConfig, deployment: &Deployment) 
         );
         return Err(Refusal::new(Code::ServiceMissing, what).text("name another service").into());
     };
-    let mut mounts: Vec<Mount> = container.mounts.iter().filter(|m| !is_socket(m)).cloned().collect();
-    for mount in deployment.container.mounts.iter().filter(|m| !is_socket(m)) {
-        if mounts.iter().all(|m| m.destination != mount.destination) {
-            mounts.push(mount.clone());
-        }
-    }
-    Ok(OneShot {
-        image: Some(container.image_id.clone()),
-        command: setting.command.clone(),
-        surroundings: plan::surroundings(service, container.reachable_networks()),
-        mounts,
-    })
+    Ok(OneShot { image: Some(container.image_id.clone()), command: setting.command.clone(), config, lacks })
 }

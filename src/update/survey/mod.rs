@@ -37,7 +37,7 @@ pub use super::refusal::Refused;
 use super::refusal::{Code, Refusal};
 use super::running::{self, Evidence, Running, VERSION_LABEL};
 use crate::command::{line, word};
-use crate::engine::{Container, EngineInfo, Image, Project, label};
+use crate::engine::{ComposeConfig, Container, EngineInfo, Image, Project, label};
 use crate::envfile;
 use crate::health::Answer;
 use crate::reference;
@@ -99,6 +99,11 @@ impl Deployment {
     /// The service's containers, one-off runs left out.
     pub fn of_service<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a Container> {
         of_service(&self.containers, &self.project, service)
+    }
+
+    /// One container of each service of the project that has any.
+    pub fn of_services<'a>(&'a self, config: &'a ComposeConfig) -> BTreeMap<&'a str, &'a Container> {
+        config.services.keys().filter_map(|name| Some((name.as_str(), self.of_service(name).next()?))).collect()
     }
 
     /// With what a manifest says that has just been verified.

@@ -5,6 +5,7 @@ mod beside;
 pub mod drift;
 mod job;
 mod observe;
+mod one_shot;
 mod plan;
 mod policy;
 mod recovery;

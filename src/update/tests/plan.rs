@@ -1,31 +1,10 @@
 use serde_json::{Value, json};
 
 use crate::engine::ComposeConfig;
-use crate::update::plan::{StartOrder, surroundings};
+use crate::update::plan::StartOrder;
 
 fn config(json: Value) -> ComposeConfig {
     serde_json::from_value(json).unwrap()
-}
-
-#[test]
-fn a_migration_gets_the_new_environment_and_nothing_that_routes() {
-    let config = config(json!({"services": {"app": {
-        "image": "a:2", "container_name": "app", "ports": [{"target": 80}], "user": "1000:1000", "restart": "always",
-        "environment": {"PROCESSGIT_VERSION": "1.1", "DB": "db", "EMPTY": null},
-        "entrypoint": ["/init", "--"], "extra_hosts": ["db=10.0.0.1"], "tmpfs": ["/tmp:size=1m", "/run"], "cap_drop": ["ALL"]
-    }}}));
-    let service = surroundings(&config.services["app"], vec!["net".into()]);
-    assert_eq!(service.environment.get("PROCESSGIT_VERSION").map(String::as_str), Some("1.1"));
-    assert_eq!(service.environment.keys().collect::<Vec<_>>(), ["DB", "PROCESSGIT_VERSION"]);
-    assert_eq!(service.user.as_deref(), Some("1000:1000"));
-    assert_eq!(service.entrypoint, Some(vec!["/init".into(), "--".into()]));
-    assert_eq!(service.extra_hosts, ["db:10.0.0.1"]);
-    assert_eq!(
-        service.tmpfs.into_iter().collect::<Vec<_>>(),
-        [("/run".into(), String::new()), ("/tmp".into(), "size=1m".into())]
-    );
-    assert_eq!(service.cap_drop, ["ALL"]);
-    assert_eq!(service.networks, ["net"]);
 }
 
 #[test]

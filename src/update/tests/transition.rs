@@ -1,9 +1,9 @@
 use jiff::Timestamp;
 
-use crate::engine::{Healthcheck, Mount, MountKind, Project, RestartPolicy};
+use crate::engine::{ComposeConfig, Healthcheck, Mount, MountKind, Project, RestartPolicy};
 use crate::update::job::{JobId, State};
 use crate::update::plan::{
-    Baseline, DataPlan, EnvChange, Hooks, OneShot, Partial, Plan, Previous, Purpose, Surroundings, Target,
+    Baseline, Commands, DataPlan, EnvChange, Hooks, OneShot, Partial, Plan, Previous, Purpose, Target,
 };
 use crate::update::record::{Heading, Record};
 use crate::update::transition::{Action, App, Effect, Env, Seen, next, way_back, way_there};
@@ -26,6 +26,7 @@ pub fn plan() -> Plan {
         companions: vec![],
         waits: vec![],
         post_start: false,
+        commands: Commands::default(),
         crew: vec![],
         target: Target {
             tag: "v2".into(),
@@ -68,8 +69,8 @@ pub fn plan() -> Plan {
         migration: Some(OneShot {
             image: None,
             command: vec!["m".into()],
-            surroundings: Surroundings::default(),
-            mounts: vec![],
+            config: ComposeConfig::default(),
+            lacks: vec![],
         }),
         data: DataPlan { copied: vec![data], ..DataPlan::default() },
         partial: Partial::default(),
