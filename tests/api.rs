@@ -121,14 +121,13 @@ async fn everything_else_needs_the_token() {
 
 #[tokio::test]
 async fn the_doctors_report() {
-    let bad =
-        Finding::bad("engine", Refusal::new(Code::EngineUnreachable, "no answer").command("systemctl start docker"));
+    let bad = Finding::bad("engine", Refusal::new(Code::EngineUnreachable, "no answer").text("start the engine"));
     let server = Server::start(Script { findings: vec![Finding::ok("stub", "off"), bad], ..Script::default() });
     let json = get(&server, "/doctor").await.json();
     let findings = json!([
         {"check": "stub", "verdict": "ok", "seen": "off"},
         {"check": "engine", "verdict": "bad", "seen": "no answer", "code": "engine_unreachable",
-         "remedy": "systemctl start docker", "remedy_kind": "command"},
+         "remedy": "start the engine", "remedy_kind": "text"},
     ]);
     assert_eq!((&json["ok"], &json["version"], &json["findings"]), (&json!(false), &json!(api::VERSION), &findings));
 }

@@ -162,10 +162,8 @@ impl Doctor {
         let waiting: Vec<&Job> = waiting.iter().filter(|job| job.stub == self.options.stub).collect();
         let in_the_way = settle::in_the_way(waiting.iter().copied());
         let quiet = |finding: Finding| match in_the_way {
-            Some(job) if CONTRADICTS.contains(&finding.check.as_str()) => {
-                Finding { remedy: finding.remedy.map(|_| settle::first_finish(job)), ..finding }
-            }
-            _ => finding,
+            Some(job) => Finding { remedy: settle::fitting(job, finding.code, finding.remedy), ..finding },
+            None => finding,
         };
         let first = |job: &&Job| Finding::bad("failed job", settle::finding(job));
         let findings = waiting.iter().map(first).chain(told.into_iter().map(quiet)).collect();
@@ -191,23 +189,6 @@ impl Doctor {
         told
     }
 }
-
-/// Checks whose remedies start, remake or remove what a failed job's own commands are about.
-const CONTRADICTS: [&str; 13] = [
-    "application",
-    "health",
-    "healthcheck",
-    "project",
-    "services",
-    "compose",
-    ".env",
-    "version key",
-    "drift",
-    "followers",
-    "writers",
-    "hooks",
-    "leftovers",
-];
 
 /// Which checks say nothing when a variable is faulty.
 const DEPENDS: &[(&str, &[&str])] = &[

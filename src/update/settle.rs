@@ -92,9 +92,35 @@ fn command(job: &Job) -> String {
     format!("processgit-updater settle {}", job.id)
 }
 
-/// What else would be advised could undo what the failed job's own commands do.
-pub fn first_finish(job: &Job) -> Remedy {
-    Remedy::Text(format!("first finish job {0}: `processgit-updater history {0}` says how", job.id))
+/// What helps against these starts or remakes the application, or changes its version: it would undo what a failed
+/// job's own commands do, or run a version on data that is not its own.
+const CONTRADICTS: &[Code] = &[
+    Code::NotRunning,
+    Code::NoRestart,
+    Code::NoContainer,
+    Code::NotByCompose,
+    Code::ImageGone,
+    Code::ServiceMissing,
+    Code::Replicas,
+    Code::ProjectMoved,
+    Code::OldInAnotherProject,
+    Code::ComposeRecreates,
+    Code::TouchesOthers,
+    Code::Drift,
+    Code::NotSelected,
+    Code::NotApplied,
+    Code::PartlyUpdated,
+    Code::ShellVariable,
+    Code::NoEnv,
+    Code::EnvOtherFile,
+    Code::NoSnapshotOfUpdate,
+];
+
+/// The remedy, unless it contradicts what the failed job's commands do.
+pub fn fitting(job: &Job, code: Option<Code>, remedy: Option<Remedy>) -> Option<Remedy> {
+    let contradicts = code.is_some_and(|code| CONTRADICTS.contains(&code));
+    let first = || Remedy::Text(format!("first finish job {0}: `processgit-updater history {0}` says how", job.id));
+    remedy.map(|remedy| if contradicts { first() } else { remedy })
 }
 
 /// What a job that ends has to say of itself, or of others, that wait for a person.
@@ -122,7 +148,7 @@ pub(super) fn reminders(book: &Book, ending: &Job) -> Vec<String> {
 pub(super) fn without_contradictions(book: &Book, stub: bool, refused: Refused) -> Refused {
     let waiting = unsettled(book, stub);
     let Some(job) = in_the_way(waiting.iter().map(Arc::as_ref)) else { return refused };
-    let of = |refusal: Refusal| Refusal { remedy: refusal.remedy.map(|_| first_finish(job)), ..refusal };
+    let of = |refusal: Refusal| Refusal { remedy: fitting(job, Some(refusal.code), refusal.remedy), ..refusal };
     Refused(refused.0.into_iter().map(of).collect())
 }
 

@@ -294,7 +294,7 @@ fn stories() -> Vec<Story> {
         refused(
             "an unnamed writer",
             Scene { options: |_| {}, order: snapshot, ..hooked() },
-            "which must not change meanwhile: test-worker-1. Set PROCESSGIT_UPDATER_STOP_SERVICES=test-worker-1",
+            "Set PROCESSGIT_UPDATER_STOP_SERVICES=test-worker-1",
         ),
         refused(
             "a hook in a service that does not exist",

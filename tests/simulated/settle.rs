@@ -13,7 +13,7 @@ use processgit_updater::update::settle::{SettleError, Settlement};
 use processgit_updater::update::{CheckRequest, Order, SubmitError, Updater};
 
 use crate::bench::{
-    At, DIGEST, Installation, Recorder, SEAL, Scene, occurrences, restore, rollback, snapshot, update, wait,
+    At, DIGEST, ENV, Installation, Recorder, SEAL, Scene, occurrences, restore, rollback, snapshot, update, wait,
 };
 use crate::doctor::{Case, examine};
 
@@ -148,16 +148,20 @@ async fn the_way_out_stays_open_and_says_that_the_job_still_waits() {
     let (installation, job) = failed(unrestorable(), Only::nth(0, "data.restore")).await;
     let updater = started(&installation).await;
     // Refused for its own reason, with nothing advised that contradicts the failed job's commands.
-    let back = installation.submit_and_wait(&updater, asks(&installation, rollback)).await;
+    let snapshot_of_job = job.snapshot.clone().unwrap();
+    let restore =
+        |accept_drift| Order::Restore { snapshot: snapshot_of_job.clone(), accept_drift, accept_partial: false };
+    let edit = |env: &str| installation.world.world().env = Some(env.into());
+    edit("PROCESSGIT_VERSION=1.0.9\n");
+    let back = installation.submit_and_wait(&updater, restore(false)).await;
     let error = back.error.unwrap_or_default();
-    let first = format!("irst finish job {}", job.id);
-    assert!(error.contains("no update was committed") || error.contains("nothing"), "{error}");
+    assert!(error.contains("1.0.9") && error.contains(&format!("First finish job {}", job.id)), "{error}");
     assert!(!error.contains("docker compose up") && !error.contains("docker start"), "{error}");
-    let view = updater.rollback_view(true).await.unwrap_err();
-    assert!(!view.contains("docker compose up"), "{view} {first}");
+    edit(ENV);
+    let back = installation.submit_and_wait(&updater, asks(&installation, rollback)).await;
+    assert!(back.error.unwrap_or_default().contains("nothing to go back to"));
 
-    let order = Order::Restore { snapshot: job.snapshot.clone().unwrap(), accept_drift: true, accept_partial: true };
-    let restored = installation.submit_and_wait(&updater, order).await;
+    let restored = installation.submit_and_wait(&updater, restore(true)).await;
     assert_eq!(restored.state, State::Committed, "{:?}", restored.error);
     let reminded =
         |w: &String| w.contains(&format!("{} still waits", job.id)) && w.contains("processgit-updater settle");
