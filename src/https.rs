@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use reqwest::{Certificate, Client, ClientBuilder};
 use tokio::sync::OnceCell;
+use url::Url;
 
 use crate::settings::name::CA_FILE;
+use fault::Fault;
 
 /// The largest file of certificates that is read, in bytes; the public ones together are a quarter of it.
 const CAP: u64 = 1024 * 1024;
-const NO_ROOTS: &str = "this system has no CA certificates, so no https server can be trusted: install them";
 
 /// The operator's own CA certificates, believed beside the system's. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -73,12 +74,12 @@ pub struct LazyClient {
     authorities: Authorities,
 }
 
-/// A client, and what to put behind its errors.
+/// A client.
 #[derive(Debug, Clone)]
 pub struct Ready {
     pub client: Client,
-    /// Empty, or `; ` and why no TLS server can be believed.
-    hint: String,
+    /// It believes some CA.
+    believes: bool,
 }
 
 impl LazyClient {
@@ -103,11 +104,11 @@ impl LazyClient {
 
     fn make(&self) -> Result<Ready, String> {
         // Without any CA certificate there is no client at all. Plain http needs none, so then there is
-        // one that believes nobody, and says why.
+        // one that believes nobody, and says so when it is asked for more.
         match self.authorities.added_to((self.configure)()).build() {
-            Ok(client) => Ok(Ready { client, hint: String::new() }),
+            Ok(client) => Ok(Ready { client, believes: true }),
             Err(error) => match (self.configure)().tls_certs_only(Vec::new()).build() {
-                Ok(client) => Ok(Ready { client, hint: format!("; {NO_ROOTS}, or name them with {CA_FILE}") }),
+                Ok(client) => Ok(Ready { client, believes: false }),
                 Err(_) => Err(format!("no HTTP client can be made: {}", cause(&error))),
             },
         }
@@ -121,16 +122,14 @@ impl std::fmt::Debug for LazyClient {
 }
 
 impl Ready {
-    /// Why a request failed, and what would help.
-    pub fn explain(&self, error: &reqwest::Error) -> String {
-        let cause = cause(error);
-        // rustls' words for a chain that ends at nobody we know.
-        let remedy = if self.hint.is_empty() && cause.contains("UnknownIssuer") {
-            format!("; if the server's certificate is by a CA of your own, name that CA with {CA_FILE}")
-        } else {
-            self.hint.clone()
+    /// Why `url` did not answer: the kind, and a sentence without an address, which may carry a secret.
+    pub fn explain(&self, error: &reqwest::Error, url: &Url) -> (Fault, String) {
+        let fault = match Fault::of(error, url) {
+            Fault::UnknownAuthority if !self.believes => Fault::NoAuthorities,
+            fault => fault,
         };
-        format!("{cause}{remedy}")
+        let says = fault.says(&cause(error));
+        (fault, says)
     }
 }
 

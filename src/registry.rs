@@ -40,7 +40,6 @@ use crate::text;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// One request, its body included.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
-const REDIRECTS: usize = 5;
 /// Bytes of a token service's answer; real ones are a few KiB.
 const TOKEN_CAP: usize = 256 * 1024;
 /// Bytes of a refusal that are read, and characters of it that are shown.
@@ -144,7 +143,7 @@ impl Clients {
                 .timeout(TOTAL_TIMEOUT);
             configure(builder)
         };
-        let following = move || configured().redirect(reqwest::redirect::Policy::custom(redirect));
+        let following = move || configured().redirect(reqwest::redirect::Policy::custom(links::redirect));
         let staying = move || configured().redirect(reqwest::redirect::Policy::none());
         Self { following: LazyClient::new(authorities, following), staying: LazyClient::new(authorities, staying) }
     }
@@ -366,7 +365,7 @@ impl Repository {
             for (at, route) in routes.iter().enumerate() {
                 let answer = self.ask(route, url(route)?, accept, cap).await;
                 let is_wrong_way = match &answer {
-                    Err(failure) => matches!(failure.error.fault, RegistryFault::Unanswered(_)),
+                    Err(failure) => matches!(failure.error.fault, RegistryFault::Unanswered { .. }),
                     // How a server with TLS answers plain http.
                     Ok(answer) => answer.status == StatusCode::BAD_REQUEST && route.base.scheme() == "http",
                 };
@@ -446,7 +445,8 @@ impl Repository {
     }
 
     async fn made<'a>(&self, client: &'a LazyClient) -> Result<&'a crate::https::Ready> {
-        client.get().await.map_err(|why| self.error(RegistryFault::Unanswered(Fault::Other), why))
+        let unanswered = RegistryFault::Unanswered { fault: Fault::Other, elsewhere: None };
+        client.get().await.map_err(|why| self.error(unanswered, why))
     }
 
     async fn expect_ok(&self, answer: &Answer) -> Result<()> {
@@ -535,14 +535,20 @@ impl Repository {
     }
 
     fn unanswered(&self, error: &reqwest::Error, url: &Url, ready: Option<&crate::https::Ready>) -> RegistryError {
-        let fault = Fault::of(error, url);
-        let why = ready.map_or_else(|| crate::https::cause(error), |ready| ready.explain(error));
-        let by = match (&fault, proxy(url)) {
+        // The registry may have sent us on to a storage, or to its token service.
+        let at = error.url().unwrap_or(url);
+        let own = self.routes.get().and_then(|routes| routes.first()).and_then(|route| route.base.host());
+        let elsewhere = (at.host() != own).then(|| at.host_str().unwrap_or_default().to_owned());
+        let (fault, why) = match ready {
+            Some(ready) => ready.explain(error, at),
+            None => (Fault::of(error, at), crate::https::cause(error)),
+        };
+        let by = match (&fault, proxy(at)) {
             (Fault::Proxy { variable }, Some((_, address))) => format!(" through the proxy {address} ({variable})"),
             _ => String::new(),
         };
-        let origin = url.origin().ascii_serialization();
-        self.error(RegistryFault::Unanswered(fault), format!("{origin} is unreachable{by}: {why}"))
+        let origin = at.origin().ascii_serialization();
+        self.error(RegistryFault::Unanswered { fault, elsewhere }, format!("{origin} is unreachable{by}: {why}"))
     }
 
     fn secret_header(&self, value: &str) -> Result<HeaderValue> {
@@ -565,9 +571,7 @@ fn page(list: Manifest, answer: &Answer) -> Page {
 fn may_pass(fault: &RegistryFault) -> bool {
     match fault {
         RegistryFault::Server | RegistryFault::RateLimit { .. } => true,
-        RegistryFault::Unanswered(fault) => {
-            !matches!(fault, Fault::UnknownAuthority | Fault::Certificate | Fault::PlainHttp | Fault::Tls)
-        }
+        RegistryFault::Unanswered { fault, .. } => fault.may_pass(),
         _ => false,
     }
 }
@@ -593,20 +597,6 @@ fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(ip)) => IpAddr::V6(ip).is_loopback(),
         None => false,
     }
-}
-
-/// Follows a redirect unless it leaves https or goes on for too long. Credentials are dropped by the
-/// client when the host or the port changes.
-fn redirect(attempt: reqwest::redirect::Attempt) -> reqwest::redirect::Action {
-    let downgrade =
-        attempt.previous().last().is_some_and(|p| p.scheme() == "https") && attempt.url().scheme() != "https";
-    if downgrade {
-        return attempt.error("redirected from https to plain http");
-    }
-    if attempt.previous().len() > REDIRECTS {
-        return attempt.error("too many redirects");
-    }
-    attempt.follow()
 }
 
 /// An address without its query.

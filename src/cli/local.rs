@@ -20,10 +20,11 @@ use crate::release::manifest::Manifest;
 use crate::settings::{ServeArgs, Settings, Signing, default, name};
 use crate::snapshot::Limits;
 use crate::snapshot::host::Retention;
-use crate::trust::Trust as _;
 use crate::trust::judge::Judge;
+use crate::trust::{Trust as _, TrustError, TrustFault};
 use crate::update::Request;
 use crate::update::job::JobId;
+use crate::update::refusal::Refusal;
 
 /// The exit code of a faulty configuration.
 const CONFIGURATION: u8 = 2;
@@ -240,7 +241,8 @@ pub fn manifest(command: ManifestCommand) -> Outcome {
                 Ok(text) => say(format!("{}: {text}  judged by {policy}\n", file.display()))?,
                 Err(why) => {
                     trusted = false;
-                    let (file, why) = (file.display(), clean(&why));
+                    let (file, why) = (file.display(), why.to_string());
+                    let why = clean(&why);
                     writeln!(std::io::stderr(), "error: {file}: not trusted: {why}\n  judged by {policy}")?;
                     0
                 }
@@ -251,11 +253,12 @@ pub fn manifest(command: ManifestCommand) -> Outcome {
 }
 
 /// Why the file is trusted, or why not.
-async fn judge_file(judge: &Judge, file: &std::path::Path) -> Result<String, String> {
-    let verified = judge.verify_file(file).await.map_err(|e| e.to_string())?;
-    let bytes = tokio::fs::read(file).await.map_err(|e| e.to_string())?;
-    let manifest = Manifest::parse(&bytes).map_err(|e| e.to_string())?;
-    judge.agrees(&manifest.signing.method, &manifest.signing.issuer).map_err(|e| e.to_string())?;
+async fn judge_file(judge: &Judge, file: &std::path::Path) -> Result<String, Refusal> {
+    let verified = judge.verify_file(file).await?;
+    let unread = |e: std::io::Error| TrustError::new(TrustFault::File, e.to_string());
+    let bytes = tokio::fs::read(file).await.map_err(unread)?;
+    let manifest = Manifest::parse(&bytes)?;
+    judge.agrees(&manifest.signing.method, &manifest.signing.issuer)?;
     let (name, tag, digest) = (&manifest.name, &manifest.tag, &manifest.image.digest);
     let mut text = format!("trusted\n  {name} {tag} -> {}@{digest}\n", manifest.image_reference());
     for line in show::genuine(&[verified]) {

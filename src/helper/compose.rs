@@ -1,6 +1,6 @@
 //! Compose, where the project's paths are true.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,45 +78,58 @@ impl PlacedCompose {
             return Ok(mounts);
         }
         let mut absent: Vec<PathBuf> = Vec::new();
+        // The host may not have these (any more). If it lacks one of several, they are tried one by one.
+        let (mut doubtful, mut queue): (Vec<PathBuf>, Vec<PathBuf>) = (known.outside.clone(), Vec::new());
         for _ in 0..MOST_FILES {
             let mounts = paths::of_project(project, &known.outside).map_err(EngineError::Failed)?;
-            let look = self.look(own, project, &mounts).await;
-            match look {
-                Ok(named) => {
-                    let is_shown = |file: &PathBuf| mounts.iter().any(|m| file.starts_with(&m.destination));
-                    let new: Vec<_> = named.into_iter().filter(|f| !is_shown(f) && !absent.contains(f)).collect();
-                    if new.is_empty() {
-                        known.last = Some((project.clone(), mounts.clone(), Instant::now()));
-                        return Ok(mounts);
+            let is_shown = |file: &PathBuf| mounts.iter().any(|m| file.starts_with(&m.destination));
+            let named = match self.look(own, project, &mounts).await {
+                Look::NotMade(error) if error.is_unreachable() => return Err(error),
+                Look::NotMade(EngineError::SourceGone { path, .. }) if doubtful.is_empty() => {
+                    return Err(EngineError::ProjectGone { path });
+                }
+                Look::NotMade(error) if doubtful.is_empty() => return Err(error),
+                Look::NotMade(_) => {
+                    known.outside.retain(|file| !doubtful.contains(file));
+                    match &mut *doubtful {
+                        [one] => absent.push(std::mem::take(one)),
+                        several => queue.extend(several.iter().cloned()),
                     }
-                    known.outside.extend(new);
+                    Vec::new()
                 }
-                // The host does not have it either.
-                Err(EngineError::SourceGone { path, .. }) if known.outside.contains(&PathBuf::from(&path)) => {
-                    known.outside.retain(|outside| *outside != Path::new(&path));
-                    absent.push(path.into());
-                }
-                Err(EngineError::SourceGone { path, .. }) => return Err(EngineError::ProjectGone { path }),
-                Err(error) => {
-                    match paths::missing_in(&error.to_string(), &mounts).filter(|path| !absent.contains(path)) {
-                        Some(path) => known.outside.push(path),
-                        None => return Err(error),
+                Look::Names(named) => named,
+                Look::Complains(error) => {
+                    let named = paths::named_in(&error.to_string());
+                    if error.is_unreachable() || !named.iter().any(|file| !is_shown(file) && !absent.contains(file)) {
+                        return Err(error);
                     }
+                    named
                 }
+            };
+            doubtful = named.into_iter().filter(|file| !is_shown(file) && !absent.contains(file)).collect();
+            if doubtful.is_empty() {
+                doubtful.extend(queue.pop());
             }
+            if doubtful.is_empty()
+                && mounts == paths::of_project(project, &known.outside).map_err(EngineError::Failed)?
+            {
+                known.last = Some((project.clone(), mounts.clone(), Instant::now()));
+                return Ok(mounts);
+            }
+            known.outside.extend(doubtful.iter().cloned());
         }
         Err(EngineError::Failed(format!("the Compose files name more than {MOST_FILES} files outside of the project")))
     }
 
     /// Does Compose find what it needs? Then the optional files that the Compose files name.
-    async fn look(&self, own: &OwnContainer, project: &Project, mounts: &[Mount]) -> Result<Vec<PathBuf>> {
+    async fn look(&self, own: &OwnContainer, project: &Project, mounts: &[Mount]) -> Look {
         let mut named = Vec::new();
         for file in &project.config_files {
             let call = Call::Read { path: file.clone() };
             let bytes: std::result::Result<Option<Vec<u8>>, EnvError> =
                 self.helpers.call(own, Kind::Deployment, mounts, &call, Ear::Nobody).await;
             let bytes = match bytes {
-                Err(EnvError::Engine(error)) => return Err(error),
+                Err(EnvError::Engine(error)) => return Look::NotMade(error),
                 // Compose will say it better.
                 other => other.unwrap_or_default(),
             };
@@ -124,13 +137,26 @@ impl PlacedCompose {
             named.extend(paths::env_files_in(&text, &project.working_dir));
         }
         let call = Call::ComposeConfig { project: project.clone(), env: None };
-        let config: ComposeConfig =
-            self.helpers.call::<_, EngineError>(own, Kind::Deployment, mounts, &call, Ear::Nobody).await?;
+        let config: Result<ComposeConfig> = self.helpers.call(own, Kind::Deployment, mounts, &call, Ear::Nobody).await;
+        let config = match config {
+            Ok(config) => config,
+            Err(error) => return Look::Complains(error),
+        };
         let files = config.secrets.values().chain(config.configs.values()).filter_map(|object| object.file.as_ref());
         named.extend(files.map(PathBuf::from));
         named.retain(|file| paths::can_be_shown(file));
-        Ok(named)
+        Look::Names(named)
     }
+}
+
+/// What came of a look through a helper.
+enum Look {
+    /// There is no helper with these mounts: the host lacks one of them, or the engine cannot be asked.
+    NotMade(EngineError),
+    /// Compose does not find what it demands.
+    Complains(EngineError),
+    /// It does; further files that are named.
+    Names(Vec<PathBuf>),
 }
 
 #[async_trait]

@@ -111,13 +111,15 @@ fn outermost(mut mounts: Vec<Mount>) -> Vec<Mount> {
     kept
 }
 
-/// The path that Compose's complaint names as missing, if it is one of the host's that is not shown yet:
-/// `env file /srv/app.env not found: stat …`, `open /srv/base.yml: no such file or directory`.
-pub fn missing_in(complaint: &str, shown: &[Mount]) -> Option<PathBuf> {
-    let before = complaint.split(": no such file or directory").next().filter(|before| *before != complaint)?;
-    let path = Path::new(before.rsplit(' ').next()?.trim_matches('"'));
-    let is_shown = shown.iter().any(|m| path.starts_with(&m.destination));
-    (can_be_shown(path) && !is_shown).then(|| path.to_owned())
+/// The paths in Compose's complaint. It says in words only which file it misses, so each of them is no more than a file
+/// to be tried: whether the host has it shows when it is mounted, and whether it was the one when Compose is asked again.
+pub fn named_in(complaint: &str) -> Vec<PathBuf> {
+    let words = complaint.split(|c: char| c.is_whitespace() || "\"'`()[]{},;=".contains(c));
+    let paths = words.map(|word| PathBuf::from(word.trim_end_matches([':', '.'])));
+    let mut named: Vec<PathBuf> = paths.filter(|path| can_be_shown(path)).collect();
+    named.sort();
+    named.dedup();
+    named
 }
 
 /// Files that a Compose file names under `env_file`, absolute. One that is `required: false` and cannot be
@@ -223,19 +225,18 @@ mod tests {
 
     #[test]
     fn compose_complains_of_what_it_cannot_see() {
-        let shown = [bind(Path::new("/srv/app"), true)];
-        for (complaint, missing) in [
-            ("env file /srv/x.env not found: stat /srv/x.env: no such file or directory", Some("/srv/x.env")),
+        for (complaint, named) in [
+            ("env file /srv/x.env not found: stat /srv/x.env: no such file or directory", &["/srv/x.env"][..]),
+            ("compose config for app ended with exit status: 1: open /srv/b.yml: no such file", &["/srv/b.yml"]),
             (
-                "compose config for app ended with exit status: 1: open /srv/b.yml: no such file or directory",
-                Some("/srv/b.yml"),
+                "in other words: `/srv/a.yml`, \"/srv/b.yml\" (and /srv/c.env).",
+                &["/srv/a.yml", "/srv/b.yml", "/srv/c.env"],
             ),
-            // It is really not there.
-            ("open /srv/app/b.yml: no such file or directory", None),
-            ("services.app.image must be a string", None),
-            ("open b.yml: no such file or directory", None),
+            ("services.app.image must be a string", &[]),
+            ("open b.yml: no such file or directory; a/b", &[]),
+            ("/ and /etc and /srv/../etc/x", &[]),
         ] {
-            assert_eq!(missing_in(complaint, &shown), missing.map(PathBuf::from), "{complaint}");
+            assert_eq!(named_in(complaint), named.iter().map(PathBuf::from).collect::<Vec<_>>(), "{complaint}");
         }
     }
 

@@ -2,8 +2,7 @@
 //! Pure.
 
 use crate::engine::credentials::CredentialFault;
-use crate::https::fault::Fault;
-use crate::settings::name::CA_FILE;
+use crate::https::fault::{Fault, Server};
 use crate::update::refusal::{Code, Explained, Remedy};
 
 impl Explained for RegistryError {
@@ -26,8 +25,8 @@ impl Explained for RegistryError {
 pub enum RegistryFault {
     /// A name, tag or digest that no registry could have.
     Name,
-    /// No answer at all.
-    Unanswered(Fault),
+    /// No answer at all, by the host to which the registry sent us if that is another.
+    Unanswered { fault: Fault, elsewhere: Option<String> },
     /// It wants to know who asks, or somebody else than us (401, 403).
     Denied(Login),
     /// The token service that the registry names is on another host: it got no credentials.
@@ -86,7 +85,7 @@ impl RegistryError {
     /// Asking for something else there would end in the same way.
     pub fn is_final(&self) -> bool {
         use RegistryFault::{Budget, Denied, RateLimit, Realm, Unanswered};
-        matches!(self.fault, Budget | Denied(_) | RateLimit { .. } | Realm { .. } | Unanswered(_))
+        matches!(self.fault, Budget | Denied(_) | RateLimit { .. } | Realm { .. } | Unanswered { .. })
     }
 
     /// What helps, as an imperative sentence without its period.
@@ -94,7 +93,8 @@ impl RegistryError {
         let registry = &self.registry;
         match &self.fault {
             RegistryFault::Name => "tell the publisher of the release".to_owned(),
-            RegistryFault::Unanswered(fault) => unanswered(fault, registry),
+            RegistryFault::Unanswered { fault, elsewhere: None } => fault.remedy(Server::Registry(registry)),
+            RegistryFault::Unanswered { fault, elsewhere: Some(host) } => fault.remedy(Server::Elsewhere(host)),
             RegistryFault::Denied(Login::Unusable(fault)) => fault.remedy(),
             RegistryFault::Denied(Login::None | Login::Refused) => format!(
                 "log in with an account that may read it, where the updater finds the configuration (DOCKER_CONFIG names its folder): docker login {registry}"
@@ -131,29 +131,6 @@ impl RegistryError {
     }
 }
 
-fn unanswered(fault: &Fault, registry: &str) -> String {
-    match fault {
-        Fault::Dns => format!("check the name {registry}, and this machine's name server"),
-        Fault::Refused => format!("check host and port of {registry}, and that the registry runs"),
-        Fault::Unreachable => "check this machine's network and firewall".to_owned(),
-        Fault::UnknownAuthority => format!(
-            "name the CA that signed the registry's certificate with {CA_FILE}, or add {registry} to insecure-registries of the engine (/etc/docker/daemon.json), which the updater follows"
-        ),
-        Fault::Certificate => {
-            "renew the registry's certificate, or use the name that it is for; check this machine's clock".to_owned()
-        }
-        Fault::PlainHttp => format!(
-            "give the registry TLS, or add {registry} to insecure-registries of the engine (/etc/docker/daemon.json), which the updater follows"
-        ),
-        Fault::Tls => "check the registry's TLS, and proxies between".to_owned(),
-        Fault::Timeout => "try again; if it stays slow, look at the network or the registry".to_owned(),
-        Fault::BrokenOff | Fault::Other => "try again; if it stays so, look at proxies between".to_owned(),
-        Fault::Proxy { variable } => {
-            format!("correct {variable}, or name {registry} in NO_PROXY if it is reached without the proxy")
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +141,8 @@ mod tests {
         use RegistryFault::*;
         let missing =
             CredentialFault::HelperMissing { file: "/root/.docker/config.json".into(), helper: "pass".into() };
+        let no_answer = |fault| Unanswered { fault, elsewhere: None };
+        let no_files = Unanswered { fault: Fault::Dns, elsewhere: Some("files.example".into()) };
         for (fault, remedy, logs_in) in [
             (Denied(Login::None), "docker login r:5000", true),
             (Denied(Login::Refused), "an account that may read it", true),
@@ -172,12 +151,13 @@ mod tests {
             (RateLimit { anonymous: true }, "docker login r:5000", true),
             (RateLimit { anonymous: false }, "Try again later", false),
             (Server, "the registry is at fault", false),
-            (Unanswered(Fault::UnknownAuthority), "PROCESSGIT_UPDATER_CA_FILE", false),
-            (Unanswered(Fault::PlainHttp), "insecure-registries", false),
-            (Unanswered(Fault::Proxy { variable: "HTTPS_PROXY" }), "Correct HTTPS_PROXY", false),
-            (Unanswered(Fault::Dns), "Check the name r:5000", false),
-            (Unanswered(Fault::Refused), "Check host and port of r:5000", false),
-            (Unanswered(Fault::Certificate), "clock", false),
+            (no_answer(Fault::UnknownAuthority), "PROCESSGIT_UPDATER_CA_FILE", false),
+            (no_answer(Fault::PlainHttp), "insecure-registries", false),
+            (no_answer(Fault::Proxy { variable: "HTTPS_PROXY" }), "Correct HTTPS_PROXY", false),
+            (no_answer(Fault::Dns), "Check the name r:5000", false),
+            (no_answer(Fault::Refused), "Check host and port of r:5000", false),
+            (no_answer(Fault::CertificateDates), "clock", false),
+            (no_files, "Let this machine reach files.example", false),
             (WrongDigest, "damaged", false),
             (Budget, "Try again", false),
         ] {

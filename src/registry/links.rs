@@ -1,7 +1,11 @@
-//! Where a list goes on (RFC 8288). Pure.
+//! Where a list goes on (RFC 8288), and which redirects are followed. Pure.
 
 use reqwest::header::{HeaderMap, LINK};
 use url::Url;
+
+use crate::https::fault::RedirectRefused;
+
+const REDIRECTS: usize = 5;
 
 /// The next page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +15,20 @@ pub struct Next {
     /// The other origin that the registry named. It is not asked: our credentials are not for it. A registry
     /// behind a proxy often names itself by its inner address, and then its own origin has the page.
     pub elsewhere: Option<String>,
+}
+
+/// Follows a redirect unless it leaves https or goes on for too long. Credentials are dropped by the
+/// client when the host or the port changes.
+pub fn redirect(attempt: reqwest::redirect::Attempt) -> reqwest::redirect::Action {
+    let downgrade =
+        attempt.previous().last().is_some_and(|p| p.scheme() == "https") && attempt.url().scheme() != "https";
+    if downgrade {
+        return attempt.error(RedirectRefused::Insecure);
+    }
+    if attempt.previous().len() > REDIRECTS {
+        return attempt.error(RedirectRefused::TooMany);
+    }
+    attempt.follow()
 }
 
 /// The first `rel="next"` of all `Link` headers.

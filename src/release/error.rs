@@ -1,7 +1,7 @@
 //! Why a release could not be had: a kind that code decides by, a sentence, and what helps. Pure.
 
-use crate::https::fault::Fault;
-use crate::settings::name::{CA_FILE, GITHUB_API, GITHUB_TOKEN, GITHUB_TOKEN_HOSTS, REPO};
+use crate::https::fault::{Fault, Server};
+use crate::settings::name::{GITHUB_API, GITHUB_TOKEN, GITHUB_TOKEN_HOSTS, REPO};
 
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub enum SourceFault {
     NoRepository { has_token: bool },
     /// The token is wrong (401).
     Unauthorized { has_token: bool },
-    /// 403 for a reason that the server's message tells.
+    /// 403 for a reason that only the server's message tells: rights, a list of allowed addresses, a proxy's rule.
     Forbidden { has_token: bool },
     /// The hourly limit of requests.
     RateLimit { has_token: bool },
@@ -20,8 +20,6 @@ pub enum SourceFault {
     SecondaryLimit,
     /// The organisation wants the token to be authorised for its single sign-on.
     SingleSignOn,
-    /// The organisation lets only some addresses in.
-    AllowList,
     /// A server that got no token, because it is not the API's host, refuses or shows its login page.
     NoTokenThere { host: String },
     /// A web page where a file or JSON was expected.
@@ -30,8 +28,10 @@ pub enum SourceFault {
     Insecure,
     /// More redirects than are followed.
     Redirects,
-    /// No answer at all.
-    Unanswered(Fault),
+    /// No answer at all, by the host to which we were sent if that is not the API's.
+    Unanswered { fault: Fault, elsewhere: Option<String> },
+    /// The file is not there any more, although the release names it.
+    NoFile,
     /// 5xx
     Server,
     /// An asset or an answer exceeds its cap.
@@ -62,7 +62,7 @@ impl SourceError {
 
     /// It took too long.
     pub fn timeout(text: impl Into<String>) -> Self {
-        Self::new(SourceFault::Unanswered(Fault::Timeout), text)
+        Self::new(SourceFault::Unanswered { fault: Fault::Timeout, elsewhere: None }, text)
     }
 
     pub fn is_not_found(&self) -> bool {
@@ -73,9 +73,7 @@ impl SourceError {
     pub fn may_pass(&self) -> bool {
         match &self.fault {
             SourceFault::TooLarge | SourceFault::Server => true,
-            SourceFault::Unanswered(fault) => {
-                !matches!(fault, Fault::UnknownAuthority | Fault::Certificate | Fault::PlainHttp)
-            }
+            SourceFault::Unanswered { fault, .. } => fault.may_pass(),
             _ => false,
         }
     }
@@ -95,10 +93,12 @@ impl SourceError {
                 format!("check {GITHUB_TOKEN}: it is wrong, or has expired")
             }
             SourceFault::Unauthorized { has_token: false } => format!("set {GITHUB_TOKEN}"),
-            SourceFault::Forbidden { has_token: true } => format!("check the rights of {GITHUB_TOKEN}"),
-            SourceFault::Forbidden { has_token: false } => {
-                format!("set {GITHUB_TOKEN}, if the server wants to know who asks")
-            }
+            SourceFault::Forbidden { has_token: true } => format!(
+                "check the rights of {GITHUB_TOKEN}, and that its organisation and the proxies between let this machine's address in"
+            ),
+            SourceFault::Forbidden { has_token: false } => format!(
+                "set {GITHUB_TOKEN} if the server wants to know who asks, and check that it and the proxies between let this machine's address in"
+            ),
             SourceFault::RateLimit { has_token: true } => "wait until the limit resets".to_owned(),
             SourceFault::RateLimit { has_token: false } => {
                 format!("set {GITHUB_TOKEN} to raise the limit, or wait until it resets")
@@ -108,9 +108,6 @@ impl SourceError {
             }
             SourceFault::SingleSignOn => {
                 format!("authorise {GITHUB_TOKEN} for the organisation's single sign-on, at the address that is named")
-            }
-            SourceFault::AllowList => {
-                "add this machine's address to the organisation's list of allowed addresses".to_owned()
             }
             SourceFault::NoTokenThere { host } => format!(
                 "set {GITHUB_TOKEN_HOSTS}={host} if the token may go there too, or name the API's address in {GITHUB_API} as the server itself does"
@@ -122,7 +119,11 @@ impl SourceError {
                 "let the release server redirect to https only; if it has no TLS at all, say http in PROCESSGIT_UPDATER_GITHUB_API".to_owned()
             }
             SourceFault::Redirects => format!("check {GITHUB_API}: its server redirects in a circle"),
-            SourceFault::Unanswered(fault) => unanswered(fault),
+            SourceFault::Unanswered { fault, elsewhere: None } => fault.remedy(Server::Releases),
+            SourceFault::Unanswered { fault, elsewhere: Some(host) } => fault.remedy(Server::Elsewhere(host)),
+            SourceFault::NoFile => {
+                "try again in a few minutes; if it stays so, tell the publisher that the release lacks the file".to_owned()
+            }
             SourceFault::Server => later.to_owned(),
             SourceFault::TooLarge => "tell the publisher of the release".to_owned(),
             SourceFault::Token => format!("check {GITHUB_TOKEN} for a line break or another stray character"),
@@ -142,53 +143,53 @@ impl SourceError {
     }
 }
 
-fn unanswered(fault: &Fault) -> String {
-    match fault {
-        Fault::Dns => format!("check the host in {GITHUB_API}, and this machine's name server"),
-        Fault::Refused => format!("check host and port in {GITHUB_API}, and that the server runs"),
-        Fault::Unreachable => "check this machine's network and firewall".to_owned(),
-        Fault::UnknownAuthority => {
-            format!(
-                "name the CA that signed the server's certificate with {CA_FILE}, or install the system's CA certificates"
-            )
-        }
-        Fault::Certificate => {
-            "renew the server's certificate, or use the name that it is for; check this machine's clock".to_owned()
-        }
-        Fault::PlainHttp => format!("say http:// in {GITHUB_API} if that server has no TLS"),
-        Fault::Tls => "check the server's TLS, and proxies between".to_owned(),
-        Fault::Timeout => "try again; if it stays slow, look at the network or the release server".to_owned(),
-        Fault::BrokenOff | Fault::Other => "try again; if it stays so, look at proxies between".to_owned(),
-        Fault::Proxy { variable } => {
-            format!("correct {variable}, or name the host in NO_PROXY if it is reached without the proxy")
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn each_kind_has_the_remedy_that_fits() {
-        let token = |has_token| (SourceFault::Unauthorized { has_token }, SourceFault::RateLimit { has_token });
-        let no_answer = SourceFault::Unanswered;
+        let no_answer =
+            |fault, elsewhere: Option<&str>| SourceFault::Unanswered { fault, elsewhere: elsewhere.map(str::to_owned) };
         for (fault, remedy) in [
-            (token(true).0, "Check PROCESSGIT_UPDATER_GITHUB_TOKEN: it is wrong, or has expired"),
-            (token(false).0, "Set PROCESSGIT_UPDATER_GITHUB_TOKEN"),
-            (token(true).1, "Wait until the limit resets"),
-            (token(false).1, "Set PROCESSGIT_UPDATER_GITHUB_TOKEN to raise the limit"),
+            (SourceFault::NoRepository { has_token: true }, "Check PROCESSGIT_UPDATER_REPO, and that "),
+            (SourceFault::NoRepository { has_token: false }, "Check PROCESSGIT_UPDATER_REPO, or set "),
+            (
+                SourceFault::Unauthorized { has_token: true },
+                "Check PROCESSGIT_UPDATER_GITHUB_TOKEN: it is wrong, or has expired",
+            ),
+            (SourceFault::Unauthorized { has_token: false }, "Set PROCESSGIT_UPDATER_GITHUB_TOKEN"),
+            (
+                SourceFault::Forbidden { has_token: true },
+                "Check the rights of PROCESSGIT_UPDATER_GITHUB_TOKEN, and that ",
+            ),
+            (SourceFault::Forbidden { has_token: false }, "Set PROCESSGIT_UPDATER_GITHUB_TOKEN if the server wants"),
+            (SourceFault::RateLimit { has_token: true }, "Wait until the limit resets"),
+            (SourceFault::RateLimit { has_token: false }, "Set PROCESSGIT_UPDATER_GITHUB_TOKEN to raise the limit"),
+            (SourceFault::SecondaryLimit, "Wait, and let fewer programs ask"),
+            (SourceFault::SingleSignOn, "Authorise PROCESSGIT_UPDATER_GITHUB_TOKEN for the organisation's"),
             (
                 SourceFault::NoTokenThere { host: "git.example:3000".into() },
                 "Set PROCESSGIT_UPDATER_GITHUB_TOKEN_HOSTS=git.example:3000",
             ),
-            (no_answer(Fault::UnknownAuthority), "PROCESSGIT_UPDATER_CA_FILE"),
-            (no_answer(Fault::Proxy { variable: "HTTPS_PROXY" }), "Correct HTTPS_PROXY, or name the host in NO_PROXY"),
-            (no_answer(Fault::PlainHttp), "Say http:// in PROCESSGIT_UPDATER_GITHUB_API"),
-            (no_answer(Fault::Dns), "Check the host in PROCESSGIT_UPDATER_GITHUB_API"),
+            (SourceFault::WebPage, "Check PROCESSGIT_UPDATER_GITHUB_API: it must be the base"),
+            (SourceFault::Nonsense, "Check PROCESSGIT_UPDATER_GITHUB_API: it must be the base"),
+            (SourceFault::Insecure, "Let the release server redirect to https only"),
+            (SourceFault::Redirects, "Check PROCESSGIT_UPDATER_GITHUB_API: its server redirects in a circle"),
+            (no_answer(Fault::UnknownAuthority, None), "PROCESSGIT_UPDATER_CA_FILE"),
+            (no_answer(Fault::PlainHttp, None), "Write http:// into PROCESSGIT_UPDATER_GITHUB_API"),
+            (no_answer(Fault::OnlyTls, None), "Write https:// into PROCESSGIT_UPDATER_GITHUB_API"),
+            (no_answer(Fault::Dns, Some("files.example")), "Let this machine reach files.example"),
+            (SourceFault::NoFile, "Try again in a few minutes"),
+            (SourceFault::Server, "Try again later"),
+            (SourceFault::TooLarge, "Tell the publisher"),
+            (SourceFault::Token, "Check PROCESSGIT_UPDATER_GITHUB_TOKEN for a line break"),
         ] {
             let told = SourceError::new(fault.clone(), "it happened").told();
             assert!(told.starts_with("it happened. ") && told.contains(remedy), "{fault:?}: {told}");
+            let is_no_answer = !matches!(fault, SourceFault::TooLarge | SourceFault::NoFile);
+            assert!(!is_no_answer || !told.contains("publisher"), "{fault:?}: {told}");
+            assert!(!told.contains("docker login") && !told.contains("SIGNING"), "{fault:?}: {told}");
         }
         assert_eq!(SourceError::not_found("there is none").told(), "there is none");
     }

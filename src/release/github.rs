@@ -27,9 +27,10 @@ use url::Url;
 use super::{Asset, Channel, MANIFEST, Release, ReleaseSource, SourceError, SourceFault};
 use crate::https::Authorities;
 use crate::settings::Repo;
+use crate::text;
 use cache::Slot;
 use http::{Answer, Get, Http, shown};
-use list::{Listing, named, nonsense};
+use list::{Listing, nonsense};
 
 /// The largest answer of the API that is read, in bytes: a hundred releases with long notes.
 const PAGE_CAP: usize = 8 * 1024 * 1024;
@@ -41,6 +42,8 @@ const ASSETS: usize = 32;
 const NAMED: usize = 5;
 /// So long after its publication the files of a release may still be on their way; it is asked for anew each time.
 const YOUNG: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+/// The longest name of a release that is shown, characters.
+const NAME: usize = 200;
 /// The longest tag, in bytes: what `POST /update` accepts.
 const TAG: usize = 128;
 
@@ -166,17 +169,16 @@ impl GithubReleases {
         get.etag = old.and_then(|old| old.etag.clone());
         match (self.http.get(&get).await?, old) {
             (Answer::Body { bytes, etag, .. }, _) => {
-                let told: Told = serde_json::from_slice(&bytes).map_err(|e| nonsense(&get.url, &e))?;
-                if told.draft || !is_tag(&told.tag_name) {
-                    return Ok(None);
-                }
-                if told.tag_name != tag {
-                    let found = &told.tag_name;
+                let told: Told<Vec<ToldAsset>> = serde_json::from_slice(&bytes).map_err(|e| nonsense(&get.url, &e))?;
+                let files = |told: Vec<ToldAsset>| told.into_iter().filter_map(asset).take(ASSETS).collect();
+                let Some(release) = told.release(files) else { return Ok(None) };
+                if release.tag != tag {
+                    let found = &release.tag;
                     let text =
                         format!("{} answers with release {found:?} where {tag:?} was asked for", shown(&get.url));
                     return Err(SourceError::new(SourceFault::Nonsense, text));
                 }
-                Ok(Some(Single { etag, release: release(told) }))
+                Ok(Some(Single { etag, release }))
             }
             (Answer::Unchanged, Some(old)) => Ok(Some(old.clone())),
             (Answer::Unchanged | Answer::Absent, _) => Ok(None),
@@ -295,7 +297,8 @@ impl ReleaseSource for GithubReleases {
         match self.http.get(&Get::new(url, BINARY, cap, Instant::now() + self.limits.asset)).await? {
             Answer::Body { bytes, .. } => Ok(bytes),
             Answer::Absent | Answer::Unchanged => {
-                Err(SourceError::not_found(format!("the release's {name} is not there any more (404)")))
+                let text = format!("the release names {name}, and its server does not have it (404)");
+                Err(SourceError::new(SourceFault::NoFile, text))
             }
         }
     }
@@ -323,9 +326,9 @@ fn is_tag(tag: &str) -> bool {
         && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
 }
 
-/// One release as the API tells it; whatever else it tells is passed over.
+/// One release as the API tells it; whatever else it tells is passed over. `A`: how its files are read.
 #[derive(Deserialize)]
-struct Told {
+struct Told<A> {
     tag_name: String,
     name: Option<String>,
     #[serde(default)]
@@ -335,7 +338,22 @@ struct Told {
     html_url: Option<String>,
     published_at: Option<String>,
     #[serde(default)]
-    assets: Vec<ToldAsset>,
+    assets: A,
+}
+
+impl<A> Told<A> {
+    /// None of a draft, and none with a tag that nobody could ask for.
+    fn release(self, files: impl FnOnce(A) -> Vec<Asset>) -> Option<Release> {
+        (!self.draft && is_tag(&self.tag_name)).then(|| Release {
+            name: named(self.name.as_deref(), &self.tag_name),
+            tag: self.tag_name,
+            prerelease: self.prerelease,
+            html_url: link(self.html_url),
+            published_at: moment(self.published_at.as_deref()),
+            remarks: Vec::new(),
+            assets: files(self.assets),
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -350,15 +368,11 @@ struct ToldAsset {
     state: Option<String>,
 }
 
-fn release(told: Told) -> Release {
-    Release {
-        name: named(told.name.as_deref(), &told.tag_name),
-        tag: told.tag_name,
-        prerelease: told.prerelease,
-        html_url: link(told.html_url),
-        published_at: moment(told.published_at.as_deref()),
-        remarks: Vec::new(),
-        assets: told.assets.into_iter().filter_map(asset).take(ASSETS).collect(),
+/// The name for people, or the tag.
+fn named(name: Option<&str>, tag: &str) -> String {
+    match text::line(name.unwrap_or_default(), NAME) {
+        name if name.is_empty() => tag.to_owned(),
+        name => name,
     }
 }
 

@@ -11,6 +11,7 @@ use sigstore_verify::types::{Bundle, DerCertificate, Sha256Hash, SignatureBytes,
 use tokio_util::sync::CancellationToken;
 
 use super::carrier::{self, Carrier};
+use super::error::Signed;
 use super::image::{Content, Search, Signature};
 use super::key::Subject;
 use super::keyless::{self, Proven};
@@ -19,11 +20,11 @@ use super::policy::{Policy, PolicyError};
 use super::refresh::{PERIOD, RETRY, Refresh, RefreshError};
 use super::rekor::Rekor;
 use super::root::Root;
-use super::{BUNDLES, CARRIER_CAP, CARRIERS, CRT, SIG, Trust, TrustError, refused};
+use super::{BUNDLES, CARRIER_CAP, CARRIERS, CRT, SIG, Trust, TrustError, TrustFault};
 use crate::engine::insecure::EngineRegistries;
 use crate::https::Authorities;
 use crate::reference::is_sha256;
-use crate::registry::{self, RegistryError, RegistryFault};
+use crate::registry::{self, RegistryError};
 use crate::settings::Signing;
 use crate::update::job::Verified;
 
@@ -87,10 +88,10 @@ impl Trust for Unjudged {
         &[]
     }
     async fn manifest(&self, _: &Bytes, _: &BTreeMap<String, Bytes>) -> Result<Verified, TrustError> {
-        Err(TrustError::Unavailable(self.0.clone()))
+        Err(TrustError::new(TrustFault::NoPolicy, self.0.clone()))
     }
     async fn image(&self, _: &str, _: &str, _: &str) -> Result<Verified, TrustError> {
-        Err(TrustError::Unavailable(self.0.clone()))
+        Err(TrustError::new(TrustFault::NoPolicy, self.0.clone()))
     }
     fn agrees(&self, _: &str, _: &str) -> Result<(), TrustError> {
         Ok(())
@@ -217,11 +218,12 @@ impl Judge {
     /// `dist/release.json.sigstore.json` and so on.
     ///
     /// # Errors
-    /// See [`Trust::manifest`]; a file that cannot be read is [`TrustError::Unavailable`].
+    /// See [`Trust::manifest`]; a file that cannot be read is [`TrustFault::File`].
     pub async fn verify_file(&self, manifest: &Path) -> Result<Verified, TrustError> {
         let path = manifest.to_owned();
         let read = tokio::task::spawn_blocking(move || read_with_carriers(&path));
-        let (manifest, carriers) = read.await.map_err(|panicked| TrustError::Unavailable(panicked.to_string()))??;
+        let (manifest, carriers) =
+            read.await.map_err(|panicked| TrustError::new(TrustFault::Broken, panicked.to_string()))??;
         self.manifest(&manifest, &carriers).await
     }
 
@@ -230,22 +232,22 @@ impl Judge {
         signature: Result<Signature, RegistryError>,
         digest: Sha256Hash,
     ) -> Result<Verified, TrustError> {
-        let signature = signature.map_err(from_registry)?;
+        let signature = signature?;
         let rules = self.rules();
-        blocking(move || rules.image(&signature, digest).map_err(|error| prefix(&signature.place, error))).await
+        blocking(move || rules.image(&signature, digest).map_err(|error| error.of(&signature.place))).await
     }
 
     async fn look_up(&self, manifest: &Bytes, found: Unlogged) -> Result<Verified, TrustError> {
         let Unlogged { carrier, signature, certificates } = found;
-        let leaf = certificates.first().ok_or_else(|| refused(format!("{CRT} holds no certificate")))?;
+        let leaf = certificates.first().ok_or_else(|| none(format!("{CRT} holds no certificate")))?;
         let rules = self.rules();
         let logs: Vec<String> = rules.root.logs().map(str::to_owned).collect();
-        let entry = self.rekor.find(&logs, manifest, &signature, leaf).await.map_err(|error| prefix(carrier, error))?;
+        let entry = self.rekor.find(&logs, manifest, &signature, leaf).await.map_err(|error| error.of(carrier))?;
         let bundle = carrier::assemble(signature, certificates, entry);
         let manifest = manifest.clone();
         let judged =
             blocking(move || rules.bundle(Verified::MANIFEST, carrier, &bundle, Subject::Blob(&manifest))).await;
-        judged.map_err(|error| prefix(carrier, error))
+        judged.map_err(|error| error.of(carrier))
     }
 }
 
@@ -273,28 +275,41 @@ impl Trust for Judge {
         first.ok_or_else(|| {
             let expected = self.describe();
             if foreign.is_empty() {
-                return refused(format!("release.json is not signed: none of {} is there", CARRIERS.join(", ")));
+                let text = format!("release.json is not signed: none of {} is there", CARRIERS.join(", "));
+                return TrustError::new(TrustFault::Unsigned(Signed::Manifest), text);
             }
-            refused(format!("no signature on release.json is one we trust ({expected}): {}", foreign.join("; ")))
+            let text = format!("no signature on release.json is one we trust ({expected}): {}", foreign.join("; "));
+            TrustError::new(self.rules().method(), text)
         })
     }
 
     async fn image(&self, registry: &str, repository: &str, digest: &str) -> Result<Verified, TrustError> {
         if !is_sha256(digest) {
-            return Err(refused(format!("{digest:?} is no digest: expected sha256: and 64 hex digits")));
+            return Err(none(format!("{digest:?} is no digest: expected sha256: and 64 hex digits")));
         }
-        let hash = Sha256Hash::from_hex(&digest["sha256:".len()..]).map_err(|error| refused(error.to_string()))?;
+        let hash = Sha256Hash::from_hex(&digest["sha256:".len()..]).map_err(|error| none(error.to_string()))?;
         let image = format!("{registry}/{repository}@{digest}");
-        let repository = self.registry.repository(registry, repository).map_err(from_registry)?;
+        let repository = self.registry.repository(registry, repository)?;
         let mut search = Search::new(&repository, digest);
         let (mut reasons, mut further, mut unread) = (Vec::new(), 0_usize, None);
+        let mut nearest: Option<TrustError> = None;
         while let Some(signature) = search.next().await {
-            match self.judge_signature(signature, hash).await {
+            let error = match self.judge_signature(signature, hash).await {
                 Ok(verified) => return Ok(verified),
-                Err(TrustError::Refused(why)) if reasons.contains(&why) => {}
-                Err(TrustError::Refused(why)) if reasons.len() < REASONS => reasons.push(why),
-                Err(TrustError::Refused(_)) => further += 1,
-                Err(error) => unread = unread.or(Some(error)),
+                Err(error) if !error.is_refusal() => {
+                    unread = unread.or(Some(error));
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let why = error.to_string();
+            match reasons.contains(&why) {
+                true => {}
+                false if reasons.len() < REASONS => reasons.push(why),
+                false => further += 1,
+            }
+            if nearest.as_ref().is_none_or(|nearest| nearest.nearness() < error.nearness()) {
+                nearest = Some(error);
             }
         }
         // Something could not be read: it may have been the one.
@@ -302,23 +317,27 @@ impl Trust for Judge {
             return Err(error);
         }
         let expected = self.describe();
-        if reasons.is_empty() {
-            return Err(refused(format!("{image} carries no signature, expected one by {expected}")));
-        }
+        let Some(nearest) = nearest else {
+            let text = format!("{image} carries no signature, expected one by {expected}");
+            return Err(TrustError::new(TrustFault::Unsigned(Signed::Image), text));
+        };
         if further > 0 {
             reasons.push(format!("and {further} more"));
         }
-        Err(refused(format!("no signature on {image} is by {expected}: {}", reasons.join("; "))))
+        let text = format!("no signature on {image} is by {expected}: {}", reasons.join("; "));
+        Err(TrustError::new(nearest.fault, text))
     }
 
     fn agrees(&self, method: &str, issuer: &str) -> Result<(), TrustError> {
         match &*self.rules().policy {
             Policy::Key(_) => Ok(()),
             Policy::Keyless { .. } if method != METHOD => {
-                Err(refused(format!("the manifest says it is signed by {method:?}, we verify {METHOD:?}")))
+                let text = format!("the manifest says it is signed by {method:?}, we verify {METHOD:?}");
+                Err(TrustError::new(TrustFault::Differs, text))
             }
             Policy::Keyless { issuer: ours, .. } if issuer != ours => {
-                Err(refused(format!("the manifest says its issuer is {issuer:?}, the settings trust {ours:?}")))
+                let text = format!("the manifest says its issuer is {issuer:?}, the settings trust {ours:?}");
+                Err(TrustError::new(TrustFault::Differs, text))
             }
             Policy::Keyless { .. } => Ok(()),
         }
@@ -337,13 +356,18 @@ impl Trust for Judge {
 }
 
 impl Rules {
+    /// Signed in the other way than the policy wants.
+    fn method(&self) -> TrustFault {
+        TrustFault::Method { key_is_set: matches!(*self.policy, Policy::Key(_)) }
+    }
+
     /// Looks at every carrier; the first that does not hold is the verdict.
     fn manifest(&self, manifest: &[u8], carriers: &BTreeMap<String, Bytes>) -> Result<Vec<Finding>, TrustError> {
         let mut findings = Vec::new();
         let mut logged = Vec::new();
         for name in BUNDLES {
             let Some(bytes) = carriers.get(name) else { continue };
-            let carrier = carrier::bundle(bytes).map_err(|why| refused(format!("{name} {why}")))?;
+            let carrier = carrier::bundle(bytes).map_err(|why| none(format!("{name} {why}")))?;
             if let Carrier::Bundle(bundle) = &carrier
                 && let Some((signature, leaf)) = carrier::signature_and_leaf(bundle)
             {
@@ -352,9 +376,9 @@ impl Rules {
             findings.push(self.carrier(name, carrier, manifest)?);
         }
         if let Some(bytes) = carriers.get(SIG) {
-            let signature = carrier::signature(bytes).map_err(|why| refused(format!("{SIG} {why}")))?;
+            let signature = carrier::signature(bytes).map_err(|why| none(format!("{SIG} {why}")))?;
             let certificates = match carriers.get(CRT) {
-                Some(bytes) => carrier::certificates(bytes).map_err(|why| refused(format!("{CRT} {why}")))?,
+                Some(bytes) => carrier::certificates(bytes).map_err(|why| none(format!("{CRT} {why}")))?,
                 None => Vec::new(),
             };
             // The same signature that a bundle has just proven needs no second proof.
@@ -381,11 +405,11 @@ impl Rules {
             }
             (_, Carrier::Bundle(bundle)) => {
                 let verified = self.bundle(Verified::MANIFEST, name, &bundle, Subject::Blob(manifest));
-                let verified = verified.map_err(|error| prefix(name, error))?;
+                let verified = verified.map_err(|error| error.of(name))?;
                 Ok(Finding::Holds(Box::new(verified)))
             }
             (Policy::Key(key), Carrier::Bare { signature, .. }) => {
-                key.check_detached(manifest, &signature).map_err(|error| prefix(name, error))?;
+                key.check_detached(manifest, &signature).map_err(|error| error.of(name))?;
                 Ok(Finding::Holds(Box::new(by_key(Verified::MANIFEST, name, key.name()))))
             }
             (Policy::Keyless { .. }, Carrier::Bare { signature, certificates }) => {
@@ -399,29 +423,31 @@ impl Rules {
         let place = &signature.place;
         match &signature.content {
             Content::Bundle(bytes) => {
-                let Carrier::Bundle(bundle) = carrier::bundle(bytes).map_err(refused)? else {
-                    return Err(refused("an older cosign bundle, which is for files only"));
+                let Carrier::Bundle(bundle) = carrier::bundle(bytes).map_err(none)? else {
+                    return Err(none("an older cosign bundle, which is for files only"));
                 };
                 let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
-                    return Err(refused("the bundle holds no attestation about an image"));
+                    return Err(none(payload::NO_IMAGE));
                 };
                 let verified = self.bundle("image", place, &bundle, Subject::Digest(digest))?;
                 payload::statement_is_about(envelope, &digest)?;
                 Ok(verified)
             }
             Content::SimpleSigning { payload, annotations } => {
-                let verified = match (&*self.policy, carrier::annotations(annotations).map_err(refused)?) {
+                let verified = match (&*self.policy, carrier::annotations(annotations).map_err(none)?) {
                     (_, Carrier::Bundle(bundle)) => self.bundle("image", place, &bundle, Subject::Blob(payload))?,
                     (Policy::Key(key), Carrier::Bare { signature, .. }) => {
                         key.check_detached(payload, &signature)?;
                         by_key("image", place, key.name())
                     }
                     (Policy::Keyless { .. }, Carrier::Bare { certificates, .. }) => {
-                        return Err(refused(if certificates.is_empty() {
-                            "signed with a key"
-                        } else {
-                            "signed with a certificate, but without the log entry that proves when"
-                        }));
+                        return Err(match certificates.is_empty() {
+                            true => TrustError::new(self.method(), "signed with a key"),
+                            false => TrustError::new(
+                                TrustFault::Undated,
+                                "signed with a certificate, but without the log entry that proves when",
+                            ),
+                        });
                     }
                 };
                 payload::simple_signing_is_about(payload, &digest)?;
@@ -432,7 +458,7 @@ impl Rules {
 
     fn bundle(&self, subject: &str, name: &str, bundle: &Bundle, about: Subject<'_>) -> Result<Verified, TrustError> {
         if matches!((&bundle.content, about), (SignatureContent::DsseEnvelope(_), Subject::Blob(_))) {
-            return Err(refused(payload::NO_ATTESTATION));
+            return Err(none(payload::NO_ATTESTATION));
         }
         match &*self.policy {
             Policy::Key(key) => {
@@ -468,20 +494,9 @@ fn by_certificate(subject: &str, carrier: &str, proven: Proven) -> Verified {
     }
 }
 
-fn prefix(name: &str, error: TrustError) -> TrustError {
-    match error {
-        TrustError::Refused(why) => TrustError::Refused(format!("{name}: {why}")),
-        TrustError::Unavailable(why) => TrustError::Unavailable(format!("{name}: {why}")),
-        error @ TrustError::Registry(_) => error,
-    }
-}
-
-fn from_registry(error: RegistryError) -> TrustError {
-    use RegistryFault::{Missing, Name, TooLarge, WrongDigest};
-    match error.fault {
-        Name | Missing | TooLarge | WrongDigest => TrustError::Refused(error.to_string()),
-        _ => TrustError::Registry(Box::new(error)),
-    }
+/// What should carry a signature, and does not.
+fn none(text: impl Into<String>) -> TrustError {
+    TrustError::new(TrustFault::NoSignature, text)
 }
 
 /// Curve arithmetic takes milliseconds: not on the threads that answer requests.
@@ -490,13 +505,13 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, TrustError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(panicked) => Err(TrustError::Refused(format!("checking the signature failed: {panicked}"))),
+        Err(panicked) => Err(TrustError::new(TrustFault::Broken, format!("checking the signature failed: {panicked}"))),
     }
 }
 
 fn read_with_carriers(manifest: &Path) -> Result<(Bytes, BTreeMap<String, Bytes>), TrustError> {
     let text = read_file(manifest, MANIFEST_CAP)?
-        .ok_or_else(|| TrustError::Unavailable(format!("{} does not exist", manifest.display())))?;
+        .ok_or_else(|| TrustError::new(TrustFault::File, format!("{} does not exist", manifest.display())))?;
     let mut carriers = BTreeMap::new();
     for name in CARRIERS {
         let suffix = name.trim_start_matches("release.json");
@@ -512,7 +527,8 @@ fn read_with_carriers(manifest: &Path) -> Result<(Bytes, BTreeMap<String, Bytes>
 /// `None` when there is no such file.
 fn read_file(path: &Path, cap: u64) -> Result<Option<Bytes>, TrustError> {
     use std::io::Read as _;
-    let failed = |error: std::io::Error| TrustError::Unavailable(format!("{} cannot be read: {error}", path.display()));
+    let unread = |why: String| TrustError::new(TrustFault::File, format!("{} {why}", path.display()));
+    let failed = |error: std::io::Error| unread(format!("cannot be read: {error}"));
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -521,7 +537,7 @@ fn read_file(path: &Path, cap: u64) -> Result<Option<Bytes>, TrustError> {
     let mut bytes = Vec::new();
     file.take(cap + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > cap {
-        return Err(TrustError::Unavailable(format!("{} is larger than {cap} bytes", path.display())));
+        return Err(unread(format!("is larger than {cap} bytes")));
     }
     Ok(Some(bytes.into()))
 }

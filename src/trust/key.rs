@@ -7,8 +7,9 @@ use sigstore_verify::types::{
     Artifact, Bundle, DerPublicKey, HashAlgorithm, Sha256Hash, SignatureBytes, SignatureContent,
 };
 
+use super::error::Rule;
 use super::root::Root;
-use super::{TrustError, refused};
+use super::{TrustError, TrustFault};
 
 /// A public key the operator trusts.
 #[derive(Debug, Clone)]
@@ -67,23 +68,27 @@ impl PinnedKey {
     /// A bare signature over `data`.
     ///
     /// # Errors
-    /// [`TrustError::Refused`] when this key did not make it.
+    /// When this key did not make it.
     pub fn check_detached(&self, data: &[u8], signature: &SignatureBytes) -> Result<(), TrustError> {
-        verify_signature(&self.spki, data, signature, self.scheme)
-            .map_err(|_| refused(format!("the signature was not made over these bytes with {}", self.name)))
+        verify_signature(&self.spki, data, signature, self.scheme).map_err(|_| {
+            let text = format!("the signature was not made over these bytes with {}", self.name);
+            TrustError::new(TrustFault::Signer(Rule::Key), text)
+        })
     }
 
     /// A Sigstore bundle signed with this key, about `subject`. The caller still has to look at what an
     /// attestation says of it. A log entry and timestamps are checked against `root` where present.
     ///
     /// # Errors
-    /// [`TrustError::Refused`], with the check that failed.
+    /// The check that failed.
     pub fn check_bundle(&self, bundle: &Bundle, subject: Subject<'_>, root: &Root) -> Result<(), TrustError> {
         if !matches!(bundle.verification_material.content, VerificationMaterialContent::PublicKey(_)) {
-            return Err(refused(format!("the bundle was signed with a certificate, expected {}", self.name)));
+            let text = format!("the bundle was signed with a certificate, expected {}", self.name);
+            return Err(TrustError::new(TrustFault::Method { key_is_set: true }, text));
         }
         if self.scheme == SigningScheme::Ed25519 {
-            return Err(refused("Ed25519 is accepted for a detached .sig only: sign with an ECDSA P-256 key"));
+            let text = "Ed25519 is accepted for a detached .sig only: sign with an ECDSA P-256 key";
+            return Err(TrustError::new(TrustFault::NoSignature, text));
         }
         let material = &bundle.verification_material;
         let logged = !material.tlog_entries.is_empty();
@@ -94,9 +99,10 @@ impl PinnedKey {
                 Subject::Blob(data) => Artifact::from_blob(data),
                 Subject::Digest(digest) => Artifact::from_digest(digest),
             };
-            root.verifier
-                .verify(artifact, bundle, &policy)
-                .map_err(|error| refused(format!("{error} (checked with {})", self.name)))?;
+            root.verifier.verify(artifact, bundle, &policy).map_err(|error| {
+                let text = format!("{error} (checked with {})", self.name);
+                TrustError::of_library(&error, Some(Rule::Key), text)
+            })?;
             return Ok(());
         }
         // Without a log entry the library knows no time and refuses; a pinned key needs none.
@@ -106,15 +112,17 @@ impl PinnedKey {
                     && (digest.algorithm != HashAlgorithm::Sha2256
                         || digest.digest.as_bytes() != sha256(data).as_bytes())
                 {
-                    return Err(refused("the bundle names the digest of another file"));
+                    return Err(TrustError::new(TrustFault::Invalid, "the bundle names the digest of another file"));
                 }
                 self.check_detached(data, &message.signature)
             }
             (SignatureContent::DsseEnvelope(envelope), Subject::Digest(_)) => {
                 self.check_detached(&envelope.pae(), &envelope.signature.sig)
             }
-            (SignatureContent::DsseEnvelope(_), Subject::Blob(_)) => Err(refused(super::payload::NO_ATTESTATION)),
-            _ => Err(refused("the bundle holds no attestation about an image")),
+            (SignatureContent::DsseEnvelope(_), Subject::Blob(_)) => {
+                Err(TrustError::new(TrustFault::NoSignature, super::payload::NO_ATTESTATION))
+            }
+            _ => Err(TrustError::new(TrustFault::NoSignature, super::payload::NO_IMAGE)),
         }
     }
 }

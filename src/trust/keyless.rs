@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use sigstore_verify::types::{Artifact, Bundle, InclusionProof, KindVersion, TransparencyLogEntry};
 use sigstore_verify::{Error, VerificationPolicy, VerificationResult};
 
+use super::error::Rule;
 use super::key::Subject;
 use super::policy::Identity;
 use super::root::Root;
-use super::{TrustError, refused};
+use super::{TrustError, TrustFault};
 
 /// What a keyless signature has proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct Proven {
 /// Checks a whole bundle about `subject`. The caller still has to look at what an attestation says of it.
 ///
 /// # Errors
-/// [`TrustError::Refused`], with the check that failed, or both the found and the expected signer.
+/// The check that failed, or both the found and the expected signer.
 pub fn check(
     bundle: &Bundle,
     subject: Subject<'_>,
@@ -44,16 +45,20 @@ pub fn check(
         let about_the_root = matches!(error, Error::Certificate(_) | Error::TransparencyLog(_) | Error::Timestamp(_));
         let source = if about_the_root { format!(" (checked with {})", root.source()) } else { String::new() };
         let aged = root.ended(Timestamp::now()).map(|text| format!("; {text}")).unwrap_or_default();
-        refused(format!("{error}{source}{aged}"))
+        let refused = TrustError::of_library(&error, None, format!("{error}{source}{aged}"));
+        // Of a root that has ended no authority is left to prove the time.
+        match refused.fault {
+            TrustFault::Undated if !aged.is_empty() => TrustError::new(TrustFault::Root, refused.to_string()),
+            _ => refused,
+        }
     })?;
     everything_was_checked(bundle, &result, root)?;
 
     let signer = result.identity().map(|san| san.as_str()).unwrap_or_default();
     if !identity.matches(signer) {
         let expected = identity.configured();
-        return Err(refused(format!(
-            "signed by {signer:?}, expected an identity that matches {expected:?} as a whole"
-        )));
+        let text = format!("signed by {signer:?}, expected an identity that matches {expected:?} as a whole");
+        return Err(TrustError::new(TrustFault::Signer(Rule::Identity), text));
     }
     let times = result.verified_timestamps();
     // Whole seconds, because the library counts time with an older version of jiff.
@@ -64,7 +69,7 @@ pub fn check(
         log_index: bundle.verification_material.tlog_entries.iter().find_map(vouched_index),
         time: time
             .and_then(|seconds| Timestamp::from_second(seconds).ok())
-            .ok_or_else(|| refused("nothing proves when the signature was made"))?,
+            .ok_or_else(|| TrustError::new(TrustFault::Undated, "nothing proves when the signature was made"))?,
     })
 }
 
@@ -75,7 +80,8 @@ fn everything_was_checked(bundle: &Bundle, result: &VerificationResult, root: &R
     // Of a v2 log the library looks at the checkpoint's key only.
     if let Some(entry) = entries.iter().find(|entry| !root.knows_log(&entry.log_id)) {
         let log = &entry.log_id.key_id;
-        return Err(refused(format!("the entry is of the log {log}, which {} does not know", root.source())));
+        let text = format!("the entry is of the log {log}, which {} does not know", root.source());
+        return Err(TrustError::new(TrustFault::Root, text));
     }
     let vouched = |e: &TransparencyLogEntry| e.inclusion_proof.is_some() || e.inclusion_promise.is_some();
     let checks = [
@@ -86,7 +92,7 @@ fn everything_was_checked(bundle: &Bundle, result: &VerificationResult, root: &R
         ("the time of the signature", !result.verified_timestamps().is_empty()),
     ];
     match checks.iter().find(|(_, checked)| !checked) {
-        Some((what, _)) => Err(refused(format!("nothing proves {what}"))),
+        Some((what, _)) => Err(TrustError::new(TrustFault::Undated, format!("nothing proves {what}"))),
         None => Ok(()),
     }
 }

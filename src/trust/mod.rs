@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | [`judge`]   | [`judge::Judge`], the [`Trust`] that `serve` and the commands use |
+//! | [`error`]   | why something is not trusted or cannot be judged: kinds, with what helps (pure) |
 //! | [`policy`]  | whom the operator trusts: a pinned key, or an issuer and an identity |
 //! | [`key`]     | signatures made with the pinned key |
 //! | [`keyless`] | signatures made with a certificate of a moment, and the proof of that moment |
@@ -14,6 +15,7 @@
 //! | [`rekor`]   | asks the transparency log for an entry that a release does not carry |
 
 pub mod carrier;
+pub mod error;
 pub mod image;
 pub mod judge;
 pub mod key;
@@ -29,7 +31,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::registry::RegistryError;
+pub use self::error::{TrustError, TrustFault};
 use crate::update::job::Verified;
 
 /// The most bytes of a signature carrier that are fetched.
@@ -43,25 +45,6 @@ pub(crate) const SIG: &str = "release.json.sig";
 pub(crate) const CRT: &str = "release.json.crt";
 /// The release assets that may carry the manifest's signature, in the order they are looked at.
 pub const CARRIERS: [&str; 5] = [BUNDLES[0], BUNDLES[1], BUNDLES[2], SIG, CRT];
-
-/// Why something is not trusted. The text says what was found and what was expected.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TrustError {
-    /// Checked, and not genuine (or no signature at all). Never try again.
-    #[error("{0}")]
-    Refused(String),
-    /// Could not be checked: registry unreachable, and the like.
-    #[error("{0}")]
-    Unavailable(String),
-    /// Could not be checked, because of the registry.
-    #[error("{0}")]
-    Registry(Box<RegistryError>),
-}
-
-/// Short for a refusal.
-pub(crate) fn refused(text: impl Into<String>) -> TrustError {
-    TrustError::Refused(text.into())
-}
 
 /// The judge.
 #[async_trait]

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use sigstore_verify::types::{DsseEnvelope, Sha256Hash, Statement};
 
-use super::{TrustError, refused};
+use super::{TrustError, TrustFault};
 
 /// The only predicate that makes an attestation a signature (cosign 3).
 pub const SIGN_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
@@ -15,6 +15,8 @@ const SIMPLE_TYPE: &str = "cosign container image signature";
 pub(super) const NO_ATTESTATION: &str =
     "the bundle holds an attestation, expected a signature over the file itself (cosign sign-blob)";
 
+pub(super) const NO_IMAGE: &str = "the bundle holds no attestation about an image";
+
 /// The attestation in `envelope` is cosign's image signature, about `digest`. To be asked after the
 /// envelope's signature has held.
 ///
@@ -22,15 +24,15 @@ pub(super) const NO_ATTESTATION: &str =
 /// Another payload, predicate or subject; both the found and the expected are shown.
 pub fn statement_is_about(envelope: &DsseEnvelope, digest: &Sha256Hash) -> Result<(), TrustError> {
     if envelope.payload_type != IN_TOTO {
-        return Err(refused(format!("the envelope holds {:?}, expected {IN_TOTO:?}", envelope.payload_type)));
+        return Err(none(format!("the envelope holds {:?}, expected {IN_TOTO:?}", envelope.payload_type)));
     }
     let statement: Statement = serde_json::from_slice(envelope.payload.as_bytes())
-        .map_err(|error| refused(format!("the envelope holds no in-toto statement: {error}")))?;
+        .map_err(|error| none(format!("the envelope holds no in-toto statement: {error}")))?;
     if !STATEMENTS.contains(&statement.type_.as_str()) {
-        return Err(refused(format!("the statement's type is {:?}, expected {:?}", statement.type_, STATEMENTS[0])));
+        return Err(none(format!("the statement's type is {:?}, expected {:?}", statement.type_, STATEMENTS[0])));
     }
     if statement.predicate_type != SIGN_PREDICATE {
-        return Err(refused(format!(
+        return Err(none(format!(
             "an attestation of type {:?} is no signature, expected {SIGN_PREDICATE:?}",
             statement.predicate_type
         )));
@@ -42,7 +44,7 @@ pub fn statement_is_about(envelope: &DsseEnvelope, digest: &Sha256Hash) -> Resul
             .filter_map(|s| s.digest.sha256)
             .map(|d| format!("sha256:{}", d.to_hex()))
             .collect();
-        return Err(refused(format!(
+        return Err(other(format!(
             "the signature is about {}, expected sha256:{}",
             if found.is_empty() { "nothing".into() } else { found.join(", ") },
             digest.to_hex()
@@ -73,15 +75,23 @@ pub fn simple_signing_is_about(payload: &[u8], digest: &Sha256Hash) -> Result<()
         digest: String,
     }
     let Payload { critical } = serde_json::from_slice(payload)
-        .map_err(|error| refused(format!("the signed payload is no simple signing document: {error}")))?;
+        .map_err(|error| none(format!("the signed payload is no simple signing document: {error}")))?;
     if critical.kind != SIMPLE_TYPE {
-        return Err(refused(format!("the signed payload is a {:?}, expected {SIMPLE_TYPE:?}", critical.kind)));
+        return Err(none(format!("the signed payload is a {:?}, expected {SIMPLE_TYPE:?}", critical.kind)));
     }
     let expected = format!("sha256:{}", digest.to_hex());
     if critical.image.digest != expected {
-        return Err(refused(format!("the signature is about {}, expected {expected}", critical.image.digest)));
+        return Err(other(format!("the signature is about {}, expected {expected}", critical.image.digest)));
     }
     Ok(())
+}
+
+fn none(text: String) -> TrustError {
+    TrustError::new(TrustFault::NoSignature, text)
+}
+
+fn other(text: String) -> TrustError {
+    TrustError::new(TrustFault::Invalid, text)
 }
 
 #[cfg(test)]

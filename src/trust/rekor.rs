@@ -11,7 +11,9 @@ use sigstore_verify::rekor::LogEntry;
 use sigstore_verify::types::{DerCertificate, SignatureBytes, TransparencyLogEntry};
 use url::Url;
 
-use super::{CARRIER_CAP, TrustError, carrier, refused};
+use super::error::LogFault;
+use super::{CARRIER_CAP, TrustError, TrustFault, carrier};
+use crate::https::fault::{Fault, SystemResolver};
 use crate::https::{Authorities, LazyClient};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,6 +32,7 @@ impl Rekor {
             reqwest::Client::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(TOTAL_TIMEOUT)
+                .dns_resolver(SystemResolver::shared())
                 .redirect(reqwest::redirect::Policy::none())
         }))
     }
@@ -37,8 +40,7 @@ impl Rekor {
     /// The entry of exactly this signature, from the first of `logs` (base URLs) that has it.
     ///
     /// # Errors
-    /// [`TrustError::Unavailable`] when no log had it and one could not be asked, otherwise
-    /// [`TrustError::Refused`].
+    /// No log had it; or one could not be asked, which is no refusal.
     pub async fn find(
         &self,
         logs: &[String],
@@ -60,22 +62,34 @@ impl Rekor {
         let mut silent = Vec::new();
         for log in logs {
             match self.ask(log, &query).await {
-                Ok(Some(entry)) => return carrier::log_entry(&entry).map_err(|why| refused(format!("{log} {why}"))),
+                Ok(Some(entry)) => {
+                    let unreadable = |why| TrustError::new(TrustFault::NoSignature, format!("{log} {why}"));
+                    return carrier::log_entry(&entry).map_err(unreadable);
+                }
                 Ok(None) => {}
-                Err(why) => silent.push(why),
+                Err(why) => silent.push((log, why)),
             }
         }
-        if silent.is_empty() {
-            return Err(refused(format!("{MISSING}, and no entry for it is in {}", logs.join(", "))));
-        }
-        Err(TrustError::Unavailable(format!("{MISSING}, and the log could not be asked: {}", silent.join("; "))))
+        let texts = silent.iter().map(|(_, (_, text))| text.as_str()).collect::<Vec<_>>().join("; ");
+        let Some((log, (fault, _))) = silent.into_iter().next() else {
+            let text = format!("{MISSING}, and no entry for it is in {}", logs.join(", "));
+            return Err(TrustError::new(TrustFault::Undated, text));
+        };
+        let host = Url::parse(log).ok().and_then(|url| url.host_str().map(str::to_owned));
+        let fault = TrustFault::Log { host: host.unwrap_or_else(|| log.clone()), fault };
+        Err(TrustError::new(fault, format!("{MISSING}, and the log could not be asked: {texts}")))
     }
 
-    async fn ask(&self, log: &str, query: &serde_json::Value) -> Result<Option<LogEntry>, String> {
+    async fn ask(&self, log: &str, query: &serde_json::Value) -> Result<Option<LogEntry>, (LogFault, String)> {
+        let nonsense = |what: String| (LogFault::Nonsense, format!("{log} {what}"));
         let url = Url::parse(&format!("{}/api/v1/log/entries/retrieve", log.trim_end_matches('/')))
-            .map_err(|error| format!("{log} is no address: {error}"))?;
-        let ready = self.0.get().await?;
-        let failed = |error: reqwest::Error| format!("{log}: {}", ready.explain(&error.without_url()));
+            .map_err(|error| nonsense(format!("is no address: {error}")))?;
+        let ready = self.0.get().await.map_err(|why| (LogFault::Unanswered(Fault::Other), why))?;
+        let asked = url.clone();
+        let failed = |error: reqwest::Error| {
+            let (fault, says) = ready.explain(&error, &asked);
+            (LogFault::Unanswered(fault), format!("{log}: {says}"))
+        };
         let mut response = ready.client.post(url).json(query).send().await.map_err(failed)?;
         let status = response.status();
         // A v2 log has no such question and answers 404 or 405.
@@ -83,16 +97,16 @@ impl Rekor {
             return Ok(None);
         }
         if !status.is_success() {
-            return Err(format!("{log} answers {status}"));
+            return Err((LogFault::Busy, format!("{log} answers {status}")));
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > CARRIER_CAP {
-                return Err(format!("{log} answers more than {CARRIER_CAP} bytes"));
+                return Err(nonsense(format!("answers more than {CARRIER_CAP} bytes")));
             }
             body.extend_from_slice(&chunk);
         }
-        first_entry(&body).map_err(|why| format!("{log} answers {why}"))
+        first_entry(&body).map_err(|why| nonsense(format!("answers {why}")))
     }
 }
 

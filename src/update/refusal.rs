@@ -10,7 +10,6 @@ use crate::envfile::EnvFileError;
 use crate::release::manifest::ManifestError;
 use crate::release::{SourceError, SourceFault};
 use crate::text;
-use crate::trust::TrustError;
 
 /// The codes' one table: what they are called in Rust, everywhere else, and what they say. `docs/codes.md` is
 /// made of it.
@@ -430,19 +429,18 @@ impl Explained for SourceError {
     fn code(&self) -> Code {
         use SourceFault as Fault;
         match &self.fault {
-            Fault::NotFound => Code::ReleaseNotFound,
+            Fault::NotFound | Fault::NoFile => Code::ReleaseNotFound,
             Fault::TooLarge => Code::ReleaseTooLarge,
             Fault::RateLimit { .. } | Fault::SecondaryLimit => Code::ReleaseLimited,
             Fault::NoRepository { .. }
             | Fault::Unauthorized { .. }
             | Fault::Forbidden { .. }
             | Fault::SingleSignOn
-            | Fault::AllowList
             | Fault::NoTokenThere { .. } => Code::ReleaseDenied,
             Fault::WebPage
             | Fault::Insecure
             | Fault::Redirects
-            | Fault::Unanswered(_)
+            | Fault::Unanswered { .. }
             | Fault::Server
             | Fault::Nonsense
             | Fault::Token => Code::ReleaseSource,
@@ -454,30 +452,17 @@ impl Explained for SourceError {
     }
 }
 
-impl Explained for TrustError {
-    fn code(&self) -> Code {
-        match self {
-            Self::Refused(_) => Code::NotTrusted,
-            Self::Unavailable(_) => Code::NotVerifiable,
-            Self::Registry(why) => why.code(),
-        }
-    }
-
-    fn remedy(&self) -> Option<Remedy> {
-        match self {
-            Self::Refused(_) => None,
-            Self::Unavailable(_) => Some(Remedy::Text("try again later".to_owned())),
-            Self::Registry(why) => Explained::remedy(&**why),
-        }
-    }
-}
-
 impl Explained for ManifestError {
     fn code(&self) -> Code {
         Code::ManifestInvalid
     }
 
     fn remedy(&self) -> Option<Remedy> {
-        None
+        Some(Remedy::Text(match self {
+            Self::Wrong { field, .. } if field == "schema_version" => {
+                "update the updater, which knows schema version 1 only".into()
+            }
+            _ => "choose another release, or tell the publisher".into(),
+        }))
     }
 }

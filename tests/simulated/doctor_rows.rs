@@ -1,5 +1,6 @@
 //! What the doctor finds, one broken thing a row.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,8 +12,11 @@ use processgit_updater::engine::{ContainerSpec, EngineError, Healthcheck, RunSta
 use processgit_updater::health::VersionAt;
 use processgit_updater::https::fault::Fault;
 use processgit_updater::registry::{Login, RegistryError, RegistryFault};
-use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, SourceError};
+use processgit_updater::release::{Asset, Channel, Release, ReleaseSource, SourceError, SourceFault};
 use processgit_updater::store::StoreError;
+use processgit_updater::trust::error::{LogFault, Signed};
+use processgit_updater::trust::{Trust, TrustError, TrustFault};
+use processgit_updater::update::job::Verified;
 use processgit_updater::update::ports::{DataError, EnvError, HookSetting, Obstacle, Place, PlaceError};
 
 use crate::bench::{At, SEAL, Scene, add_service, runs_as};
@@ -340,6 +344,44 @@ impl ReleaseSource for Silent {
     }
 }
 
+/// The release is listed; none of its files is there.
+struct Listed(Arc<dyn ReleaseSource>);
+
+#[async_trait]
+impl ReleaseSource for Listed {
+    async fn latest(&self, channel: Channel) -> Result<Release, SourceError> {
+        self.0.latest(channel).await
+    }
+    async fn by_tag(&self, tag: &str) -> Result<Release, SourceError> {
+        self.0.by_tag(tag).await
+    }
+    async fn fetch(&self, asset: &Asset, _: usize) -> Result<Bytes, SourceError> {
+        Err(SourceError::new(SourceFault::NoFile, format!("{} is gone", asset.name)))
+    }
+}
+
+/// Nobody is trusted, for this reason.
+struct Distrusts(TrustFault);
+
+#[async_trait]
+impl Trust for Distrusts {
+    fn carriers(&self) -> &'static [&'static str] {
+        &[]
+    }
+    async fn manifest(&self, _: &Bytes, _: &BTreeMap<String, Bytes>) -> Result<Verified, TrustError> {
+        Err(TrustError::new(self.0.clone(), "it happened"))
+    }
+    async fn image(&self, _: &str, _: &str, _: &str) -> Result<Verified, TrustError> {
+        Err(TrustError::new(self.0.clone(), "it happened"))
+    }
+    fn agrees(&self, _: &str, _: &str) -> Result<(), TrustError> {
+        Ok(())
+    }
+    fn describe(&self) -> String {
+        String::new()
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_world_outside() {
     for (what, case, verdict, says) in [
@@ -395,7 +437,28 @@ async fn the_world_outside() {
             "a manifest that is none",
             scene(Scene { manifest: |m| m["surprise"] = true.into(), ..Scene::default() }),
             Bad,
-            &["newest release: ", "surprise"],
+            &["newest release: ", "surprise", "choose another release, or tell the publisher"],
+        ),
+        (
+            "a file that is not there",
+            ports(|p| p.releases = Arc::new(Listed(p.releases.clone()))),
+            Bad,
+            &["newest release: release.json cannot be fetched: release.json is gone", "try again in a few minutes"],
+        ),
+        (
+            "a manifest that is not signed",
+            ports(|p| p.trust = Arc::new(Distrusts(TrustFault::Unsigned(Signed::Manifest)))),
+            Bad,
+            &["newest release: the manifest of v1.1.0 is not trusted: it happened", "ask the publisher to sign"],
+        ),
+        (
+            "a log that cannot be reached",
+            ports(|p| {
+                let fault = LogFault::Unanswered(Fault::Dns);
+                p.trust = Arc::new(Distrusts(TrustFault::Log { host: "rekor.example".into(), fault }));
+            }),
+            Bad,
+            &["newest release: the manifest of v1.1.0 cannot be verified: it happened", "let this machine reach rekor"],
         ),
         (
             "no credentials",
@@ -405,7 +468,10 @@ async fn the_world_outside() {
         ),
         (
             "a certificate that nobody here believes",
-            around(|a| a.has_image = Err(registry(RegistryFault::Unanswered(Fault::UnknownAuthority)))),
+            around(|a| {
+                a.has_image =
+                    Err(registry(RegistryFault::Unanswered { fault: Fault::UnknownAuthority, elsewhere: None }))
+            }),
             Bad,
             &["registry: it happened", "PROCESSGIT_UPDATER_CA_FILE"],
         ),

@@ -46,13 +46,63 @@ async fn registries_and_releases() {
     for (name, file, believed) in rows(folder.path(), &ca) {
         let authorities = Authorities::load(file.as_deref()).unwrap();
         let repository = Client::new(&authorities).repository(&server.address, "a/b").unwrap();
-        let got = repository.manifest("tag", 4096).await.map(drop).map_err(|e| e.to_string());
+        let got = repository.manifest("tag", 4096).await.map(drop).map_err(|e| e.told());
         assert_row(&format!("registry, {name}"), believed, got);
 
         let (api, repo) = (server.url().parse().unwrap(), Repo { owner: "o".into(), name: "n".into() });
         let releases = GithubReleases::new(api, repo, None, &[], &authorities).unwrap();
-        let got = releases.latest(Channel::Stable).await.map(drop).map_err(|e| e.to_string());
+        let got = releases.latest(Channel::Stable).await.map(drop).map_err(|e| e.told());
         assert_row(&format!("releases, {name}"), believed, got);
+    }
+}
+
+/// A release server of one's own, at an address that does not fit it: what is told names the ways out.
+#[tokio::test]
+async fn a_release_server_that_is_not_as_the_settings_say() {
+    let ca = Ca::new();
+    let plain = Stub::start().await;
+    let (tls, its_own) = (Stub::over_tls(&ca).await, Stub::as_authority().await);
+    let nobody = Stub::start().await;
+    nobody.reply("/repos/o/n/releases", 302, &[("location", "https://files.invalid/list")], "");
+    let http = |address: &str| format!("http://{address}");
+    let https = |address: &str| format!("https://{address}");
+    for (what, api, says, remedy) in [
+        (
+            "no TLS",
+            https(&plain.address),
+            "it does not speak TLS at that port",
+            "Write http:// into PROCESSGIT_UPDATER_GITHUB_API if that server has no TLS, or give it TLS",
+        ),
+        (
+            "TLS only",
+            http(&tls.address),
+            "it speaks TLS at that port, and was asked over plain http",
+            "Write https:// into PROCESSGIT_UPDATER_GITHUB_API, or the port",
+        ),
+        (
+            "a CA of one's own",
+            https(&tls.address),
+            "its certificate is by a CA that is not trusted here",
+            "Name the CA that signed the certificate of the server in PROCESSGIT_UPDATER_GITHUB_API with PROCESSGIT_UPDATER_CA_FILE",
+        ),
+        (
+            "a self-signed certificate, as openssl req -x509 makes it",
+            https(&its_own.address),
+            "its certificate is that of a CA",
+            "a certificate that a CA has signed (or a self-signed one without CA:TRUE)",
+        ),
+        (
+            "a redirect to a host that is not there",
+            http(&nobody.address),
+            "https://files.invalid/list cannot be asked: ",
+            "Let this machine reach files.invalid too",
+        ),
+    ] {
+        let repo = Repo { owner: "o".into(), name: "n".into() };
+        let releases = GithubReleases::new(api.parse().unwrap(), repo, None, &[], &Authorities::default()).unwrap();
+        let told = releases.latest(Channel::Stable).await.unwrap_err().told();
+        assert!(told.contains(says) && told.contains(remedy), "{what}: {told}");
+        assert!(!told.contains("InvalidContentType"), "{what}: {told}");
     }
 }
 
@@ -144,11 +194,18 @@ fn manifest_verify_says_why() {
     let elsewhere = elsewhere.to_string();
     write("release.json", elsewhere.as_bytes());
     write("release.json.sigstore.json", &Signed::new(&sigstore, sigstore.leaf(), elsewhere.as_bytes()).v1);
-    let why = format!("the manifest says its issuer is \"https://other.example\", the settings trust {ISSUER:?}");
+    let why = format!(
+        "the manifest says its issuer is \"https://other.example\", the settings trust {ISSUER:?}. Ask the publisher which \
+         of both is right; if it is the manifest, correct PROCESSGIT_UPDATER_SIGNING_ISSUER"
+    );
     assert_eq!(verify(dir, &[], &[]), refused(&why));
     std::fs::remove_file(dir.join("release.json.sigstore.json")).unwrap();
     let (code, said) = verify(dir, &[], &[]);
-    assert!(code == Some(1) && said.contains("release.json is not signed") && said.ends_with(&judged), "{said}");
+    assert!(code == Some(1) && said.contains("release.json is not signed: ") && said.ends_with(&judged), "{said}");
+    assert!(
+        said.contains(". Ask the publisher to sign release.json and to attach release.json.sigstore.json"),
+        "{said}"
+    );
     let (code, said) = verify(dir, &["--ca-file", "absent.pem"], &[]);
     assert!(code == Some(1) && said.contains("PROCESSGIT_UPDATER_CA_FILE=\"absent.pem\""), "{said}");
 }

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use processgit_updater::trust::judge::Judge;
-use processgit_updater::trust::{Trust, TrustError};
+use processgit_updater::trust::{Trust, TrustFault};
+use processgit_updater::update::refusal::Refusal;
 use serde_json::{Value, json};
 
 use crate::forgery::forgeries;
@@ -201,7 +202,7 @@ async fn forged_older_carriers(judge: &Judge, sigstore: &Sigstore, genuine: &Sig
     let judge = crate::signed::judge(&folder.path().join("root.json")).await;
     let got = judge.manifest(&release, &carriers(&[(".sig", &sig), (".crt", &crt)])).await;
     let error = got.unwrap_err();
-    assert!(matches!(error, TrustError::Unavailable(_)), "{error:?}");
+    assert!(matches!(error.fault, TrustFault::Log { .. }), "{error:?}");
     assert!(error.to_string().contains("release.json.sigstore.json"), "{error}");
 }
 
@@ -222,7 +223,8 @@ async fn an_aged_root_says_so() {
         std::fs::write(folder.path().join("root.json"), aged).unwrap();
         let judge = judge(&folder.path().join("root.json")).await;
         let found = carriers(&[(".sigstore.json", &signed.v2)]);
-        let error = judge.manifest(&Bytes::from_static(RELEASE), &found).await.unwrap_err().to_string();
-        assert!(error.contains(said) && error.contains("PROCESSGIT_UPDATER_TRUSTED_ROOT"), "{part}: {error}");
+        let error = judge.manifest(&Bytes::from_static(RELEASE), &found).await.unwrap_err();
+        let told = Refusal::from(error).to_string();
+        assert!(told.contains(said) && told.contains("PROCESSGIT_UPDATER_TRUSTED_ROOT"), "{part}: {told}");
     }
 }

@@ -1,6 +1,6 @@
 //! Keyless signatures on images, in all three places they are found.
 
-use processgit_updater::trust::{Trust, TrustError};
+use processgit_updater::trust::{Trust, TrustFault};
 use serde_json::{Value, json};
 
 use crate::lab::{Registry, Simple, Stub, flip, with};
@@ -112,7 +112,7 @@ async fn images() {
     let only = referrers.attach("with/one", &digest, &[&v1])[0].clone();
     referrers.reply(&only, 503, &[], "");
     let error = judge.image(&referrers.address, "with/one", &digest).await.unwrap_err();
-    assert!(matches!(error, TrustError::Registry(_)), "it may have been the one: {error}");
+    assert!(matches!(error.fault, TrustFault::Registry(_)), "it may have been the one: {error}");
 
     judge.agrees("cosign-keyless", ISSUER).unwrap();
     assert!(judge.agrees("cosign-key", ISSUER).unwrap_err().to_string().contains("cosign-key"));

@@ -337,10 +337,14 @@ impl Ca {
         let key = rcgen::KeyPair::generate().unwrap();
         let issuer = rcgen::Issuer::from_params(&self.params, &self.key);
         let leaf = rcgen::CertificateParams::new(["0.0.0.0".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-        let secret = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = ServerConfig::builder().with_no_client_auth();
-        TlsAcceptor::from(Arc::new(config.with_single_cert(vec![leaf.der().clone()], secret).unwrap()))
+        acceptor(&leaf, &key)
     }
+}
+
+fn acceptor(leaf: &rcgen::Certificate, key: &rcgen::KeyPair) -> TlsAcceptor {
+    let secret = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth();
+    TlsAcceptor::from(Arc::new(config.with_single_cert(vec![leaf.der().clone()], secret).unwrap()))
 }
 
 struct TlsListener {
@@ -395,9 +399,22 @@ impl Stub {
     /// Behind a certificate by `ca`, at an address that is this machine's and no loopback address to us:
     /// loopback registries are asked over plain http.
     pub async fn over_tls(ca: &Ca) -> Self {
+        Self::accepting(ca.acceptor()).await
+    }
+
+    /// As [`Stub::over_tls`], but the certificate is that of a CA which has signed itself: what `openssl req -x509`
+    /// makes.
+    pub async fn as_authority() -> Self {
+        let mut params = rcgen::CertificateParams::new(["0.0.0.0".to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        Self::accepting(acceptor(&params.self_signed(&key).unwrap(), &key)).await
+    }
+
+    async fn accepting(acceptor: TlsAcceptor) -> Self {
         let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("0.0.0.0:{}", tcp.local_addr().unwrap().port());
-        Self::on(TlsListener { tcp, acceptor: ca.acceptor() }, address, "https")
+        Self::on(TlsListener { tcp, acceptor }, address, "https")
     }
 
     fn on<L>(listener: L, address: String, scheme: &'static str) -> Self

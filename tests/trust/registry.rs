@@ -23,7 +23,7 @@ pub const QUICK: Limits = Limits {
 fn kind(error: RegistryError) -> &'static str {
     match error.fault {
         RegistryFault::Name => "name",
-        RegistryFault::Unanswered(_) => "unanswered",
+        RegistryFault::Unanswered { .. } => "unanswered",
         RegistryFault::Denied(Login::None) => "denied to strangers",
         RegistryFault::Denied(Login::Refused) => "denied to us",
         RegistryFault::Denied(Login::Unusable(_)) => "denied, for our credentials cannot be used",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::resources::is_false;
@@ -293,7 +293,7 @@ pub struct ServiceMount {
     pub target: String,
     #[serde(deserialize_with = "shapes::flag", skip_serializing_if = "is_false")]
     pub read_only: bool,
-    #[serde(deserialize_with = "shapes::or_default", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "bind_options", skip_serializing_if = "is_default")]
     pub bind: BindOptions,
     #[serde(deserialize_with = "shapes::or_default", skip_serializing_if = "is_default")]
     pub volume: VolumeOptions,
@@ -303,10 +303,21 @@ pub struct ServiceMount {
     pub rest: BTreeMap<String, Value>,
 }
 
+/// Compose 2.40 prints `create_host_path` where it is true, and leaves it out where it is false: `bind: {}`. Only a mount
+/// without `bind` has neither.
+fn bind_options<'de, D: Deserializer<'de>>(d: D) -> Result<BindOptions, D::Error> {
+    let options = Option::<BindOptions>::deserialize(d)?;
+    Ok(options.map_or_else(BindOptions::default, |options| BindOptions {
+        create_host_path: Some(options.create_host_path.unwrap_or(false)),
+        ..options
+    }))
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BindOptions {
-    /// The short form: the engine makes the source where there is none.
+    /// Whether the engine makes the source where there is none. Nothing is said where the mount has no options at all:
+    /// then it does.
     #[serde(deserialize_with = "shapes::maybe_flag", skip_serializing_if = "Option::is_none")]
     pub create_host_path: Option<bool>,
     #[serde(deserialize_with = "shapes::text", skip_serializing_if = "Option::is_none")]

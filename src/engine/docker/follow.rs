@@ -16,7 +16,7 @@ use super::super::lines::Lines;
 use super::super::{EngineError, Event, Result};
 use super::connect::Client;
 use super::error::engine_error;
-use super::{DockerEngine, LOOK, named};
+use super::{DockerEngine, LOOK, Thing, named};
 
 /// How long one request to wait may last before the engine is asked whether it is still there: a
 /// connection that has silently died would otherwise be waited on for ever.
@@ -55,7 +55,10 @@ async fn wait_a_while(engine: &DockerEngine, id: &str) -> Result<Option<i64>> {
         Ok(Some(Err(Error::DockerContainerWaitError { error, .. }))) => {
             Err(EngineError::Failed(format!("waiting for {container}: {error}")))
         }
-        Ok(Some(Err(error))) => Err(engine.noticed(engine_error("waiting for", &container, error))),
+        Ok(Some(Err(error))) => {
+            let failed = std::future::ready(Err(error));
+            engine.acted(LOOK, "waiting for", Thing::Container(id), failed).await
+        }
         Ok(None) => Err(engine.noticed(closed("waiting for", &container))),
         Err(_) => {
             engine.within(LOOK, "waiting for", &container, client.docker.inspect_container(id, None)).await?;

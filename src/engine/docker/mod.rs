@@ -9,6 +9,7 @@ mod pull;
 
 use std::collections::HashMap;
 use std::env;
+use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -27,10 +28,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use self::connect::AddressError;
 use self::connect::{Address, Client};
-use self::error::engine_error;
+use self::error::{engine_error, is_404};
 use super::{
     Container, ContainerSpec, DEFAULT_STOP_GRACE, Engine, EngineError, EngineInfo, Event, Image, MountKind,
-    RestartPolicy, Result, Volume,
+    RestartPolicy, Result, RunState, Volume,
 };
 use crate::failpoint;
 use crate::reference::Reference;
@@ -120,6 +121,50 @@ impl DockerEngine {
         answer.map_err(|error| self.noticed(error))
     }
 
+    /// Awaits a look at one thing; `None`: the engine does not have it.
+    async fn inspected<T>(
+        &self,
+        thing: Thing<'_>,
+        call: impl Future<Output = std::result::Result<T, bollard::errors::Error>>,
+    ) -> Result<Option<T>> {
+        let call = async {
+            match call.await {
+                Err(error) if is_404(&error) => Ok(None),
+                other => other.map(Some),
+            }
+        };
+        self.within(LOOK, "inspecting", &thing.to_string(), call).await
+    }
+
+    /// Awaits an act on one thing. When the engine answers 404, it is looked whether the thing itself is missing.
+    async fn acted<T>(
+        &self,
+        deadline: Duration,
+        doing: &str,
+        thing: Thing<'_>,
+        call: impl Future<Output = std::result::Result<T, bollard::errors::Error>>,
+    ) -> Result<T> {
+        let mut was_404 = false;
+        let call = async { call.await.inspect_err(|error| was_404 = is_404(error)) };
+        let answer = self.within(deadline, doing, &thing.to_string(), call).await;
+        match answer {
+            Err(_) if was_404 && !self.is_there(thing).await? => Err(EngineError::NotFound(thing.to_string())),
+            answer => answer,
+        }
+    }
+
+    async fn is_there(&self, thing: Thing<'_>) -> Result<bool> {
+        Ok(match thing {
+            Thing::Container(id) => self.container(id).await?.is_some(),
+            Thing::Image(reference) => self.image(reference).await?.is_some(),
+            Thing::Volume(name) => self.volume(name).await?.is_some(),
+            Thing::Network(name) => {
+                let client = self.client().await?;
+                self.inspected(thing, client.docker.inspect_network(name, None)).await?.is_some()
+            }
+        })
+    }
+
     /// How long a stop takes at most, in seconds, before the kill.
     async fn grace(&self, id: &str, asked: Option<i64>) -> Result<i64> {
         let grace = match asked {
@@ -138,8 +183,9 @@ impl DockerEngine {
     async fn check_volumes(&self, client: &Client, spec: &ContainerSpec) -> Result<()> {
         for mount in spec.mounts.iter().filter(|mount| mount.kind == MountKind::Volume && !mount.name.is_empty()) {
             let name = checked(&mount.name)?;
-            let volume = format!("volume {name}");
-            self.within(LOOK, "inspecting", &volume, client.docker.inspect_volume(name)).await?;
+            let volume = Thing::Volume(name);
+            let found = self.inspected(volume, client.docker.inspect_volume(name)).await?;
+            found.ok_or_else(|| EngineError::NotFound(volume.to_string()))?;
             if !mount.subpath.is_empty() && client.version < SUBPATH_VERSION {
                 let (subpath, (major, minor)) = (&mount.subpath, client.version);
                 return Err(EngineError::Failed(format!(
@@ -154,16 +200,17 @@ impl DockerEngine {
     /// The engine notices a missing network only at the start.
     async fn check_networks(&self, client: &Client, spec: &ContainerSpec) -> Result<()> {
         for network in spec.networks.iter().filter(|network| convert::is_named_network(network)) {
-            let subject = format!("network {}", checked(network)?);
-            self.within(LOOK, "inspecting", &subject, client.docker.inspect_network(network, None)).await?;
+            let subject = Thing::Network(checked(network)?);
+            let found = self.inspected(subject, client.docker.inspect_network(network, None)).await?;
+            found.ok_or_else(|| EngineError::NotFound(subject.to_string()))?;
         }
         Ok(())
     }
 
     async fn join(&self, client: &Client, id: &str, network: &str) -> Result<()> {
-        let what = format!("network {}", checked(network)?);
         let request = NetworkConnectRequest { container: id.to_owned(), endpoint_config: None };
-        self.within(ACT, "joining", &what, client.docker.connect_network(network, request)).await
+        let joined = client.docker.connect_network(network, request);
+        self.acted(ACT, "joining", Thing::Network(checked(network)?), joined).await
     }
 
     /// Another request is removing it already: that one is waited for.
@@ -192,10 +239,10 @@ impl Engine for DockerEngine {
     }
 
     async fn container(&self, name_or_id: &str) -> Result<Option<Container>> {
-        let (name, subject) = (checked(name_or_id)?, named("container", name_or_id));
+        let name = checked(name_or_id)?;
         let client = self.client().await?;
-        let answer = self.within(LOOK, "inspecting", &subject, client.docker.inspect_container(name, None)).await;
-        found(answer)?.map(|inspect| convert::container(inspect, client.version)).transpose()
+        let found = self.inspected(Thing::Container(name), client.docker.inspect_container(name, None)).await?;
+        found.map(|inspect| convert::container(inspect, client.version)).transpose()
     }
 
     async fn containers(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>> {
@@ -212,26 +259,24 @@ impl Engine for DockerEngine {
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>> {
-        let (name, subject) = (checked(reference)?, named("image", reference));
+        let name = checked(reference)?;
         let client = self.client().await?;
-        let answer = self.within(LOOK, "inspecting", &subject, client.docker.inspect_image(name)).await;
-        Ok(found(answer)?.map(convert::image))
+        let found = self.inspected(Thing::Image(name), client.docker.inspect_image(name)).await?;
+        Ok(found.map(convert::image))
     }
 
     async fn volume(&self, name: &str) -> Result<Option<Volume>> {
-        let (name, subject) = (checked(name)?, format!("volume {name}"));
+        let name = checked(name)?;
         let client = self.client().await?;
-        let answer = self.within(LOOK, "inspecting", &subject, client.docker.inspect_volume(name)).await;
-        Ok(found(answer)?.map(convert::volume))
+        let found = self.inspected(Thing::Volume(name), client.docker.inspect_volume(name)).await?;
+        Ok(found.map(convert::volume))
     }
 
     async fn remove_volume(&self, name: &str) -> Result<()> {
-        let (name, subject) = (checked(name)?, format!("volume {name}"));
+        let name = checked(name)?;
         let client = self.client().await?;
-        let answer = self
-            .within(ACT, "removing", &subject, client.docker.remove_volume(name, None::<RemoveVolumeOptions>))
-            .await;
-        found(answer).map(|_| ())
+        let removed = client.docker.remove_volume(name, None::<RemoveVolumeOptions>);
+        gone(self.acted(ACT, "removing", Thing::Volume(name), removed).await.map(drop))
     }
 
     async fn pull(&self, reference: &str, layers: mpsc::Sender<Vec<Layer>>) -> Result<()> {
@@ -240,21 +285,20 @@ impl Engine for DockerEngine {
     }
 
     async fn tag(&self, image: &str, target: &str) -> Result<()> {
-        let (name, subject) = (checked(image)?, named("image", image));
+        let name = checked(image)?;
         let (repository, tag) = split_tag(target)?;
         let client = self.client().await?;
         let options = TagImageOptionsBuilder::new().repo(&repository).tag(&tag).build();
-        self.within(LOOK, "tagging", &subject, client.docker.tag_image(name, Some(options))).await
+        self.acted(LOOK, "tagging", Thing::Image(name), client.docker.tag_image(name, Some(options))).await
     }
 
     async fn untag(&self, reference: &str) -> Result<()> {
-        let (name, subject) = (checked(reference)?, named("image", reference));
+        let name = checked(reference)?;
         let client = self.client().await?;
         // Never by force: that would take the image from under a stopped container.
         let options = RemoveImageOptionsBuilder::new().force(false).build();
-        let answer =
-            self.within(ACT, "removing", &subject, client.docker.remove_image(name, Some(options), None)).await;
-        found(answer).map(|_| ())
+        let removed = client.docker.remove_image(name, Some(options), None);
+        gone(self.acted(ACT, "removing", Thing::Image(name), removed).await.map(drop))
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String> {
@@ -263,9 +307,9 @@ impl Engine for DockerEngine {
         self.check_volumes(&client, spec).await?;
         self.check_networks(&client, spec).await?;
         let options = CreateContainerOptionsBuilder::new().name(&spec.name).build();
-        let subject = format!("image {} for container {}", spec.image, spec.name);
+        let doing = format!("creating container {} from", spec.name);
         let call = client.docker.create_container(Some(options), body);
-        let id = self.within(ACT, "creating a container from", &subject, call).await?.id;
+        let id = self.acted(ACT, &doing, Thing::Image(checked(&spec.image)?), call).await?.id;
         for network in spec.networks.iter().skip(1) {
             if let Err(error) = self.join(&client, &id, network).await {
                 // Half a container is none. If this fails too, its labels tell whose it is.
@@ -277,13 +321,13 @@ impl Engine for DockerEngine {
     }
 
     async fn start(&self, id: &str) -> Result<()> {
-        let (name, subject) = (checked(id)?, named("container", id));
+        let name = checked(id)?;
         let client = self.client().await?;
-        self.within(ACT, "starting", &subject, client.docker.start_container(name, None)).await
+        self.acted(ACT, "starting", Thing::Container(name), client.docker.start_container(name, None)).await
     }
 
     async fn stop(&self, id: &str, grace_seconds: Option<i64>) -> Result<()> {
-        let (name, subject) = (checked(id)?, named("container", id));
+        let name = checked(id)?;
         let grace = self.grace(id, grace_seconds).await?;
         let client = self.client().await?;
         let mut options = StopContainerOptionsBuilder::new();
@@ -291,17 +335,22 @@ impl Engine for DockerEngine {
             options = options.t(i32::try_from(grace).unwrap_or(i32::MAX));
         }
         let deadline = Duration::from_secs(grace.unsigned_abs() + STOP_MARGIN);
-        self.within(deadline, "stopping", &subject, client.docker.stop_container(name, Some(options.build()))).await
+        let stopped = client.docker.stop_container(name, Some(options.build()));
+        self.acted(deadline, "stopping", Thing::Container(name), stopped).await
     }
 
     async fn remove(&self, id: &str) -> Result<()> {
-        let (name, subject) = (checked(id)?, named("container", id));
+        let name = checked(id)?;
         let client = self.client().await?;
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        let answer = self.within(ACT, "removing", &subject, client.docker.remove_container(name, Some(options))).await;
-        match found(answer) {
-            Err(EngineError::Conflict(message)) if message.contains("already in progress") => self.until_gone(id).await,
-            other => other.map(|_| ()),
+        let removed = client.docker.remove_container(name, Some(options));
+        match gone(self.acted(ACT, "removing", Thing::Container(name), removed).await) {
+            // Another request may be removing it.
+            Err(EngineError::Conflict(why)) => match self.container(id).await? {
+                Some(container) if container.state != RunState::Removing => Err(EngineError::Conflict(why)),
+                _ => self.until_gone(id).await,
+            },
+            other => other,
         }
     }
 
@@ -325,7 +374,7 @@ impl Engine for DockerEngine {
     }
 
     async fn set_restart_policy(&self, id: &str, policy: &RestartPolicy) -> Result<()> {
-        let (name, subject) = (checked(id)?, named("container", id));
+        let (name, subject) = (checked(id)?, Thing::Container(id));
         let Some(restart_policy) = convert::engine_policy(policy) else {
             let (given, known) = (&policy.name, "no, always, unless-stopped or on-failure");
             return Err(EngineError::Failed(format!("{subject}: restart policy {given:?} is none of {known}")));
@@ -333,14 +382,14 @@ impl Engine for DockerEngine {
         let client = self.client().await?;
         let change = ContainerUpdateBody { restart_policy: Some(restart_policy), ..ContainerUpdateBody::default() };
         let doing = "setting the restart policy of";
-        self.within(ACT, doing, &subject, client.docker.update_container(name, change)).await
+        self.acted(ACT, doing, subject, client.docker.update_container(name, change)).await
     }
 
     async fn rename(&self, id: &str, name: &str) -> Result<()> {
-        let subject = named("container", id);
+        let id = checked(id)?;
         let client = self.client().await?;
         let options = RenameContainerOptionsBuilder::new().name(name).build();
-        self.within(LOOK, "renaming", &subject, client.docker.rename_container(checked(id)?, options)).await
+        self.acted(LOOK, "renaming", Thing::Container(id), client.docker.rename_container(id, options)).await
     }
 
     async fn events(&self, container_id: &str, events: mpsc::Sender<Event>) -> Result<()> {
@@ -349,12 +398,31 @@ impl Engine for DockerEngine {
     }
 }
 
-/// Not there is an answer, too.
-fn found<T>(answer: Result<T>) -> Result<Option<T>> {
-    match answer {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
+/// What is not there need not be removed.
+fn gone(removed: Result<()>) -> Result<()> {
+    match removed {
+        Err(EngineError::NotFound(_)) => Ok(()),
+        other => other,
+    }
+}
+
+/// What a call is about.
+#[derive(Clone, Copy)]
+enum Thing<'a> {
+    Container(&'a str),
+    Image(&'a str),
+    Volume(&'a str),
+    Network(&'a str),
+}
+
+impl fmt::Display for Thing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Container(id) => f.write_str(&named("container", id)),
+            Self::Image(reference) => f.write_str(&named("image", reference)),
+            Self::Volume(name) => write!(f, "volume {name}"),
+            Self::Network(name) => write!(f, "network {name}"),
+        }
     }
 }
 

@@ -12,10 +12,10 @@ use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::super::credentials::{self, Credential};
+use super::super::credentials::{self, Credential, Lookup};
 use super::super::{EngineError, Result};
 use super::connect::Client;
-use super::error::engine_error;
+use super::error::{engine_error, is_404};
 use crate::reference::{Reference, is_sha256};
 use crate::retry::{Backoff, Pauses};
 use crate::update::job::Layer;
@@ -34,7 +34,7 @@ const LAST_REPORT: Duration = Duration::from_secs(1);
 pub(super) async fn pull(client: &Client, reference: &str, layers: mpsc::Sender<Vec<Layer>>) -> Result<()> {
     let (image, digest) = split(reference)?;
     let found = credentials::for_repository(&image).await;
-    let login = found.credential.map(|credential| login(image.registry(), credential));
+    let login = found.credential.clone().map(|credential| login(image.registry(), credential));
     let mut backoff = Backoff::new(PAUSES, Instant::now() + TRIES_BEGIN);
     loop {
         let pulled = pull_once(client, reference, (&image, &digest), login.clone(), &layers).await;
@@ -42,9 +42,11 @@ pub(super) async fn pull(client: &Client, reference: &str, layers: mpsc::Sender<
             Err(failure) if failure.may_pass && backoff.wait(None).await => {
                 tracing::warn!("{}; trying again", failure.error);
             }
-            Err(Failure { error: EngineError::Failed(text), .. }) => {
-                let fault = found.fault.map_or_else(String::new, |fault| format!("; {fault}: {}", fault.remedy()));
-                return Err(EngineError::Failed(text + &fault));
+            Err(Failure { error: EngineError::Failed(text), is_404, .. }) => {
+                // A login helps only where the registry was asked and gave nothing.
+                let is_worth_telling = is_404 || found.fault.is_some();
+                let known = is_worth_telling.then(|| format!("; {}", asked_as(image.registry(), &found)));
+                return Err(EngineError::Failed(text + &known.unwrap_or_default()));
             }
             other => return other.map_err(|failure| failure.error),
         }
@@ -55,6 +57,8 @@ pub(super) async fn pull(client: &Client, reference: &str, layers: mpsc::Sender<
 struct Failure {
     error: EngineError,
     may_pass: bool,
+    /// The registry did not give it, for whatever reason.
+    is_404: bool,
 }
 
 async fn pull_once(
@@ -66,12 +70,16 @@ async fn pull_once(
 ) -> std::result::Result<(), Failure> {
     let options = CreateImageOptionsBuilder::new().from_image(image.written_name()).tag(digest).build();
     let mut messages = pin!(client.docker.create_image(Some(options), None, login));
-    let mut progress = Progress::default();
+    let mut progress = Progress::of(digest);
     loop {
-        let stalled = |_| Failure { error: stalled(reference), may_pass: true };
+        let stalled = |_| Failure { error: stalled(reference), may_pass: true, is_404: false };
         let message = timeout(STALLED, messages.next()).await.map_err(stalled)?;
         let Some(message) = message else { break };
-        let failed = |error| Failure { may_pass: may_pass(&error), error: explained(reference, error) };
+        let failed = |error| Failure {
+            may_pass: may_pass(&error),
+            is_404: is_404(&error),
+            error: engine_error("pulling", &format!("image {reference}"), error),
+        };
         progress.note(message.map_err(failed)?);
         progress.report(layers);
     }
@@ -107,20 +115,16 @@ fn stalled(reference: &str) -> EngineError {
     EngineError::Failed(format!("pulling {reference}: no progress for {minutes} minutes; is the registry reachable?"))
 }
 
-/// The engine answers 404 for everything the registry would not give, so its own words are needed.
-fn explained(reference: &str, error: bollard::errors::Error) -> EngineError {
-    use bollard::errors::Error::DockerResponseServerError;
-    let what = format!("image {reference}");
-    match error {
-        DockerResponseServerError { status_code: 404, message } => {
-            let remedy = if message.contains("denied") || message.contains("unauthorized") {
-                "; does the Docker configuration (DOCKER_CONFIG) hold a login for this registry?"
-            } else {
-                ""
-            };
-            EngineError::Failed(format!("pulling {what}: {message}{remedy}"))
-        }
-        error => engine_error("pulling", &what, error),
+/// The engine answers 404 for everything that a registry does not give, and has the reason in a sentence only. So what is
+/// known here is added: with which login it was asked.
+fn asked_as(registry: &str, found: &Lookup) -> String {
+    match (&found.credential, &found.fault) {
+        (Some(_), _) => format!("{registry} was asked with the login that the Docker configuration holds for it"),
+        (None, Some(fault)) => format!("{registry} was asked without a login, because {fault}: {}", fault.remedy()),
+        (None, None) => format!(
+            "{registry} was asked without a login: if the image is private, run docker login {} where the updater finds the configuration (DOCKER_CONFIG names its folder)",
+            shell_words::quote(registry)
+        ),
     }
 }
 
@@ -140,16 +144,21 @@ fn login(registry: &str, credential: Credential) -> DockerCredentials {
 /// The layers as far as they have come, in the order in which they appeared.
 #[derive(Default)]
 struct Progress {
+    /// Of the image: lines about it are no layer's.
+    digest: String,
     layers: Vec<Layer>,
     index: HashMap<String, usize>,
     reported: Option<Instant>,
 }
 
 impl Progress {
+    fn of(digest: &str) -> Self {
+        Self { digest: digest.to_owned(), ..Self::default() }
+    }
+
     fn note(&mut self, message: CreateImageInfo) {
         let (Some(id), Some(status)) = (message.id, message.status) else { return };
-        // Said of the image: here the id is its tag or digest.
-        if status.starts_with("Pulling from") {
+        if id == self.digest {
             return;
         }
         let at = *self.index.entry(id.clone()).or_insert_with(|| {
@@ -159,11 +168,12 @@ impl Progress {
         let layer = &mut self.layers[at];
         let detail = message.progress_detail.unwrap_or_default();
         let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).unwrap_or_default();
-        // Without a total, the number may count seconds (extraction with containerd's store).
-        if number(detail.total) > 0 {
-            (layer.current, layer.total) = (number(detail.current), number(detail.total));
-        } else if matches!(status.as_str(), "Download complete" | "Pull complete") {
-            layer.current = layer.total;
+        match (number(detail.current), number(detail.total)) {
+            // What is said without numbers comes between two phases, or after the last.
+            (0, 0) => layer.current = layer.total,
+            // Without a total, the number counts seconds (extraction with containerd's store).
+            (_, 0) => {}
+            numbers => (layer.current, layer.total) = numbers,
         }
         layer.status = status;
     }
@@ -184,6 +194,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::engine::credentials::CredentialFault;
 
     #[test]
     fn only_digests_are_pulled() {
@@ -197,9 +208,25 @@ mod tests {
         }
     }
 
+    /// With which login the registry was asked, and what that suggests.
+    #[test]
+    fn how_it_was_asked() {
+        let login = Credential::Login { username: "u".into(), password: "p".into() };
+        let helper = CredentialFault::HelperMissing { file: "config.json".into(), helper: "pass".into() };
+        for (credential, fault, expected, logs_in) in [
+            (Some(login), None, "r:5000 was asked with the login", false),
+            (None, Some(helper), "without a login, because config.json wants the credential helper", false),
+            (None, None, "run docker login r:5000 where", true),
+        ] {
+            let told = asked_as("r:5000", &Lookup { credential, fault });
+            assert!(told.contains(expected), "{told}");
+            assert_eq!(told.contains("docker login"), logs_in, "{told}");
+        }
+    }
+
     #[test]
     fn layers_advance() {
-        let mut progress = Progress::default();
+        let mut progress = Progress::of("sha256:00");
         let messages = [
             json!({"status": "Pulling from foo", "id": "sha256:00"}),
             json!({"status": "Pulling fs layer", "id": "aa"}),

@@ -122,6 +122,42 @@ async fn waiting_goes_on_when_the_engine_restarts() {
     assert_eq!(waits, 3);
 }
 
+const CREATED: &str = r#"{"Id":"app","Name":"/app","State":{"Status":"created"},"Config":{},"HostConfig":{}}"#;
+const REMOVING: &str = r#"{"Id":"app","Name":"/app","State":{"Status":"removing"},"Config":{},"HostConfig":{}}"#;
+
+/// Status and body of each.
+type Answers = Vec<(u16, &'static str)>;
+
+/// The engine says 404 and 409 for several reasons; which one it is shows in a look at the container.
+#[tokio::test]
+async fn what_a_refusal_means_is_looked_up() {
+    let words = r#"{"message":"in whatever words"}"#;
+    let started: [(&str, Answers, &str); 3] = [
+        ("it is gone", vec![(404, words)], "container app does not exist"),
+        ("something else is", vec![(404, words), (200, CREATED)], "starting container app: in whatever words"),
+        ("the engine went away", vec![(404, words), (503, "")], "the Docker engine does not answer: "),
+    ];
+    for (what, answers, expected) in started {
+        let error = Stub::new("1.51", "1.24", answers).await.engine.start("app").await.unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{what}: {error}");
+    }
+    let removed: [(&str, Answers, Option<&str>); 5] = [
+        ("it was gone", vec![(404, words)], None),
+        ("it is gone by now", vec![(409, words), (404, words)], None),
+        ("another is removing it", vec![(409, words), (200, REMOVING), (200, REMOVING), (404, words)], None),
+        ("it is held", vec![(409, words), (200, CREATED)], Some("removing container app: in whatever words")),
+        (
+            "a proxy has no such call",
+            vec![(404, words), (200, CREATED)],
+            Some("removing container app: in whatever words"),
+        ),
+    ];
+    for (what, answers, expected) in removed {
+        let removed = Stub::new("1.51", "1.24", answers).await.engine.remove("app").await;
+        assert_eq!(removed.err().map(|error| error.to_string()).as_deref(), expected, "{what}");
+    }
+}
+
 #[tokio::test]
 async fn a_folder_of_a_volume_is_not_asked_of_an_engine_that_would_mount_all_of_it() {
     let stub = Stub::new(

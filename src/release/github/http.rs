@@ -28,6 +28,8 @@ const REDIRECTS: usize = 5;
 const RETRIES: u32 = 2;
 /// The longest `Retry-After` that is waited for, if the deadline allows it.
 const SHORT_WAIT: Duration = Duration::from_secs(5);
+/// How long a server is asked whether it speaks TLS.
+const TLS_LOOK: Duration = Duration::from_secs(2);
 /// The most of a refusal's body that is read, bytes.
 const REFUSAL_CAP: usize = 16 * 1024;
 /// The most of a server's message that is shown, characters.
@@ -51,6 +53,14 @@ impl Get {
     pub fn new(url: Url, accept: &'static str, cap: usize, deadline: Instant) -> Self {
         Self { url, accept, etag: None, cap, deadline, retries: RETRIES }
     }
+}
+
+/// How far a request has come.
+struct Way {
+    /// Who is asked at the moment.
+    url: Url,
+    /// Why an earlier try failed.
+    last: Option<SourceError>,
 }
 
 /// What came back.
@@ -117,25 +127,22 @@ impl Http {
     /// Gets it before the deadline, however often it is tried.
     pub async fn get(&self, get: &Get) -> Result<Answer, SourceError> {
         let begun = Instant::now();
-        let mut last = None;
-        match timeout_at(get.deadline, self.tried(get, &mut last)).await {
+        let mut way = Way { url: get.url.clone(), last: None };
+        match timeout_at(get.deadline, self.tried(get, &mut way)).await {
             Ok(done) => done,
             Err(_) => {
-                let waited = begun.elapsed().as_secs_f32();
-                let before = last.map_or_else(String::new, |last: SourceError| format!("; before that: {last}"));
-                Err(SourceError::timeout(format!(
-                    "{}{} did not answer within {waited:.1} s{before}",
-                    shown(&get.url),
-                    through(&get.url)
-                )))
+                let (waited, Way { url, last }) = (begun.elapsed().as_secs_f32(), way);
+                let before = last.map_or_else(String::new, |last| format!("; before that: {last}"));
+                let text = format!("{} did not answer within {waited:.1} s{before}", shown_way(&url));
+                Err(SourceError::new(self.unanswered(Fault::Timeout, &url), text))
             }
         }
     }
 
-    async fn tried(&self, get: &Get, last: &mut Option<SourceError>) -> Result<Answer, SourceError> {
+    async fn tried(&self, get: &Get, way: &mut Way) -> Result<Answer, SourceError> {
         let mut pause = self.pause;
         for tries in 1.. {
-            let (error, asked_for) = match self.followed(get).await {
+            let (error, asked_for) = match self.followed(get, &mut way.url).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Again(error, asked_for)) => (error, asked_for),
@@ -144,21 +151,21 @@ impl Http {
                 let times = if tries > 1 { format!(" (tried {tries} times)") } else { String::new() };
                 return Err(SourceError::new(error.fault.clone(), format!("{error}{times}")));
             }
-            *last = Some(error);
+            way.last = Some(error);
             sleep(asked_for.unwrap_or(pause)).await;
             pause *= 3;
         }
         unreachable!("the loop has no end of its own")
     }
 
-    async fn followed(&self, get: &Get) -> Result<Answer, Failure> {
-        let mut url = get.url.clone();
+    async fn followed(&self, get: &Get, url: &mut Url) -> Result<Answer, Failure> {
+        url.clone_from(&get.url);
         for _ in 0..=REDIRECTS {
-            let response = self.sent(&url, get).await?;
+            let response = self.sent(url, get).await?;
             if !is_redirect(response.status()) {
-                return self.read(get, &url, response).await;
+                return self.read(get, url, response).await;
             }
-            url = redirected(&url, response.headers())?;
+            *url = redirected(url, response.headers())?;
         }
         let text = format!("{} redirects more than {REDIRECTS} times", shown(&get.url));
         Err(Failure::new(SourceFault::Redirects, text))
@@ -169,7 +176,7 @@ impl Http {
         match timeout_at(get.deadline, self.sent(&get.url, get)).await {
             Ok(Ok(response)) => Ok(response.headers().clone()),
             Ok(Err(Failure::Again(error, _) | Failure::Final(error))) => Err(error),
-            Err(_) => Err(SourceError::timeout(format!("{} did not answer in time", shown(&get.url)))),
+            Err(_) => Err(SourceError::timeout(format!("{} did not answer in time", shown_way(&get.url)))),
         }
     }
 
@@ -198,7 +205,7 @@ impl Http {
     }
 
     async fn sent(&self, url: &Url, get: &Get) -> Result<Response, Failure> {
-        let other = |why| Failure::new(SourceFault::Unanswered(Fault::Other), why);
+        let other = |why| Failure::new(self.unanswered(Fault::Other, url), why);
         let ready = self.client.get().await.map_err(other)?;
         let mut request = ready.client.get(url.clone()).header(ACCEPT, get.accept);
         if let Some(authorization) = self.token_for(url) {
@@ -207,11 +214,31 @@ impl Http {
         if let Some(etag) = &get.etag {
             request = request.header(IF_NONE_MATCH, etag);
         }
-        request.send().await.map_err(|e| {
-            let fault = SourceFault::Unanswered(Fault::of(&e, url));
-            let text = format!("{} is unreachable{}: {}", shown(url), through(url), ready.explain(&e));
-            Failure::Again(SourceError::new(fault, text), None)
-        })
+        match request.send().await {
+            // How servers with TLS answer plain http: with a 400, with an alert of TLS, or not at all.
+            Ok(response) if response.status() != StatusCode::BAD_REQUEST || !speaks_tls(&ready.client, url).await => {
+                Ok(response)
+            }
+            Ok(_) => Err(self.silent(Fault::OnlyTls, "", url)),
+            Err(e) => match ready.explain(&e, url) {
+                (Fault::BrokenOff | Fault::Other, _) if speaks_tls(&ready.client, url).await => {
+                    Err(self.silent(Fault::OnlyTls, "", url))
+                }
+                (fault, says) => Err(self.silent(fault, &says, url)),
+            },
+        }
+    }
+
+    fn silent(&self, fault: Fault, says: &str, url: &Url) -> Failure {
+        let text = format!("{} cannot be asked: {}", shown_way(url), fault.says(says));
+        let may_pass = fault.may_pass();
+        let error = SourceError::new(self.unanswered(fault, url), text);
+        if may_pass { Failure::Again(error, None) } else { Failure::Final(error) }
+    }
+
+    fn unanswered(&self, fault: Fault, url: &Url) -> SourceFault {
+        let is_api = (url.host(), url.port_or_known_default()) == (self.api.host(), self.api.port_or_known_default());
+        SourceFault::Unanswered { fault, elsewhere: (!is_api).then(|| place(url)) }
     }
 
     async fn read(&self, get: &Get, url: &Url, response: Response) -> Result<Answer, Failure> {
@@ -220,7 +247,7 @@ impl Http {
             StatusCode::OK if is_web_page(response.headers()) => Err(self.web_page(url)),
             StatusCode::OK => {
                 let (etag, next) = (response.headers().get(ETAG).cloned(), next_link(response.headers()));
-                Ok(Answer::Body { bytes: body(get.cap, url, response).await?, etag, next })
+                Ok(Answer::Body { bytes: self.body(get.cap, url, response).await?, etag, next })
             }
             StatusCode::NOT_MODIFIED if get.etag.is_some() => Ok(Answer::Unchanged),
             StatusCode::NOT_FOUND | StatusCode::GONE => match self.missed_the_token(url) {
@@ -228,10 +255,32 @@ impl Http {
                 None => Ok(Answer::Absent),
             },
             status if status.is_server_error() => {
-                let text = format!("{} answers {status}", shown(url));
+                let text = format!("{} answers {status}", shown_way(url));
                 Err(Failure::Again(SourceError::new(SourceFault::Server, text), None))
             }
             status => Err(self.refused(status, url, response).await),
+        }
+    }
+
+    async fn body(&self, cap: usize, url: &Url, mut response: Response) -> Result<Bytes, Failure> {
+        let too_large = |found: u64| {
+            let text = format!("{} sends {found} bytes or more; at most {cap} are accepted", shown(url));
+            Failure::new(SourceFault::TooLarge, text)
+        };
+        if let Some(claimed) = response.content_length().filter(|claimed| *claimed > cap as u64) {
+            return Err(too_large(claimed));
+        }
+        let mut bytes = BytesMut::new();
+        loop {
+            let chunk = response.chunk().await.map_err(|e| {
+                let text = format!("the answer of {} breaks off: {}", shown(url), crate::https::cause(&e));
+                Failure::Again(SourceError::new(self.unanswered(Fault::BrokenOff, url), text), None)
+            })?;
+            let Some(chunk) = chunk else { return Ok(bytes.freeze()) };
+            if bytes.len() + chunk.len() > cap {
+                return Err(too_large((bytes.len() + chunk.len()) as u64));
+            }
+            bytes.extend_from_slice(&chunk);
         }
     }
 
@@ -254,8 +303,11 @@ impl Http {
         if let (Some(host), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) = (self.missed_the_token(url), status) {
             return Failure::Final(no_token_there(host, url, status, &says));
         }
-        let at = shown(url);
+        let at = shown_way(url);
         match status {
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED if let Some((variable, _)) = fault::proxy(url) => {
+                Failure::new(self.unanswered(Fault::Proxy { variable }, url), format!("{at} is refused (407){says}"))
+            }
             StatusCode::UNAUTHORIZED if has_token => Failure::new(
                 SourceFault::Unauthorized { has_token },
                 format!("{at} does not accept the token ({GITHUB_TOKEN}) (401){says}"),
@@ -268,14 +320,7 @@ impl Http {
                     let sso = text::line(sso, MESSAGE);
                     Failure::new(SourceFault::SingleSignOn, format!("{at} wants single sign-on (403; {sso}){says}"))
                 }
-                None => {
-                    let fault = if told.is_allow_list() {
-                        SourceFault::AllowList
-                    } else {
-                        SourceFault::Forbidden { has_token }
-                    };
-                    Failure::new(fault, format!("{at} refuses us (403){says}"))
-                }
+                None => Failure::new(SourceFault::Forbidden { has_token }, format!("{at} refuses us (403){says}")),
             },
             status => Failure::new(SourceFault::Nonsense, format!("{at} answers {status}, expected 200{says}")),
         }
@@ -345,15 +390,9 @@ impl Told {
         }
     }
 
-    /// GitHub names this limit in its link to the documentation only.
+    /// Beside `Retry-After`, the page of the documentation that GitHub links to is the sign of this limit.
     fn is_second_limit(&self) -> bool {
-        ["secondary-rate-limit", "abuse-rate-limit"].iter().any(|name| self.documentation_url.contains(name))
-            || self.message.contains("secondary rate limit")
-    }
-
-    /// GitHub has no other sign of it than these words.
-    fn is_allow_list(&self) -> bool {
-        self.message.contains("IP allow list")
+        ["secondary-rate-limit", "abuse-rate-limit"].iter().any(|page| self.documentation_url.contains(page))
     }
 }
 
@@ -397,31 +436,27 @@ fn limit(status: StatusCode, headers: &HeaderMap, told: &Told) -> Option<(Limit,
     Some((limit, Until { text, wait: seconds.map(Duration::from_secs) }))
 }
 
-async fn body(cap: usize, url: &Url, mut response: Response) -> Result<Bytes, Failure> {
-    let too_large = |found: u64| {
-        let text = format!("{} sends {found} bytes or more; at most {cap} are accepted", shown(url));
-        Failure::new(SourceFault::TooLarge, text)
-    };
-    if let Some(claimed) = response.content_length().filter(|claimed| *claimed > cap as u64) {
-        return Err(too_large(claimed));
+/// Whether the server that was asked over plain http speaks TLS at that port. No secret is sent.
+async fn speaks_tls(client: &Client, url: &Url) -> bool {
+    let mut url = url.clone();
+    let port = url.port_or_known_default();
+    if url.scheme() != "http" || url.set_scheme("https").is_err() || url.set_port(port).is_err() {
+        return false;
     }
-    let mut bytes = BytesMut::new();
-    loop {
-        let chunk = response.chunk().await.map_err(|e| {
-            let text = format!("the answer of {} breaks off: {}", shown(url), crate::https::cause(&e));
-            Failure::Again(SourceError::new(SourceFault::Unanswered(Fault::BrokenOff), text), None)
-        })?;
-        let Some(chunk) = chunk else { return Ok(bytes.freeze()) };
-        if bytes.len() + chunk.len() > cap {
-            return Err(too_large((bytes.len() + chunk.len()) as u64));
-        }
-        bytes.extend_from_slice(&chunk);
+    url.set_path("/");
+    url.set_query(None);
+    match tokio::time::timeout(TLS_LOOK, client.head(url.clone()).send()).await {
+        Ok(Ok(_)) => true,
+        // It has shown a certificate.
+        Ok(Err(error)) => Fault::of(&error, &url).is_of_a_certificate(),
+        Err(_) => false,
     }
 }
 
-/// `, through the proxy HOST:PORT (HTTPS_PROXY)`, or nothing.
-fn through(url: &Url) -> String {
-    fault::proxy(url).map_or_else(String::new, |(variable, proxy)| format!(" through the proxy {proxy} ({variable})"))
+/// The address, and the proxy if there is one: ` through the proxy HOST:PORT (HTTPS_PROXY)`.
+fn shown_way(url: &Url) -> String {
+    let through = |(variable, proxy)| format!(" through the proxy {proxy} ({variable})");
+    shown(url) + &fault::proxy(url).map_or_else(String::new, through)
 }
 
 /// `host`, or `host:port` where the port is not the scheme's own.

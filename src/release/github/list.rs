@@ -7,14 +7,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use reqwest::header::HeaderValue;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::http::{Answer, Get, shown};
-use super::{GithubReleases, JSON, PAGE_CAP, is_tag, link, moment};
+use super::{GithubReleases, JSON, PAGE_CAP};
 use crate::release::{Release, SourceError, SourceFault};
-use crate::text;
 
 /// How many releases a page has. Where it cannot be had, the next smaller is asked for.
 const SIZES: [usize; 4] = [100, 30, 10, 1];
@@ -24,8 +23,6 @@ const REQUESTS: usize = 40;
 const RELEASES: usize = 1000;
 /// So long a size that works is kept, and pages are added to those that an earlier look could read.
 const KEPT: Duration = Duration::from_secs(600);
-/// The longest name of a release that is shown, characters.
-const NAME: usize = 200;
 
 /// The newest releases.
 pub(super) struct Listing {
@@ -226,35 +223,8 @@ pub(super) fn nonsense(url: &Url, reason: &serde_json::Error) -> SourceError {
 
 /// A release as the list tells it. Its files are passed over: hundreds of releases may have hundreds each, and they
 /// are asked for when one release is wanted.
-#[derive(Deserialize)]
-struct Told {
-    tag_name: String,
-    name: Option<String>,
-    #[serde(default)]
-    draft: bool,
-    #[serde(default)]
-    prerelease: bool,
-    html_url: Option<String>,
-    published_at: Option<String>,
-}
+type Told = super::Told<IgnoredAny>;
 
-/// Without drafts and without tags that nobody could ask for.
 fn release(told: Told) -> Option<Release> {
-    (!told.draft && is_tag(&told.tag_name)).then(|| Release {
-        name: named(told.name.as_deref(), &told.tag_name),
-        tag: told.tag_name,
-        prerelease: told.prerelease,
-        html_url: link(told.html_url),
-        published_at: moment(told.published_at.as_deref()),
-        remarks: Vec::new(),
-        assets: Vec::new(),
-    })
-}
-
-/// The name for people, or the tag.
-pub(super) fn named(name: Option<&str>, tag: &str) -> String {
-    match text::line(name.unwrap_or_default(), NAME) {
-        name if name.is_empty() => tag.to_owned(),
-        name => name,
-    }
+    told.release(|_| Vec::new())
 }

@@ -374,7 +374,7 @@ async fn nobody_listens() {
     drop(listener);
     let upstream = Upstream { base, asked: Arc::default() };
     let message = text(upstream.source().latest(Channel::Stable).await);
-    assert!(message.contains("is unreachable: ") && message.ends_with("(tried 3 times)"), "{message}");
+    assert!(message.contains("cannot be asked: ") && message.ends_with("(tried 3 times)"), "{message}");
 }
 
 #[tokio::test]
@@ -385,7 +385,7 @@ async fn a_silent_upstream_costs_the_deadline_and_no_more() {
     let begun = Instant::now();
     let result = source.latest(Channel::Stable).await;
     assert!(begun.elapsed() < Duration::from_millis(800), "{:?}", begun.elapsed());
-    assert_eq!(fault(&result), SourceFault::Unanswered(Fault::Timeout));
+    assert_eq!(fault(&result), SourceFault::Unanswered { fault: Fault::Timeout, elsewhere: None });
     assert!(text(result).starts_with(&format!("{}/repos/o/n/releases did not answer within ", upstream.shown())));
 }
 
@@ -456,8 +456,8 @@ async fn an_asset_has_its_cap() {
     assert_eq!(text(fetch("exact", 101).await), "release.json has 101 bytes; at most 100 are accepted");
     assert_eq!(upstream.count(), before, "not even asked for");
     let gone = fetch("gone", 1).await;
-    assert_eq!(fault(&gone), SourceFault::NotFound);
-    assert_eq!(text(gone), "the release's release.json is not there any more (404)");
+    assert_eq!(fault(&gone), SourceFault::NoFile);
+    assert_eq!(text(gone), "the release names release.json, and its server does not have it (404)");
 }
 
 #[tokio::test]

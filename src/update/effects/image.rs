@@ -6,7 +6,6 @@ use super::{EffectError, Result, data};
 use crate::engine::{EngineError, Image};
 use crate::platform;
 use crate::reference::{Reference, is_same};
-use crate::trust::TrustError;
 use crate::update::context::Context;
 use crate::update::job::{Kind, State};
 use crate::update::plan::{Plan, Target};
@@ -81,9 +80,9 @@ pub async fn verify(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
         return Ok(());
     }
     let verified = cx.ports.trust.image(&target.registry, &target.repository, &target.digest).await.map_err(|e| {
-        let before = match e {
-            TrustError::Refused(_) => "the image's signature is refused: ",
-            TrustError::Unavailable(_) | TrustError::Registry(_) => "the image's signature cannot be checked: ",
+        let before = match e.is_refusal() {
+            true => "the image's signature is refused: ",
+            false => "the image's signature cannot be checked: ",
         };
         EffectError::Port(Refusal::of(before, &e))
     })?;

@@ -43,7 +43,7 @@ use crate::health::Answer;
 use crate::reference;
 use crate::release::manifest::{MANIFEST_CAP, Manifest};
 use crate::release::{Asset, MANIFEST, Release};
-use crate::trust::{CARRIER_CAP, TrustError};
+use crate::trust::CARRIER_CAP;
 
 /// So long after its publication the files of a release may still be uploading.
 const UPLOADING: SignedDuration = SignedDuration::from_mins(30);
@@ -157,10 +157,8 @@ pub async fn candidate(ports: &Ports, tag: &str) -> Result<Candidate, Refused> {
             Refusal::new(Code::Uploading, format!("release {tag} has no signature of {MANIFEST} yet: {uploading}"))
                 .text("try again in a few minutes")
         }
-        TrustError::Refused(_) => Refusal::of(format_args!("the manifest of {tag} is not trusted: "), &e),
-        TrustError::Unavailable(_) | TrustError::Registry(_) => {
-            Refusal::of(format_args!("the manifest of {tag} cannot be verified: "), &e)
-        }
+        e if e.is_refusal() => Refusal::of(format_args!("the manifest of {tag} is not trusted: "), &e),
+        e => Refusal::of(format_args!("the manifest of {tag} cannot be verified: "), &e),
     })?;
     let refused = format!("the manifest of {tag} is refused: ");
     let manifest = Manifest::parse(&manifest).map_err(|e| Refusal::of(&refused, &e))?;

@@ -16,7 +16,7 @@ use crate::update::refusal::{Code, Refusal, Refused};
 pub const LOOK: &str = "look";
 
 /// A path of the engine's host, and for people who needs it, and for what.
-type Needed = BTreeMap<String, String>;
+pub(in crate::update) type Needed = BTreeMap<String, String>;
 
 /// One refusal for each source that is gone. `new`: the configuration from which containers are made anew;
 /// `None`: the very containers are started again.
@@ -79,7 +79,11 @@ async fn has(
 }
 
 /// Pure.
-fn needed(deployment: &Deployment, companions: &[Companion], new: Option<&ComposeConfig>) -> Needed {
+pub(in crate::update) fn needed(
+    deployment: &Deployment,
+    companions: &[Companion],
+    new: Option<&ComposeConfig>,
+) -> Needed {
     let mut needed = Needed::new();
     let mut need = |path: &str, who: String| {
         if Path::new(path).is_absolute() {
@@ -99,7 +103,7 @@ fn needed(deployment: &Deployment, companions: &[Companion], new: Option<&Compos
     }
     let Some(new) = new else { return needed };
     for (name, service) in deployment.project.moved().filter_map(|name| Some((name, new.service(name)?))) {
-        // The engine would make the source of a short form.
+        // The engine makes the source of a short form.
         let demanded = service.volumes.iter().filter(|v| v.kind == "bind" && v.bind.create_host_path == Some(false));
         for volume in demanded {
             need(

@@ -8,7 +8,7 @@ use crate::update::survey::compose::{Resolved, replica_refusals};
 use crate::update::survey::{Deployment, beside};
 use crate::update::version_changes::VersionChanges;
 
-fn of(name: &str, project: &str, service: &str) -> Container {
+pub fn of(name: &str, project: &str, service: &str) -> Container {
     let labels =
         [(label::PROJECT, project), (label::SERVICE, service), (label::ONEOFF, "False"), (label::CONFIG_HASH, "1")];
     Container {

@@ -11,6 +11,7 @@ mod policy;
 mod recovery;
 mod refusal;
 mod running;
+mod sources;
 mod transition;
 mod unset;
 mod version_changes;

@@ -64,7 +64,7 @@ fn rows() -> Vec<Row> {
             "an allow list",
             403,
             r#"{"message": "Although you appear to have the correct authorization credentials, the `o` organization has an IP allow list enabled, and your IP address is not permitted to access this resource."}"#,
-            SourceFault::AllowList,
+            TOKEN,
             " refuses us (403): \"Although you appear to have the correct authorization credentials, the `o` organization \
              has an IP allow list enabled, and your IP address is not permitted to access this resource.\"",
         ),
