@@ -92,7 +92,23 @@ fn unexplained(resolved: &Resolved, deployment: &Deployment, up: &str) -> Vec<Fi
     if !of_shell.is_empty() {
         return of_shell.into_iter().map(|refusal| Finding::warning("compose", refusal)).collect();
     }
-    let finding = |text| Finding::warning("compose", Refusal::new(Code::ComposeRecreates, text).command(up));
+    let at_default = written.map(|written| unset::at_default(written, deployment)).unwrap_or_default();
+    let finding = |text| {
+        let why = Refusal::new(Code::ComposeRecreates, text);
+        let names: Vec<&str> = at_default.iter().map(String::as_str).collect();
+        Finding::warning(
+            "compose",
+            match names.is_empty() {
+                true => why.command(up),
+                // With another value it would be made anew with what is not wanted.
+                false => why.text(format!(
+                    "`{}` in the shell that starts the application: what it has belongs into {}, because the updater does not have that shell; if it has none of them, `{up}`",
+                    line(["printenv"].into_iter().chain(names)),
+                    deployment.project.environment_files().pop().unwrap_or_default()
+                )),
+            },
+        )
+    };
     unexplained.into_iter().map(finding).collect()
 }
 

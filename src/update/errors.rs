@@ -155,7 +155,7 @@ impl Explained for PlaceError {
 pub enum DataError {
     #[error("PROCESSGIT_UPDATER_SNAPSHOT is off")]
     Off,
-    #[error("{destination} is at {path} on the engine's host, which cannot be seen from here")]
+    #[error("{destination} is at {path} on the engine's host, and there is no such path here")]
     Unseen { destination: String, path: String },
     #[error(
         "the snapshot folder {folder} is at {repository} on the host, and the application's {destination} at {data}: one is inside the other"
@@ -281,7 +281,10 @@ impl Explained for DataError {
         match self {
             Self::Off => Some(Remedy::Setting("PROCESSGIT_UPDATER_SNAPSHOT=on".into())),
             Self::Unseen { .. } => {
-                Some(Remedy::Text("run the updater on the host, or set PROCESSGIT_UPDATER_SNAPSHOT=off".into()))
+                Some(Remedy::Text(
+                    "put it back, if it was moved or removed; where the engine runs on another machine, run the updater there, or set PROCESSGIT_UPDATER_SNAPSHOT=off"
+                        .into(),
+                ))
             }
             Self::Inside { .. } => {
                 Some(Remedy::Text("keep the snapshots elsewhere (PROCESSGIT_UPDATER_SNAPSHOT_DIR)".into()))

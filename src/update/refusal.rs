@@ -196,7 +196,6 @@ impl Code {
     pub const COMMANDS: &[(Self, Does)] = &[
         (Self::Downgrade, Does::Repairs),
         (Self::OlderThanCommitted, Does::Repairs),
-        (Self::VersionUnknown, Does::Repairs),
         (Self::TooOld, Does::Repairs),
         (Self::KnownBad, Does::Repairs),
         (Self::PartlyUpdated, Does::Repairs),

@@ -145,3 +145,53 @@ fn files_one_by_one() {
         &["place: /deploy/.env is mounted by itself, and the host has replaced it"],
     );
 }
+
+/// Before it is told to be real: the updater that simulates has the state folder, and a look beside it sees
+/// everything.
+#[test]
+fn beside_an_updater_that_simulates() {
+    let stage = with_data("good").sidecar(Sees::Deploy, |s| s.network = Network::Host).setting("STUB", "true").stage();
+    let mut here = stage.updater.command();
+    let output = here.args(["doctor", "--here", "--stub=false", "--json"]).output().expect("the program");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    let all = report["findings"].as_array().expect("findings");
+    for check in ["compose", ".env", "version key", "drift", "data", "room", "writers"] {
+        let found = all.iter().filter(|f| f["check"] == check).collect::<Vec<_>>();
+        assert!(!found.is_empty() && found.iter().all(|f| f["verdict"] == "ok"), "{check}: {found:#?}");
+    }
+    assert_eq!((report["ok"].as_bool(), output.status.code()), (Some(true), Some(0)), "{report:#}");
+    stage.before.assert_untouched(&World::of(&stage.app));
+}
+
+/// In another folder the same files are another project, with empty volumes.
+#[test]
+fn data_that_stayed_in_another_project() {
+    let old = |stage: &Stage| format!("{}-old", stage.app.project);
+    let stage = with_data("good").stage();
+    let volume = |project: &str, stage: &Stage| {
+        let name = format!("{project}_data");
+        let label = |name: &str, value: &str| format!("com.docker.compose.{name}={value}");
+        let run = stage.lab.run.label();
+        must_run(Command::new("docker").args(["volume", "create", "--label", &run]).args([
+            "--label",
+            &label("project", project),
+            "--label",
+            &label("volume", "data"),
+            &name,
+        ]));
+        name
+    };
+    // Younger: somebody else's.
+    let other = volume(&format!("{}-younger", stage.app.project), &stage);
+    tells(&mut stage.updater.command(), false, &[]);
+    must_run(Command::new("docker").args(["volume", "rm", &other]));
+    let name = volume(&old(&stage), &stage);
+    stage.app.compose(&["down", "-v"]);
+    // The engine notes whole seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    stage.app.compose(&["up", "-d"]);
+    stage.app.await_version("1.0.0");
+    let keep = format!("COMPOSE_PROJECT_NAME={}", old(&stage));
+    tells(&mut stage.updater.command(), false, &["project: ", &name, &keep]);
+    must_run(Command::new("docker").args(["volume", "rm", &name]));
+}

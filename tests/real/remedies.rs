@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use lab::engine::must_run;
 use lab::publish::ReleaseSpec;
+use lab::sidecar::{Network, Sees};
 use processgit_updater::update::refusal::{Code, Does};
 use serde_json::{Value, json};
 
@@ -62,7 +63,7 @@ rows! {
     the_file_was_renamed ProjectMoved case(), |s| {
         fs::rename(s.app.compose_file(), s.app.folder().join("compose.yaml")).expect("renaming");
     }, Doctor;
-    the_key_is_in_the_first_of_two_files EnvOtherFile two_files(), |_| {}, Doctor;
+    the_key_is_in_the_first_of_two_files EnvOtherFile two_files(), into_the_first, Doctor;
     an_older_release Downgrade case(), |s| publish(s, ReleaseSpec::new("0.9.0")), Check("v0.9.0");
     a_step_between_is_needed TooOld case(), |s| {
         publish(s, ReleaseSpec::new("1.0.5"));
@@ -77,10 +78,6 @@ rows! {
         select(s, "1.0.0");
         up(s, &[]);
     }, Check("v1.0.5");
-    nobody_knows_what_runs VersionUnknown case().app(|a| a.image_tag = "latest".into()), |_| {}, Check("v1.1.0");
-    without_a_snapshot NoSnapshotOfUpdate crate::data::with_data("good").setting("SNAPSHOT", "off"), |s| {
-        s.update().assert_end("committed", &[]);
-    }, Refused(&["rollback", "--yes"]);
     the_newest_would_be_refused WouldBeRefused case(), |s| {
         publish(s, ReleaseSpec::new("1.2.0").manifest(|m| m["min_upgrade_from"] = json!("1.1.5")));
     }, Doctor;
@@ -91,8 +88,12 @@ rows! {
             (s.app.app()?["State"]["Health"]["Status"] == "unhealthy").then_some(())
         });
     }, Doctor;
+    the_updaters_own_policy NoRestart case().sidecar(Sees::Deploy, |s| s.network = Network::Host), |s| {
+        let name = s.app.updater_container().expect("the updater's container");
+        must_run(Command::new("docker").args(["update", "--restart", "no", &name]));
+    }, Doctor;
+    a_container_that_says_it_is_ours NotOurs case(), forged, Doctor;
     a_file_that_is_none ComposeUnreadable case(), |s| insert(s, "    nonsense: true\n"), Doctor;
-    a_snapshot_that_is_none NoSuchSnapshot crate::data::with_data("good"), |_| {}, Refused(&["snapshot", "verify", "none"]);
 }
 
 /// Codes whose remedy is a command and that no row types, with the reason.
@@ -105,7 +106,6 @@ const NOT_TYPED: &[(Code, &str)] = &[
     (Code::RegistryDenied, "`docker login` asks for a password"),
     (Code::ImageGone, "the engine keeps the image of a container that runs"),
     (Code::PartlyUpdated, "the crew's own tests bring it about, and `docker compose up -d` is typed in them"),
-    (Code::NoRestart, "the policy of the updater's own container, which these tests start otherwise"),
     (Code::TokenWeak, "it only prints a new token"),
     (Code::StateNoRoom, "it shows a full disk"),
     (Code::Unsettled, "it asks a person; the job's own command does not, and is typed in the tests of settling"),
@@ -113,7 +113,8 @@ const NOT_TYPED: &[(Code, &str)] = &[
     (Code::JournalDamaged, "it lists files"),
     (Code::SizeUnknown, "it measures more data than there is time for"),
     (Code::Claimed, "it shows another updater's container"),
-    (Code::NotOurs, "it shows a container that nobody of ours has made"),
+    (Code::NoSuchSnapshot, "it lists snapshots"),
+    (Code::NoSnapshotOfUpdate, "it takes an updater whose snapshots were off and are on again"),
     (Code::VersionChanged, "it lists snapshots"),
 ];
 
@@ -222,12 +223,33 @@ fn crew() -> Case {
     case().app(|a| a.crew = vec![("jobs", vec!["restart: always"])]).setting("MOVE_SERVICES", "jobs")
 }
 
-/// The first has the version, the second something else.
+/// The second wins where both name a variable.
 fn two_files() -> Case {
     case().app(|a| {
-        a.files.push(("more.env".into(), "MORE=1\n".into()));
-        a.options = ["--env-file", ".env", "--env-file", "more.env"].map(str::to_owned).to_vec();
+        a.files.push(("first.env".into(), "MORE=1\n".into()));
+        a.options = ["--env-file", "first.env", "--env-file", ".env"].map(str::to_owned).to_vec();
     })
+}
+
+/// The version stands in the first alone.
+fn into_the_first(stage: &mut Stage) {
+    let line = "APP_VERSION=1.0.0\n";
+    stage.app.edit(&stage.app.env_file(), |text| text.replace(line, ""));
+    stage.app.edit(&stage.app.folder().join("first.env"), |text| text.to_owned() + line);
+}
+
+/// It says that it belongs to a job of this updater, and carries no seal.
+fn forged(stage: &mut Stage) {
+    let job = stage.update();
+    let id = job.0["id"].as_str().expect("an id");
+    let labels: [String; 3] = [
+        stage.lab.run.label(),
+        "io.processgit.updater.role=guard-old".into(),
+        format!("io.processgit.updater.job={id}"),
+    ];
+    let mut create = Command::new("docker");
+    create.arg("create").args(labels.iter().flat_map(|label| ["--label", label])).arg(stage.app.image.reference());
+    must_run(&mut create);
 }
 
 /// Without the line that publishes a port, which two containers cannot have.

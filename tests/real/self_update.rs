@@ -116,3 +116,32 @@ fn the_deputy_dies_in_the_middle() {
     }
     assert_at_rest(&stage);
 }
+
+/// As the README has it: the command is in a container of its own, and the updater's is replaced meanwhile.
+#[test]
+fn a_command_in_a_container_of_its_own_follows_to_the_verdict() {
+    let stage = stage("");
+    let url = "http://updater:9000";
+    let run = ["run", "--rm", "--no-deps", "-T", "updater", "self-update", "--url", url, "v2.0.0"];
+    let output = stage.app.compose_command(&run).output().expect("docker compose");
+    let said = String::from_utf8_lossy(&[output.stdout.clone(), output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("committed"), "{said}");
+    assert_eq!(versions(&stage), both("2.0.0"));
+    // In the updater's own container it says beforehand that it will not see the end.
+    let output = stage.updater.command().args(["self-update", "v2.0.0"]).output().expect("the program");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("ends with it (exit code 137)") && said.contains("docker compose run --rm"), "{said}");
+}
+
+/// The doctor resolves it as the job does.
+#[test]
+fn a_key_that_does_not_select_it_is_found_beforehand() {
+    let stage = case().sidecar(Sees::Deploy, |s| s.version_key = Some("UPDATER_VERSION".into())).stage();
+    let output = stage.updater.command().args(["doctor", "--json"]).output().expect("the program");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    let of_itself = |f: &&Value| f["check"] == "self-update";
+    let finding = report["findings"].as_array().and_then(|all| all.iter().find(of_itself)).expect("a finding");
+    assert_eq!((&finding["verdict"], &finding["code"]), (&json!("warning"), &json!("not_selected")), "{finding:#}");
+    assert_eq!(finding["remedy"], "PROCESSGIT_UPDATER_SELF_VERSION_KEY=UPDATER_VERSION", "{finding:#}");
+}

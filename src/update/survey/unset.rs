@@ -49,10 +49,8 @@ pub fn unreadable(written: &Written, deployment: &Deployment, error: &str) -> Ve
         let cause = move |used: Use| cause_of(used, written, deployment, is);
         uses.clone().filter_map(cause).filter(|cause| !cause.variables.is_empty()).collect::<Vec<_>>()
     };
-    let refused = wanting(|variable| variable.otherwise == Otherwise::Refused);
-    // Where none is demanded, one that has no value leaves a text that may be no port or path any more.
-    let causes =
-        if refused.is_empty() { wanting(|variable| variable.otherwise == Otherwise::Nothing) } else { refused };
+    // One that is not demanded leaves a text that may be no port or path any more.
+    let causes = wanting(|variable| matches!(variable.otherwise, Otherwise::Refused | Otherwise::Nothing));
     let before = format!("Compose cannot read the deployment ({error})");
     refusals(&causes, deployment, &before)
 }
@@ -83,6 +81,17 @@ pub fn anything(written: &Written, deployment: &Deployment) -> Vec<Refusal> {
     let causes: Vec<Cause> = uses.filter_map(|used| cause_of(used, written, deployment, without)).collect();
     let before = "Compose would make the application anew, and its files mean something else to the updater than to the shell that started it";
     refusals(&causes, deployment, before)
+}
+
+/// Variables of the moved services that stand at their default here, and that a shell may have set.
+pub fn at_default(written: &Written, deployment: &Deployment) -> BTreeSet<String> {
+    let uses = deployment.project.moved().flat_map(|service| uses(&written.files, service));
+    let of_text = |used: Use| {
+        let template = Template::parse(&used.text);
+        let has_default = |v: &&&Variable| matches!(v.otherwise, Otherwise::Default(_) | Otherwise::Replaced(_));
+        template.variables().iter().filter(has_default).map(|v| v.name.clone()).collect::<Vec<_>>()
+    };
+    uses.flat_map(of_text).filter(|name| !written.assigned.contains(name)).collect()
 }
 
 /// `None`: nothing in this text is missing.

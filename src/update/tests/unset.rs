@@ -152,7 +152,10 @@ fn one_command_for_all() {
 #[test]
 fn files_that_compose_refuses() {
     for (app, expected) in [
-        (json!({"user": "${UID:?}", "ports": ["${PORT}:80"]}), r"printf '%s\n' 'UID=1000:1001' >> /srv/app/.env"),
+        (
+            json!({"user": "${UID:?}", "ports": ["${PORT}:80"]}),
+            r"printf '%s\n' 'PORT=9090' 'UID=1000:1001' >> /srv/app/.env",
+        ),
         (json!({"ports": ["${PORT}:80"]}), r"printf '%s\n' 'PORT=9090' >> /srv/app/.env"),
         (json!({"mem_limit": "${MEM}"}), "Write MEM=VALUE into /srv/app/.env"),
         (json!({"mem_limit": "${MEM:-1g}", "user": "${KNOWN:?}"}), ""),
