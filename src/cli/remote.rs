@@ -274,8 +274,13 @@ async fn ends_with_the_updater(client: &Client, job: &Job) -> Option<String> {
     let service = word(own.and_then(|own| own.label(label::SERVICE)).unwrap_or("processgit-updater"));
     let id = &job.id;
     let port = url::Url::parse(client.url()).ok().and_then(|url| url.port_or_known_default()).unwrap_or(9000);
+    // In the host's network both have the same address.
+    let url = match own.is_some_and(|own| own.network_mode == "host") {
+        true => String::new(),
+        false => format!(" --url http://{service}:{port}"),
+    };
     Some(format!(
-        "this command runs in the container that is replaced, and ends with it (exit code 137); {id} goes on. Its verdict: docker compose exec {service} /processgit-updater history {id}\nNext time a container of its own follows to the end: docker compose run --rm --no-deps {service} self-update --url http://{service}:{port}"
+        "this command runs in the container that is replaced, and ends with it (exit code 137); {id} goes on. Its verdict: docker compose exec {service} /processgit-updater history {id}\nNext time a container of its own follows to the end: docker compose run --rm --no-deps {service} self-update{url}"
     ))
 }
 

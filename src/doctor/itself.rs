@@ -25,6 +25,10 @@ pub async fn check(doctor: &Doctor) -> Vec<Finding> {
     }
     let refusals = match asked(WORK, refusals(doctor, &container)).await {
         Ok(refusals) => refusals,
+        // The operator updates it otherwise.
+        Err(refused) if refused.code() == Code::NotSelected => {
+            return vec![Finding::skipped(CHECK, format!("not possible: {refused}"))];
+        }
         Err(Refused(refusals)) => refusals,
     };
     if refusals.is_empty() {
@@ -36,7 +40,8 @@ pub async fn check(doctor: &Doctor) -> Vec<Finding> {
     refusals.into_iter().map(finding).collect()
 }
 
-/// Why the deputy would refuse, whatever the release.
+/// Why the deputy would refuse, whatever the release. An error also where the Compose file selects the updater's
+/// version by no variable.
 async fn refusals(doctor: &Doctor, container: &Container) -> Result<Vec<Refusal>, Refused> {
     let options = deputy::options_for(&doctor.settings, &container.name, &doctor.options.owner);
     let deployment = survey::deployment(&doctor.ports, &options).await?;
@@ -47,6 +52,8 @@ async fn refusals(doctor: &Doctor, container: &Container) -> Result<Vec<Refusal>
         let key = selecting(doctor, &resolved, &deployment).await;
         if let Some(key) = key.filter(|key| *key != options.version_key) {
             *refusal = refusal.clone().setting(format!("{}={key}", name::SELF_VERSION_KEY));
+        } else {
+            return Err(Refused(refusals));
         }
     }
     let drift = compose::drift(&resolved, &deployment, &wish, &options.others_version_key);

@@ -40,6 +40,9 @@ pub(super) fn outlives_its_process(own: &OwnContainer, state: &Path) -> Result<V
 impl Place for Here {
     async fn check(&self) -> Result<Vec<String>, PlaceError> {
         let Some(own) = self.helpers.own().await? else { return Ok(Vec::new()) };
+        // Its restart policy may have been changed since.
+        let now = self.helpers.engine().container(&own.container.id).await?;
+        let own = now.map_or_else(|| own.clone(), |container| Arc::new(OwnContainer { container }));
         outlives_its_process(&own, &self.helpers.options().state_dir)
     }
 

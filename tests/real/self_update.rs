@@ -121,8 +121,7 @@ fn the_deputy_dies_in_the_middle() {
 #[test]
 fn a_command_in_a_container_of_its_own_follows_to_the_verdict() {
     let stage = stage("");
-    let url = "http://updater:9000";
-    let run = ["run", "--rm", "--no-deps", "-T", "updater", "self-update", "--url", url, "v2.0.0"];
+    let run = ["run", "--rm", "--no-deps", "-T", "updater", "self-update", "v2.0.0"];
     let output = stage.app.compose_command(&run).output().expect("docker compose");
     let said = String::from_utf8_lossy(&[output.stdout.clone(), output.stderr].concat()).into_owned();
     assert_eq!(output.status.code(), Some(0), "{said}");
