@@ -17,7 +17,7 @@ use super::record::Record;
 use super::transition::Effect;
 use crate::clock::Clock;
 use crate::engine::seal::Seal;
-use crate::engine::{Compose, Container, Engine, Mount, PlannedProjects, Volume};
+use crate::engine::{Compose, Container, Engine, Mount, PlannedProjects, Project, Volume, label};
 use crate::health::Probe;
 use crate::reference;
 use crate::release::ReleaseSource;
@@ -383,6 +383,16 @@ pub struct Options {
     /// Whom the probe asks, for remedies.
     pub health_target: crate::health::HealthTarget,
     pub stub: bool,
+}
+
+impl Options {
+    /// In a self-update, a container for one command of the updater's own service, such as the one that follows this
+    /// very job: it has the service's mounts, but only the updater, which holds the lock, writes to the journal.
+    pub fn is_for_one_command(&self, container: &Container, project: &Project) -> bool {
+        let is_of_it = (container.label(label::PROJECT), container.label(label::SERVICE))
+            == (Some(&project.name), Some(&project.service));
+        self.data_in.is_some() && is_of_it && container.label(label::ONEOFF) == Some("True")
+    }
 }
 
 /// Everything the domain acts through.

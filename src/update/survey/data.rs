@@ -149,7 +149,8 @@ pub fn companions<'a>(
     let stops = |c: &&Container| {
         let is_own = options.own_container.as_ref().is_some_and(|own| c.id.starts_with(own));
         // A helper of ours writes only when it is told to.
-        let is_ours = is_own || options.owner.seal.read(c).is_some();
+        let is_ours =
+            is_own || options.owner.seal.read(c).is_some() || options.is_for_one_command(c, &deployment.project);
         let concerned = c.mounts.iter().any(|m| overlaps(m, written)) || compose::host_of(c, deployment).is_some();
         c.id != deployment.container.id && c.is_alive() && !is_ours && concerned
     };
