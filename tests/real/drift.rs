@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::case::Leaves::{Untouched, Whatever};
+use crate::case::Leaves::{Untouched, Updated, Whatever};
 use crate::case::{Case, Stage, case};
 
 /// The Compose file is edited so after the application was brought up.
@@ -71,4 +71,25 @@ fn a_comment_was_added() {
 #[test]
 fn the_compose_file_ignores_the_version_key() {
     case().app(|a| a.ignores_version_key = true).ends("rolled_back", &["APP_VERSION", "1.0.0", "1.1.0"], Untouched);
+}
+
+/// Somebody has written the very version into `.env` that is then asked for: it is installed, with its way back.
+#[test]
+fn the_wanted_version_is_in_env_already() {
+    let named = || {
+        case().before(|s| s.app.edit(&s.app.env_file(), |text| text.replace("APP_VERSION=1.0.0", "APP_VERSION=1.1.0")))
+    };
+    named().ends("committed", &[], Updated);
+    let (stage, _) = named().release(|r| r.behaviour("crash")).ends("rolled_back", &["exit code 1"], Whatever);
+    assert_eq!(stage.app.running_version().as_deref(), Some("1.0.0"));
+    assert_eq!(stage.app.version_in_env().as_deref(), Some("1.1.0"), "as it was before");
+}
+
+/// For any other version `.env` has to say first what runs; `docker compose up` would be an update without a way back.
+#[test]
+fn another_version_is_in_env() {
+    let edit = |s: &Stage| s.app.edit(&s.app.env_file(), |text| text.replace("APP_VERSION=1.0.0", "APP_VERSION=1.0.5"));
+    let says = ["APP_VERSION=1.0.5 in .env has not been applied", "env set --file", "accept_drift"];
+    let (_, job) = case().before(edit).ends("rolled_back", &says, Untouched);
+    assert!(!job.0.to_string().contains("compose up"), "{:#}", job.0);
 }

@@ -113,7 +113,6 @@ const NOT_TYPED: &[(Code, &str)] = &[
     (Code::JournalDamaged, "it lists files"),
     (Code::SizeUnknown, "it measures more data than there is time for"),
     (Code::Claimed, "it shows another updater's container"),
-    (Code::Unsettled, "it takes a failed job; the tests of settling type it"),
     (Code::NoSuchSnapshot, "it lists snapshots"),
     (Code::NoSnapshotOfUpdate, "it takes an updater whose snapshots were off and are on again"),
     (Code::VersionChanged, "it lists snapshots"),
