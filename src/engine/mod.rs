@@ -391,6 +391,15 @@ pub struct ContainerSpec {
     pub auto_remove: bool,
 }
 
+/// How Compose reaches into a container. A socket proxy may forbid it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// For `post_start` and `pre_stop` commands.
+    Exec,
+    /// For secrets and configs that are no files of the host.
+    Archive,
+}
+
 /// Something that happened to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -440,6 +449,9 @@ pub trait Engine: Send + Sync {
     async fn remove_volume(&self, name: &str) -> Result<()>;
     async fn set_restart_policy(&self, id: &str, policy: &RestartPolicy) -> Result<()>;
     async fn rename(&self, id: &str, name: &str) -> Result<()>;
+    /// Would the engine be asked for this? Tried with a container that there is not; the error is that of whoever
+    /// stands before the engine.
+    async fn may_reach(&self, how: Reach) -> Result<()>;
     /// Events of this container from now on, until the receiver is dropped.
     async fn events(&self, container_id: &str, events: mpsc::Sender<Event>) -> Result<()>;
 }

@@ -64,8 +64,7 @@ impl OneShot {
 
     /// It has secrets or configs that are no files of the host: Compose puts them into the container.
     pub fn is_given_files(&self) -> bool {
-        let mut files = self.config.secrets.values().chain(self.config.configs.values());
-        files.any(|file| file.content.is_some() || file.environment.is_some())
+        self.config.has_copied_files()
     }
 
     /// The project of the container `name`; `None` where the surroundings are not known.

@@ -352,6 +352,12 @@ pub struct Commands {
     pub post_start: BTreeSet<String>,
 }
 
+impl Commands {
+    pub fn is_empty(&self) -> bool {
+        self.pre_stop.is_empty() && self.post_start.is_empty()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub purpose: Purpose,

@@ -118,6 +118,18 @@ fn behind_a_socket_proxy_that_allows_too_little() {
         .ends("rolled_back", &["pulling image", "does the socket proxy allow this call?"], Untouched);
 }
 
+/// Compose would need calls that the list does not have, for the way back too.
+#[test]
+fn behind_a_socket_proxy_that_does_not_let_compose_run_commands() {
+    beside(Sees::Deploy, Network::Host)
+        .app(|a| {
+            let behind = Filter { rules: example("socket-proxy.yml"), tcp: None };
+            a.sidecar.as_mut().expect("a sidecar").behind = Some(behind);
+            a.service_lines.push("post_start: [ { command: [/demo-app, check] } ]".into());
+        })
+        .ends("rolled_back", &["post_start and pre_stop commands", "socket proxy allow this call"], Untouched);
+}
+
 /// … and no longer.
 #[test]
 fn a_socket_proxy_refuses_what_no_update_needs() {

@@ -6,7 +6,7 @@ use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults, W
 use processgit_updater::update::job::State::{self, *};
 use processgit_updater::update::ports::HookSetting;
 
-use crate::bench::{Installation, Scene, crewed, occurrences, restore, snapshot};
+use crate::bench::{At, Installation, Scene, crewed, occurrences, restore, snapshot};
 use crate::by_hand::hooked;
 use crate::invariants::assert_invariants;
 
@@ -86,6 +86,21 @@ async fn a_hook_that_would_live_in_what_is_stopped_is_refused() {
     assert_invariants(&installation, &job, "a lodger's hook");
 }
 
+/// A socket proxy that does not let Compose run commands in containers: known while planning.
+#[tokio::test(start_paused = true)]
+async fn commands_that_nobody_may_run_refuse_the_job() {
+    let installation = Installation::ready(commanded(Scene::default())).await;
+    let why = "asking for a command in container x: refused with 403 Forbidden";
+    let job = installation.run(At::nth("engine.may_reach", 1, Fate::Fail(why.into()))).await;
+    let error = job.error.clone().unwrap_or_default();
+    assert!(
+        error.contains("post_start and pre_stop") && error.contains(why) && error.contains("socket-proxy.yml"),
+        "{error}"
+    );
+    assert_eq!(job.steps.iter().map(|step| step.state).collect::<Vec<_>>(), [Planning, RolledBack]);
+    assert_invariants(&installation, &job, "a proxy");
+}
+
 /// The process ends between the outcome and the removal: the next life removes it, whatever else becomes of the job.
 #[tokio::test(start_paused = true)]
 async fn the_next_life_removes_what_the_last_one_did_not() {
@@ -97,7 +112,7 @@ async fn the_next_life_removes_what_the_last_one_did_not() {
     let (call, nth) = occurrences(&calls)[removed].clone();
 
     let installation = Installation::ready(migrates(Behaviour::Good)).await;
-    let (updater, world) = installation.process(crate::bench::At::nth(&call, nth, Fate::DieBefore)).await;
+    let (updater, world) = installation.process(At::nth(&call, nth, Fate::DieBefore)).await;
     let job = installation.submit(&updater, installation.order()).await.unwrap();
     world.death().await;
     assert!(one_shot(&installation.world.world()), "it is left");

@@ -64,6 +64,12 @@ impl ComposeConfig {
         if is_escaped(answer) { serde_json::from_slice(&unescaped(answer)) } else { serde_json::from_slice(answer) }
     }
 
+    /// There are secrets or configs that Compose copies into containers, because they are no files of the host.
+    pub fn has_copied_files(&self) -> bool {
+        let mut files = self.secrets.values().chain(self.configs.values());
+        files.any(|file| file.content.is_some() || file.environment.is_some())
+    }
+
     /// The bytes of a Compose file that means this very configuration. Compose replaces variables in whatever it
     /// reads: a dollar stays one when it is doubled.
     ///

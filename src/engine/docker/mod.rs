@@ -16,12 +16,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::models::{ContainerUpdateBody, NetworkConnectRequest};
+use bollard::models::{ContainerUpdateBody, ExecConfig, NetworkConnectRequest};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
     RemoveImageOptionsBuilder, RemoveVolumeOptions, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
-    TagImageOptionsBuilder,
+    TagImageOptionsBuilder, UploadToContainerOptionsBuilder,
 };
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -30,13 +31,15 @@ pub use self::connect::AddressError;
 use self::connect::{Address, Client};
 use self::error::{engine_error, is_404};
 use super::{
-    Container, ContainerSpec, DEFAULT_STOP_GRACE, Engine, EngineError, EngineInfo, Event, Image, MountKind,
+    Container, ContainerSpec, DEFAULT_STOP_GRACE, Engine, EngineError, EngineInfo, Event, Image, MountKind, Reach,
     RestartPolicy, Result, RunState, Volume,
 };
 use crate::failpoint;
 use crate::reference::Reference;
 use crate::update::job::Layer;
 
+/// A name that no container has.
+const NO_CONTAINER: &str = "processgit-updater-no-such-container";
 /// Deadline of a call that only looks.
 const LOOK: Duration = Duration::from_secs(10);
 /// Deadline of a call that changes something.
@@ -383,6 +386,27 @@ impl Engine for DockerEngine {
         let change = ContainerUpdateBody { restart_policy: Some(restart_policy), ..ContainerUpdateBody::default() };
         let doing = "setting the restart policy of";
         self.acted(ACT, doing, subject, client.docker.update_container(name, change)).await
+    }
+
+    async fn may_reach(&self, how: Reach) -> Result<()> {
+        let client = self.client().await?;
+        let (docker, thing) = (&client.docker, Thing::Container(NO_CONTAINER));
+        let asked = match how {
+            Reach::Exec => {
+                let command = ExecConfig { cmd: Some(vec!["true".into()]), ..ExecConfig::default() };
+                let call = docker.create_exec(NO_CONTAINER, command);
+                self.acted(LOOK, "asking for a command in", thing, call).await.map(|_| ())
+            }
+            Reach::Archive => {
+                let options = UploadToContainerOptionsBuilder::new().path("/").build();
+                let call = docker.upload_to_container(NO_CONTAINER, Some(options), bollard::body_full(Bytes::new()));
+                self.acted(LOOK, "asking to put a file into", thing, call).await
+            }
+        };
+        match asked {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     async fn rename(&self, id: &str, name: &str) -> Result<()> {

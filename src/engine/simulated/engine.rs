@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 
 use super::{PLATFORM, Simulated, World, familiar};
 use crate::engine::{
-    Container, ContainerSpec, Engine, EngineError, EngineInfo, Event, Image, LOCAL_DRIVER, RestartPolicy, Result,
-    RunState, Volume,
+    Container, ContainerSpec, Engine, EngineError, EngineInfo, Event, Image, LOCAL_DRIVER, Reach, RestartPolicy,
+    Result, RunState, Volume,
 };
 use crate::update::job::Layer;
 
@@ -205,6 +205,10 @@ impl Engine for Simulated {
 
     async fn rename(&self, id: &str, name: &str) -> Result<()> {
         self.call("engine.rename", |w| w.rename_container(id, name)).await
+    }
+
+    async fn may_reach(&self, _how: Reach) -> Result<()> {
+        self.call("engine.may_reach", |_| Ok(())).await
     }
 
     async fn events(&self, _container_id: &str, _events: mpsc::Sender<Event>) -> Result<()> {

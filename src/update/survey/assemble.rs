@@ -10,7 +10,7 @@ use super::wish::{Wish, repo_digest};
 use super::{Deployment, Mate, Refused, beside, data, sources};
 use crate::command::line;
 use crate::engine::compose_config::Service;
-use crate::engine::{ComposeConfig, Container, Healthcheck, Image, Project};
+use crate::engine::{ComposeConfig, Container, EngineError, Healthcheck, Image, Project, Reach};
 use crate::envfile;
 use crate::reference::is_same;
 use crate::update::one_shot::{self, Around, OneShot};
@@ -140,6 +140,14 @@ async fn assemble(
     if !homeless.is_empty() {
         return Err(Refused(homeless));
     }
+    let commands = commands(project, &companions, &resolved.old);
+    if !no_op && !wish.hot_only {
+        let given_files = resolved.new.part_of(project.moved());
+        let one_shots = [&migration, &hooks.before_copy, &hooks.after_restore].into_iter().flatten();
+        let configs = one_shots.map(|one_shot| &one_shot.config).chain([&given_files]);
+        let has_files = configs.into_iter().any(ComposeConfig::has_copied_files);
+        require_reach(ports, !commands.is_empty(), has_files).await?;
+    }
     let mut plan = Plan {
         changes: Vec::new(),
         warnings: Vec::new(),
@@ -169,7 +177,7 @@ async fn assemble(
             .services
             .iter()
             .any(|(name, service)| project.moves(name) && !service.post_start.is_empty()),
-        commands: commands(project, &companions, &resolved.old),
+        commands,
         waits: data::waits(deployment, &companions, &resolved.old),
         companions,
         crew: crew(deployment, &resolved.old),
@@ -354,6 +362,23 @@ fn lacking(plan: &Plan) -> Option<String> {
             lacks.join(", ")
         )
     })
+}
+
+/// Compose must be let through to do for containers what only it does. Noticed at the swap, it would be too late: the
+/// way back needs the same.
+async fn require_reach(ports: &Ports, has_commands: bool, has_files: bool) -> Result<(), Refused> {
+    let may = |how, needed| async move { if needed { ports.engine.may_reach(how).await } else { Ok(()) } };
+    let (commands, files) = tokio::join!(may(Reach::Exec, has_commands), may(Reach::Archive, has_files));
+    let refusal = |what: &str, error: EngineError| match error.is_unreachable() {
+        true => Refusal::from(error),
+        false => Refusal::of(format_args!("{what}, and the engine's socket does not let it: "), &error)
+            .text("have the socket proxy allow this call, as deploy/socket-proxy.yml shows"),
+    };
+    let commands =
+        commands.err().map(|e| refusal("Compose runs the post_start and pre_stop commands in containers", e));
+    let files = files.err().map(|e| refusal("Compose puts secrets and configs into containers", e));
+    let refusals: Vec<Refusal> = commands.into_iter().chain(files).collect();
+    if refusals.is_empty() { Ok(()) } else { Err(Refused(refusals)) }
 }
 
 /// The services, among all that is stopped and started, that have commands which only Compose runs.
