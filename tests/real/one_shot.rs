@@ -210,11 +210,13 @@ fn mounts(container: &Value) -> BTreeMap<String, Value> {
     container["Mounts"].as_array().into_iter().flatten().map(of).collect()
 }
 
-/// What was asked for in each network, without aliases and what the engine has chosen.
+/// What was asked for in each network, without aliases and what the engine has chosen. `run` counts its containers from
+/// -1, also in the names of links: `database--1`.
 fn networks(container: &Value) -> BTreeMap<String, Value> {
     let asked = |network: &Value| {
         let part = ["DriverOpts", "GwPriority", "Links"].map(|key| (key.to_owned(), sorted(&network[key])));
-        Value::Object(part.into_iter().collect())
+        let text = Value::Object(part.into_iter().collect()).to_string().replace("--1", "-1");
+        serde_json::from_str::<Value>(&text).expect("JSON")
     };
     let networks = container["NetworkSettings"]["Networks"].as_object().into_iter().flatten();
     networks.map(|(name, network)| (name.clone(), asked(network))).collect()
