@@ -39,6 +39,8 @@ mod kills;
 mod lost;
 #[path = "real/one_shot.rs"]
 mod one_shot;
+#[path = "real/order.rs"]
+mod order;
 #[path = "real/planned.rs"]
 mod planned;
 #[path = "real/power_cut.rs"]

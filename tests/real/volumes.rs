@@ -9,7 +9,7 @@ use std::process::Command;
 use lab::engine::must_run;
 use lab::publish::ReleaseSpec;
 use lab::sidecar::{Network, Sees};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::case::Case;
 use crate::case::Leaves::{Restored, Untouched, Whatever};
@@ -191,4 +191,46 @@ fn a_folder_that_was_replaced_under_the_application_is_refused() {
             fs::create_dir(&path).unwrap();
         })
         .ends("rolled_back", &["sees at /data is not what is at", "docker restart"], Untouched);
+}
+
+/// Of the engine, whoever uses it; `None` when there is none.
+fn mountpoint(volume: &str) -> Option<PathBuf> {
+    let mut inspect = Command::new("docker");
+    let output = inspect.args(["volume", "inspect", "--format", "{{.Mountpoint}}", volume]).output().unwrap();
+    output.status.success().then(|| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
+/// A folder was added since the snapshot, and one was taken away: what both have is put back, the rest is left alone, and
+/// it is said.
+#[test]
+fn a_restore_goes_as_far_as_the_snapshot_and_the_application_agree() {
+    let stage =
+        has_data("good", "data:/data, gone:/gone", Some("volumes: { data: {}, gone: {}, more: {} }".into())).stage();
+    let job = |path: &str, body: &Value| {
+        let accepted = stage.updater.post(path, body).expect_status(&[202], path).json();
+        stage.updater.wait_for_end(accepted["job_id"].as_str().unwrap())
+    };
+    let snapshot = job("/snapshots", &json!({})).0["snapshot"].as_str().unwrap().to_owned();
+    stage.app.edit(&stage.app.compose_file(), |text| text.replace("gone:/gone", "more:/more"));
+    stage.app.compose(&["up", "-d"]);
+    stage.app.await_version("1.0.0");
+    let file = |volume: &str| mountpoint(&format!("{}_{volume}", stage.app.project)).unwrap().join("file");
+    for volume in ["gone", "more"] {
+        fs::write(file(volume), "written since").unwrap();
+    }
+
+    let restore = format!("/snapshots/{snapshot}/restore");
+    let stays = "/more: not in the snapshot, stays as it is now";
+    let missing = "/gone: in the snapshot, but no mount of the application that is copied: not put back";
+    job(&restore, &json!({})).assert_end("rolled_back", &[stays, missing, "--accept-partial"]);
+    assert_eq!(data(&stage)["counter"], 3, "nothing was done");
+
+    let done = job(&restore, &json!({ "accept_partial": true }));
+    done.assert_end("committed", &[]);
+    let planning = done.output("planning");
+    assert!(planning.contains(stays) && planning.contains(missing), "{planning}");
+    assert_eq!(data(&stage)["counter"], 2, "as the snapshot has it, and one start more");
+    for volume in ["gone", "more"] {
+        assert_eq!(fs::read_to_string(file(volume)).unwrap(), "written since", "{volume}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use processgit_updater::engine::label;
-use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults, Simulated, World};
+use processgit_updater::engine::simulated::{Behaviour, Fate, Faults, NoFaults, STRANGER, Simulated, World};
 use processgit_updater::engine::{Container, RunState};
 use processgit_updater::update::job::State::{self, *};
 
@@ -43,6 +43,12 @@ fn app_has_run(world: &mut World) {
 fn companion_has_run(world: &mut World) {
     let is_worker = |c: &&mut Container| c.label(label::SERVICE) == Some("worker");
     world.containers.iter_mut().filter(is_worker).for_each(has_run);
+}
+
+/// A container of somebody else's came, wrote into the data, and ended.
+fn stranger_has_written(world: &mut World) {
+    let now = world.containers[0].started_at.map(|at| at + std::time::Duration::from_secs(60)).unwrap();
+    world.run_stranger(false, now);
 }
 
 /// `docker container prune`
@@ -88,6 +94,13 @@ fn rows() -> Vec<Row> {
             "data.cold",
             companion_has_run,
             "test-worker-1 was started by somebody else during copying its data",
+        ),
+        row(
+            "another container, during the cold copy",
+            scene(),
+            "data.cold",
+            stranger_has_written,
+            "container stranger had write access to the application's data while it was copied",
         ),
         row(
             "started during the hook",
@@ -179,6 +192,7 @@ async fn what_others_do_is_noticed_and_undone() {
         let output: String = job.steps.iter().filter_map(|step| step.output.clone()).collect();
         let told = format!("{} {output}", job.error.clone().unwrap_or_default());
         assert!(told.contains(says), "{name}: {told}");
+        installation.world.world().containers.retain(|c| c.name != STRANGER);
         assert_invariants(&installation, &job, name);
     }
 }
