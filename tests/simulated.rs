@@ -45,6 +45,8 @@ mod meddling;
 mod others;
 #[path = "simulated/outages.rs"]
 mod outages;
+#[path = "simulated/readers.rs"]
+mod readers;
 #[path = "simulated/settle.rs"]
 mod settle;
 #[path = "simulated/spellings.rs"]

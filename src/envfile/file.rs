@@ -193,7 +193,8 @@ fn follow(path: &Path) -> Result<PathBuf, EnvFileError> {
     Err(failed("follow", path)(Errno::LOOP.into()))
 }
 
-fn split(path: &Path) -> Result<(PathBuf, OsString), EnvFileError> {
+/// Folder and name; a name alone is in the folder where we are.
+pub(super) fn split(path: &Path) -> Result<(PathBuf, OsString), EnvFileError> {
     let not_a_file = || EnvFileError::NotAFile { path: path.display().to_string() };
     let name = path.file_name().ok_or_else(not_a_file)?;
     let folder = match path.parent() {

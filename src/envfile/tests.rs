@@ -44,6 +44,7 @@ fn get_reads_what_compose_reads() {
         ("what is this\nK=2\n", Some("2")),
         ("A='never closed\nK=2\n", Some("2")),
         ("K K=1\n", None),
+        ("K=1\nÉ='\nK=2\n'\n", Some("1")),
     ];
     for (file, value) in table {
         assert_eq!(get(file.as_bytes(), "K").as_deref(), *value, "{file:?}");
@@ -275,6 +276,39 @@ fn owner_and_group_are_kept_where_we_may() {
     std::os::unix::fs::chown(folder.path(), Some(77), Some(78)).unwrap();
     set_file(&path, "K", "2").unwrap();
     assert_eq!(owner(&path), (77, 78), "a new file belongs to the folder's owner");
+}
+
+#[test]
+fn extended_attributes_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(".env");
+    fs::write(&path, "K=1\n").unwrap();
+    for (name, value) in [("user.one", "1"), ("user.two", "")] {
+        rustix::fs::setxattr(&path, name, value.as_bytes(), rustix::fs::XattrFlags::empty()).unwrap();
+    }
+    set_file(&path, "K", "2").unwrap();
+    let value = |name| {
+        let mut value = [0; 8];
+        rustix::fs::getxattr(&path, name, &mut value).map(|length| value[..length].to_vec())
+    };
+    assert_eq!((value("user.one"), value("user.two")), (Ok(b"1".to_vec()), Ok(vec![])));
+}
+
+#[test]
+fn a_name_alone_is_in_this_folder() {
+    for (path, folder, name) in
+        [(".env", ".", ".env"), ("./.env", ".", ".env"), ("/.env", "/", ".env"), ("a/b", "a", "b")]
+    {
+        assert_eq!(file::split(path.as_ref()).unwrap(), (folder.into(), name.into()), "{path}");
+    }
+}
+
+#[test]
+fn the_largest_file_is_read_and_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(".env");
+    fs::write(&path, vec![b'#'; CAP]).unwrap();
+    assert_eq!(read(&path).unwrap().unwrap().len(), CAP);
 }
 
 #[test]
