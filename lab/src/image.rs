@@ -23,6 +23,8 @@ pub struct ImageSpec {
     pub command: Vec<String>,
     /// As Docker's image config has it (durations in nanoseconds).
     pub healthcheck: Option<Value>,
+    /// VOLUME: paths for which Compose makes anonymous volumes.
+    pub volumes: Vec<String>,
     /// `linux/amd64`: claimed, whatever the program is.
     pub platform: String,
     /// The tag names an index of one platform, as `docker buildx` pushes it.
@@ -40,6 +42,7 @@ impl ImageSpec {
             entrypoint: "/demo-app".to_owned(),
             command: Vec::new(),
             healthcheck: None,
+            volumes: Vec::new(),
             platform: own_platform(),
             index: false,
             ballast: 16 * 1024,
@@ -127,6 +130,9 @@ pub(crate) fn config(spec: &ImageSpec, layers: &[Blob], run: &str) -> Blob {
     });
     if let Some(healthcheck) = &spec.healthcheck {
         config["Healthcheck"] = healthcheck.clone();
+    }
+    if !spec.volumes.is_empty() {
+        config["Volumes"] = spec.volumes.iter().map(|path| (path.clone(), json!({}))).collect();
     }
     let mut value = json!({
         "os": os,

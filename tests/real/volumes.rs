@@ -2,17 +2,19 @@
 //! a container uses them, and file systems that are mounted below a folder. What counts is read through the
 //! application's container, after a bad release has damaged it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use lab::engine::must_run;
 use lab::publish::ReleaseSpec;
 use lab::sidecar::{Network, Sees};
 use serde_json::{Value, json};
 
-use crate::case::Case;
 use crate::case::Leaves::{Restored, Untouched, Whatever};
+use crate::case::{Case, Stage, case};
 use crate::data::{data, has_data};
 use crate::disk::{Mount, run};
 
@@ -198,6 +200,40 @@ fn mountpoint(volume: &str) -> Option<PathBuf> {
     let mut inspect = Command::new("docker");
     let output = inspect.args(["volume", "inspect", "--format", "{{.Mountpoint}}", volume]).output().unwrap();
     output.status.success().then(|| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
+/// The anonymous volumes of the application's container, by path.
+fn anonymous(stage: &Stage) -> BTreeMap<String, String> {
+    let app = stage.app.app().unwrap();
+    let mounts = app["Mounts"].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    mounts.iter().map(|mount| (text(&mount["Destination"]), text(&mount["Name"]))).collect()
+}
+
+/// The image of a bad release declares a volume more. It goes with that version; the one that was there before stays,
+/// with what is in it.
+#[test]
+fn anonymous_volumes_of_a_failed_version_go_with_it() {
+    let seen = Arc::new(Mutex::new((BTreeMap::new(), BTreeMap::new())));
+    let (before, during) = (seen.clone(), seen.clone());
+    let (stage, _) = case()
+        .app(|a| a.image.volumes = vec!["/old".into()])
+        .setting("SNAPSHOT", "on")
+        .release(|r| r.behaviour("crash-late:0.3").image(|i| i.volumes = vec!["/old".into(), "/new".into()]))
+        .before(move |stage| {
+            let volumes = anonymous(stage);
+            fs::write(mountpoint(&volumes["/old"]).unwrap().join("kept"), "by the old version").unwrap();
+            before.lock().unwrap().0 = volumes;
+        })
+        .during("healthchecking", move |stage| during.lock().unwrap().1 = anonymous(stage))
+        .ends("rolled_back", &["crashes again and again"], Whatever);
+    assert_eq!(stage.app.running_version().as_deref(), Some("1.0.0"));
+    let (before, during) = seen.lock().unwrap().clone();
+    assert_eq!(during["/old"], before["/old"], "handed on to the new version");
+    assert_eq!(mountpoint(&during["/new"]), None, "what came with the new version");
+    assert_eq!(anonymous(&stage), before, "handed back to the old version");
+    let kept = mountpoint(&before["/old"]).unwrap().join("kept");
+    assert_eq!(fs::read_to_string(kept).unwrap(), "by the old version");
 }
 
 /// A folder was added since the snapshot, and one was taken away: what both have is put back, the rest is left alone, and

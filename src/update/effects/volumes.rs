@@ -23,7 +23,8 @@ pub async fn remove_brought(cx: &Context, learned: &Learned) {
     let Some(begun) = cx.book.get(&cx.job.0).map(|job| job.started_at) else { return };
     for name in &learned.new_volumes {
         let removed = match cx.ports.engine.volume(name).await {
-            Ok(Some(volume)) if volume.created_at.is_some_and(|at| at >= begun) => {
+            // The engine tells whole seconds.
+            Ok(Some(volume)) if volume.created_at.is_some_and(|at| at.as_second() >= begun.as_second()) => {
                 cx.ports.engine.remove_volume(name).await
             }
             Ok(_) => Ok(()),
