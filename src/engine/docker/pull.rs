@@ -142,7 +142,6 @@ fn login(registry: &str, credential: Credential) -> DockerCredentials {
 }
 
 /// The layers as far as they have come, in the order in which they appeared.
-#[derive(Default)]
 struct Progress {
     /// Of the image: lines about it are no layer's.
     digest: String,
@@ -153,12 +152,13 @@ struct Progress {
 
 impl Progress {
     fn of(digest: &str) -> Self {
-        Self { digest: digest.to_owned(), ..Self::default() }
+        Self { digest: digest.to_owned(), layers: Vec::new(), index: HashMap::new(), reported: None }
     }
 
     fn note(&mut self, message: CreateImageInfo) {
         let (Some(id), Some(status)) = (message.id, message.status) else { return };
-        if id == self.digest {
+        // By its digest alone, or with the repository before it.
+        if id.ends_with(&self.digest) {
             return;
         }
         let at = *self.index.entry(id.clone()).or_insert_with(|| {
@@ -229,6 +229,7 @@ mod tests {
         let mut progress = Progress::of("sha256:00");
         let messages = [
             json!({"status": "Pulling from foo", "id": "sha256:00"}),
+            json!({"status": "Pulling from foo", "id": "r:5000/foo@sha256:00"}),
             json!({"status": "Pulling fs layer", "id": "aa"}),
             json!({"status": "Already exists", "id": "bb"}),
             json!({"status": "Downloading", "id": "aa", "progressDetail": {"current": 5, "total": 10}}),
@@ -247,7 +248,7 @@ mod tests {
     #[test]
     fn a_receiver_that_does_not_read_holds_up_nothing() {
         let (sender, mut receiver) = mpsc::channel(1);
-        let mut progress = Progress::default();
+        let mut progress = Progress::of("sha256:00");
         for at in 0..1000 {
             let detail = json!({"status": "Downloading", "id": "aa", "progressDetail": {"current": at, "total": 1000}});
             progress.note(serde_json::from_value(detail).unwrap());
