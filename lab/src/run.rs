@@ -89,12 +89,18 @@ fn remove_runs(engine: &Engine, chosen: impl Fn(&str) -> bool) {
     let mine = |thing: &Value| owner(thing).is_some_and(&chosen);
     end_processes(&chosen);
     let containers = [LABEL, PROJECT].map(|label| engine.containers(label)).concat();
+    let mine_only = || containers.iter().filter(|c| mine(c));
+    // Those that Compose takes over from one container to the next do not go with the container.
+    let anonymous: Vec<&str> = mine_only().flat_map(anonymous_volumes).collect();
     // Each takes the engine a third of a second, whether alone or together with others.
     std::thread::scope(|scope| {
-        for container in containers.iter().filter(|c| mine(c)) {
+        for container in mine_only() {
             scope.spawn(|| engine.remove("containers", container["Id"].as_str().unwrap_or_default()));
         }
     });
+    for volume in anonymous {
+        engine.remove("volumes", volume);
+    }
     for network in engine.networks(PROJECT).iter().filter(|n| mine(n)) {
         engine.remove("networks", network["Id"].as_str().unwrap_or_default());
     }
@@ -109,6 +115,13 @@ fn remove_runs(engine: &Engine, chosen: impl Fn(&str) -> bool) {
             let _ = fs::remove_dir_all(folder.path());
         }
     }
+}
+
+/// The engine names them by 64 hex digits.
+fn anonymous_volumes(container: &Value) -> impl Iterator<Item = &str> {
+    let mounts = container["Mounts"].as_array().into_iter().flatten();
+    let names = mounts.filter_map(|mount| mount["Name"].as_str());
+    names.filter(|name| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Every name of an image, then the image.
