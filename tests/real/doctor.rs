@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use lab::engine::must_run;
+use lab::eventually;
 use lab::publish::ReleaseSpec;
 use lab::sidecar::{Network, Sees};
 use lab::socket_proxy::Filter;
@@ -187,8 +190,10 @@ fn data_that_stayed_in_another_project() {
     must_run(Command::new("docker").args(["volume", "rm", &other]));
     let name = volume(&old(&stage), &stage);
     stage.app.compose(&["down", "-v"]);
-    // The engine notes whole seconds.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    // The engine notes whole seconds, so what is made now may be as old.
+    let second = || Timestamp::now().as_second();
+    let made = second();
+    eventually("the next second", Duration::from_secs(5), || (second() > made).then_some(()));
     stage.app.compose(&["up", "-d"]);
     stage.app.await_version("1.0.0");
     let keep = format!("COMPOSE_PROJECT_NAME={}", old(&stage));

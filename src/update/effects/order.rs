@@ -38,8 +38,10 @@ pub async fn start_needed(cx: &Context, plan: &Plan, patience: Patience) -> Resu
         engine.set_restart_policy(id, &companion.restart_policy).await?;
         start(cx, plan, id, &companion.name, companion.service.as_deref()).await?;
     }
-    for service in plan.project.moved() {
-        await_dependencies_on_companions(cx, plan, service, patience).await?;
+    // Among those that are moved Compose waits itself.
+    let project = &plan.project;
+    for wait in plan.waits.iter().filter(|wait| project.moves(&wait.service) && !project.moves(&wait.on)) {
+        await_one(cx, plan, wait, patience).await?;
     }
     Ok(())
 }
@@ -47,14 +49,6 @@ pub async fn start_needed(cx: &Context, plan: &Plan, patience: Patience) -> Resu
 /// Waits until everything that this service depends on, and that the job starts, is ready.
 pub async fn await_dependencies(cx: &Context, plan: &Plan, service: &str, patience: Patience) -> Result {
     for wait in plan.waits.iter().filter(|wait| wait.service == service) {
-        await_one(cx, plan, wait, patience).await?;
-    }
-    Ok(())
-}
-
-/// Among those that are moved Compose waits itself.
-async fn await_dependencies_on_companions(cx: &Context, plan: &Plan, service: &str, patience: Patience) -> Result {
-    for wait in plan.waits.iter().filter(|wait| wait.service == service && !plan.project.moves(&wait.on)) {
         await_one(cx, plan, wait, patience).await?;
     }
     Ok(())

@@ -221,7 +221,7 @@ async fn tidy(cx: &Context, containers: Vec<Container>) -> Result {
 }
 
 /// `compose up` of all that is moved.
-pub async fn up(cx: &Context, plan: &Plan, project: &Project) -> Result {
+async fn up(cx: &Context, plan: &Plan, project: &Project) -> Result {
     let (own, copies) = of_moved(cx, plan).await?;
     if let Some(copy) = copies.first() {
         return Err(EffectError::Refused(copy_in_the_way(copy)));
