@@ -73,13 +73,13 @@ fn left_behind(own: &BTreeMap<String, Volume>, others: &[Volume], deployment: &D
         names(&mut volumes.into_iter()),
     );
     let file = format!("{}/.env", deployment.project.working_dir);
-    let keep = line(["printf", r"%s\n", &format!("COMPOSE_PROJECT_NAME={old}")]);
+    // A last line without its end would be continued.
+    let keep = line(["printf", r"\n%s\n", &format!("COMPOSE_PROJECT_NAME={old}")]);
     let remedy = format!(
-        "to keep the old project's name, in {}: `{} && {keep} >> {} && docker compose up -d` (without -v, so that all data stays); otherwise remove the old volumes when you are sure: `{}`",
+        "to keep the old project's name, in {}: `{} && {keep} >> {} && docker compose up -d` (without -v, so that all data stays). If it is other data, nothing needs doing: this is not said any more once an update is committed here",
         crate::command::word(&deployment.project.working_dir),
         line(["docker", "compose", "-p", new, "down"]),
         crate::command::word(&file),
-        line(["docker", "compose", "-p", old, "down", "-v"]),
     );
     Some(Finding::warning("project", Refusal::new(Code::OldInAnotherProject, seen).text(remedy)))
 }

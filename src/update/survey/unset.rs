@@ -175,11 +175,12 @@ fn refusals(causes: &[Cause], deployment: &Deployment, before: &str) -> Vec<Refu
     }
     if !told.is_empty() {
         if !lines.is_empty() {
-            // A last line without its end would be continued.
-            let is_open = deployment.env.as_ref().is_some_and(|env| !env.is_empty() && !env.ends_with(b"\n"));
-            let format = if is_open { r"\n%s" } else { r"%s\n" };
-            let words = ["printf", format].into_iter().chain(lines.iter().map(String::as_str));
+            let words = ["printf", r"%s\n"].into_iter().chain(lines.iter().map(String::as_str));
             commands.insert(0, format!("{} >> {}", line(words), word(&file)));
+        }
+        // A last line without its end would be continued.
+        if deployment.env.as_ref().is_some_and(|env| !env.is_empty() && !env.ends_with(b"\n")) {
+            commands.insert(0, format!("echo >> {}", word(&file)));
         }
         let what = format!("{before}: {}", told.join("; "));
         refusals.insert(0, Refusal::new(Code::ShellVariable, what).command(commands.join(" && ")));

@@ -145,7 +145,12 @@ fn one_command_for_all() {
     let (found, rest) = unset::drifted(&written(app), &deployment, drift.into());
     let text = shown(&found);
     assert_eq!((found.len(), rest.len()), (1, 1), "{text}");
-    assert!(text.ends_with(r"Run `printf '\n%s' 'UID=1000:1001' 'PORT=9090' >> /srv/app/.env`"), "{text}");
+    let expected = r"Run `echo >> /srv/app/.env && printf '%s\n' 'UID=1000:1001' 'PORT=9090' >> /srv/app/.env`";
+    assert!(text.ends_with(expected), "{text}");
+
+    let of_secret = vec![("app".to_owned(), Difference::new("environment TOKEN", "differs"))];
+    let (found, _) = unset::drifted(&written(json!({"environment": ["TOKEN"]})), &deployment, of_secret);
+    assert!(shown(&found).contains("Run `echo >> /srv/app/.env && docker inspect "), "{}", shown(&found));
 }
 
 /// What is written, and which variables are named; nothing: Compose has another complaint.
