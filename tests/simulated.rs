@@ -51,6 +51,8 @@ mod readers;
 mod settle;
 #[path = "simulated/spellings.rs"]
 mod spellings;
+#[path = "simulated/stops.rs"]
+mod stops;
 #[path = "simulated/stories.rs"]
 mod stories;
 #[path = "simulated/two_updaters.rs"]

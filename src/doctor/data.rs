@@ -72,7 +72,12 @@ fn mounts(doctor: &Doctor, plan: &DataPlan) -> Finding {
 }
 
 fn writers(doctor: &Doctor, deployment: &Deployment, plan: &DataPlan, config: &ComposeConfig) -> Vec<Finding> {
-    match survey::data::companions(&doctor.options, deployment, plan, config) {
+    let (named, own) = (&doctor.options.stop_services, doctor.options.own_container.as_deref());
+    let wrong = survey::named::stop_refusals(named, own, deployment, config);
+    if !wrong.is_empty() {
+        return super::bad("writers", Refused(wrong)).collect();
+    }
+    match survey::data::companions(&doctor.options, deployment, Some(plan), config) {
         Err(refused) => super::bad("writers", refused).collect(),
         Ok(companions) if companions.is_empty() => vec![Finding::ok("writers", "nobody else writes to the data")],
         Ok(companions) => {

@@ -197,8 +197,8 @@ pub struct ServeArgs {
     /// anew, judged and rolled back as one
     #[arg(long, env = name::MOVE_SERVICES, value_name = "NAMES")]
     pub(super) move_services: Option<OsString>,
-    /// Services or containers that write to the same data, separated by commas: they are stopped with the
-    /// application
+    /// Services or containers, separated by commas, that are stopped and started with the application: those that write
+    /// to the same data must be
     #[arg(long, env = name::STOP_SERVICES, value_name = "NAMES")]
     pub(super) stop_services: Option<OsString>,
     /// A command in the surroundings of a service, run before the data is copied, such as

@@ -414,9 +414,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The application is stopped before the swap, because its data is copied or migrated.
+    /// The application is stopped before the swap, because its data is copied or migrated, or others are stopped with
+    /// it.
     pub fn stops_first(&self) -> bool {
-        !self.no_op && !self.hot_only && (self.migration.is_some() || self.data.is_copied())
+        let has_reason = self.migration.is_some() || self.data.is_copied() || !self.companions.is_empty();
+        !self.no_op && !self.hot_only && has_reason
     }
 
     /// Compose has commands to run in the containers of this service after each start.

@@ -76,6 +76,7 @@ codes! {
     NotByCompose "not_by_compose" "The container was not made by Docker Compose."
     ImageGone "image_gone" "The image that runs was removed from the engine."
     ServiceMissing "service_missing" "A service that is to be moved, or to run a hook, has no container."
+    NameWrong "name_wrong" "A setting names a service or container that does not exist, or that cannot be used so."
     Replicas "replicas" "A service has several containers."
     Lodger "lodger" "A container that is not moved lives in the namespaces of one that is."
     NotSelected "not_selected" "The version key does not select the image."

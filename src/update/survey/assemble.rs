@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::compose::{self, Resolved};
 use super::unwell::{self, Unwell};
 use super::wish::{Wish, repo_digest};
-use super::{Deployment, Mate, Refused, beside, data, sources};
+use super::{Deployment, Mate, Refused, beside, data, named, sources};
 use crate::command::line;
 use crate::engine::compose_config::Service;
 use crate::engine::{ComposeConfig, Container, EngineError, Healthcheck, Image, Project, Reach};
@@ -55,6 +55,8 @@ pub async fn plan(
     }
     if !wish.hot_only {
         refusals.extend(compose::namespace_refusals(deployment));
+        let own = options.own_container.as_deref();
+        refusals.extend(named::stop_refusals(&options.stop_services, own, deployment, &resolved.old));
     }
     if !refusals.is_empty() {
         return Err(Refused(refusals));
@@ -121,8 +123,13 @@ async fn assemble(
         return Err(unwell::refusal(options, deployment, &target.tag, unwell).into());
     }
     let migration = migration(&wish, &resolved.new, deployment)?.filter(|_| !no_op);
-    let stops = !no_op && !wish.hot_only && (migration.is_some() || data.is_copied());
-    let companions = if stops { data::companions(options, deployment, &data, &resolved.old)? } else { Vec::new() };
+    let companions = match no_op || wish.hot_only {
+        true => Vec::new(),
+        false => {
+            let touched = Some(&data).filter(|data| migration.is_some() || data.is_copied());
+            data::companions(options, deployment, touched, &resolved.old)?
+        }
+    };
     if !no_op && !wish.hot_only {
         let new = (!wish.stays).then_some(&resolved.new);
         let gone = sources::refusals(ports, options, deployment, &companions, new).await?;

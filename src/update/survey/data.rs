@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::named::{means, service_in};
 use super::{Deployment, Refused, compose};
-use crate::engine::{ComposeConfig, Container, Healthcheck, Mount, MountKind, label};
+use crate::engine::{ComposeConfig, Container, Healthcheck, Mount, MountKind};
 use crate::update::one_shot::{self, Around, OneShot};
 use crate::update::plan::{Companion, DataPlan, Hooks, Root, StartOrder, Until, Wait};
 use crate::update::ports::{DataMount, HookSetting, Look, Options, Ports, SeenBy};
@@ -136,34 +137,34 @@ fn mount_of(service: &str, mount: &Mount, deployment: &Deployment) -> Mount {
 }
 
 /// Containers that are stopped with the application, in the order in which they are started: those that
-/// write to the same data, and those of the crew that live in its namespaces. Writers that the operator
-/// did not name are a reason to refuse, because the copy would not be consistent.
+/// write to the same data, those that the operator names, and those of the crew that live in its namespaces. Writers
+/// that the operator did not name are a reason to refuse, because the copy would not be consistent.
+///
+/// `data`: `None` where it is neither copied nor migrated. Then nobody is stopped but for somebody's name.
 pub fn companions<'a>(
     options: &Options,
     deployment: &'a Deployment,
-    data: &DataPlan,
+    data: Option<&DataPlan>,
     config: &ComposeConfig,
 ) -> Result<Vec<Companion>, Refused> {
     // What is left out is nobody's business; but where nothing is copied, a migration still writes.
-    let written = if data.is_copied() { &data.copied } else { &data.uncovered };
+    let written = data.map_or(&[][..], |data| if data.is_copied() { &data.copied } else { &data.uncovered });
+    let is_wanted = |c: &Container| options.stop_services.iter().any(|name| means(name, c, &deployment.project));
     let stops = |c: &&Container| {
         let is_own = options.own_container.as_ref().is_some_and(|own| c.id.starts_with(own));
         // A helper of ours writes only when it is told to.
         let is_ours =
             is_own || options.owner.seal.read(c).is_some() || options.is_for_one_command(c, &deployment.project);
         let concerned = c.mounts.iter().any(|m| overlaps(m, written)) || compose::host_of(c, deployment).is_some();
-        c.id != deployment.container.id && c.is_alive() && !is_ours && concerned
+        c.id != deployment.container.id && c.is_alive() && !is_ours && (concerned || is_wanted(c))
     };
-    let service = |c: &'a Container| {
-        let is_sibling = c.label(label::PROJECT) == Some(&deployment.project.name);
-        c.label(label::SERVICE).filter(|_| is_sibling)
-    };
-    let is_named = |c: &&'a Container| {
-        let mut names = options.stop_services.iter();
-        deployment.moves(c) || names.any(|name| *name == c.name || Some(name.as_str()) == service(c))
-    };
+    let service = |c: &'a Container| service_in(&deployment.project, c);
+    let is_named = |c: &&'a Container| deployment.moves(c) || is_wanted(c);
     let (mut named, others): (Vec<&Container>, Vec<&Container>) =
         deployment.containers.iter().filter(stops).partition(is_named);
+    if data.is_none() && !named.iter().any(|c| is_wanted(c)) {
+        return Ok(Vec::new());
+    }
     if !others.is_empty() {
         return Err(writers(options, &others, written).into());
     }

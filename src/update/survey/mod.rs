@@ -11,6 +11,7 @@
 //! | [`sources`] | is everything still there that containers are given from the host? |
 //! | [`unset`]   | do the files need what only the operator's shell has? (pure) |
 //! | [`labels`]  | how Compose made the container (pure) |
+//! | [`named`]   | is there anything of the name that a setting gives? (pure) |
 //! | [`unwell`]  | is the application well, so that the gate can judge another version? |
 //! | [`assemble`]| the Plan |
 
@@ -19,6 +20,7 @@ pub mod beside;
 pub mod compose;
 pub mod data;
 pub mod labels;
+pub mod named;
 pub mod sources;
 pub mod unset;
 pub mod unwell;

@@ -4,6 +4,7 @@ mod advice;
 mod beside;
 pub mod drift;
 mod job;
+mod named;
 mod observe;
 mod one_shot;
 mod plan;
