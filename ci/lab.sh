@@ -4,7 +4,8 @@
 #   ci/lab.sh install   install what is missing (apt; needs root)
 #   ci/lab.sh up        install, then start the engine if none answers
 #   ci/lab.sh down      stop the engine, but only one that `up` started
-#   ci/lab.sh app       build the demonstration application, static; prints where it is
+#   ci/lab.sh app       build the applications, static; prints where the first of them is
+#   ci/lab.sh databases FOLDER [NAME…]   make the database servers that tests put beside the application
 #
 # Debian 12's own engine (20.10) and Compose (1.29) are too old; the packages of the newer
 # suite need nothing but a libc that bookworm has, so they are taken from there, pinned low
@@ -25,16 +26,13 @@ installed() {
     docker compose version >/dev/null 2>&1
 }
 
-install_packages() {
-    installed && return 0
-    [ "$(id -u)" = 0 ] || die "installing needs root; needed are: ${programs[*]} and docker compose"
-    command -v apt-get >/dev/null || die "this machine has no apt-get; install by hand: ${programs[*]} and docker compose"
-    export DEBIAN_FRONTEND=noninteractive
+# The suite with packages that are new enough, beside the machine's own.
+newer_suite() {
+    [ ! -s /etc/apt/preferences.d/processgit-updater-lab ] || return 0
     local mirror
     mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n1)
     [ -n "$mirror" ] || mirror=$(awk '$1=="deb"{for(i=2;i<=NF;i++)if($i~/^http/){print $i;exit}}' /etc/apt/sources.list)
     [ -n "$mirror" ] || die "no Debian mirror found in /etc/apt"
-    say "installing docker, compose, docker-registry and cosign"
     cat >/etc/apt/sources.list.d/processgit-updater-lab.sources <<SOURCES
 Types: deb
 URIs: $mirror
@@ -43,6 +41,15 @@ Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 SOURCES
     printf 'Package: *\nPin: release n=forky\nPin-Priority: 50\n' >/etc/apt/preferences.d/processgit-updater-lab
+}
+
+install_packages() {
+    installed && return 0
+    [ "$(id -u)" = 0 ] || die "installing needs root; needed are: ${programs[*]} and docker compose"
+    command -v apt-get >/dev/null || die "this machine has no apt-get; install by hand: ${programs[*]} and docker compose"
+    export DEBIAN_FRONTEND=noninteractive
+    say "installing docker, compose, docker-registry and cosign"
+    newer_suite
     apt-get -qq update >&2
     apt-get -qq install -y --no-install-recommends \
         docker.io/forky docker-cli/forky docker-compose/forky docker-buildx/forky \
@@ -78,7 +85,7 @@ engine_down() {
     rm -f "$run_dir/dockerd.pid"
 }
 
-# Static, so that it runs in an image FROM scratch.
+# Static, so that they run in images FROM scratch.
 build_app() {
     cd "$(dirname "${BASH_SOURCE[0]}")/.."
     local target
@@ -88,10 +95,20 @@ build_app() {
     echo "${CARGO_TARGET_DIR:-$PWD/target}/$target/release/demo-app"
 }
 
+build_databases() {
+    [ "$(id -u)" = 0 ] || die "adding Debian's newer suite needs root"
+    local folder=${1:?FOLDER}
+    shift
+    [ $# -gt 0 ] || set -- postgres15 postgres18 mariadb valkey
+    newer_suite
+    "$(dirname "${BASH_SOURCE[0]}")/databases/build" "$folder" "$@"
+}
+
 case "${1:-}" in
     install) install_packages ;;
     up) install_packages; engine_up ;;
     down) engine_down ;;
     app) build_app ;;
-    *) sed -n '2,8p' "$0"; exit 2 ;;
+    databases) shift; build_databases "$@" ;;
+    *) sed -n '2,9p' "$0"; exit 2 ;;
 esac

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::databases::Server;
 use crate::engine::{Engine, must_run};
 use crate::image::ImageSpec;
 use crate::publish::REPOSITORY;
@@ -40,6 +41,8 @@ pub struct AppSpec {
     pub depends_on: String,
     /// Services of the same image that are moved together with the application's: name and lines.
     pub crew: Vec<(&'static str, Vec<&'static str>)>,
+    /// What the sibling called `database` is, if it is to be a real one.
+    pub database: Option<Server>,
     /// More lines of the application's service, as in the Compose file (`tmpfs: [/data]`).
     pub service_lines: Vec<String>,
     /// The same of its siblings.
@@ -73,6 +76,7 @@ impl AppSpec {
             environment: Vec::new(),
             depends_on: "[database]".to_owned(),
             crew: Vec::new(),
+            database: None,
             service_lines: Vec::new(),
             database_lines: Vec::new(),
             worker_lines: Vec::new(),
@@ -118,7 +122,9 @@ impl Deployment {
         let container = spec.container(&project);
         let image = lab.registry.push(REPOSITORY, &spec.image_tag, &spec.image);
         let sibling = lab.registry.push("demo/sibling", "7", &ImageSpec::new("7.0.0"));
-        let mut compose = compose_file(&spec, &project, port, &image, &sibling);
+        let sibling = format!("{}:7", sibling.name());
+        let database = spec.database.map_or_else(|| sibling.clone(), |server| server.image(lab));
+        let mut compose = compose_file(&spec, &project, port, &image, [&database, &sibling]);
         if let Some(sidecar) = &spec.sidecar {
             compose.push_str(&sidecar.service(lab, &folder));
         }
@@ -244,10 +250,10 @@ impl Deployment {
 }
 
 /// Up to the end of the services.
-fn compose_file(spec: &AppSpec, project: &str, port: u16, image: &Pushed, sibling: &Pushed) -> String {
+fn compose_file(spec: &AppSpec, project: &str, port: u16, image: &Pushed, siblings: [&str; 2]) -> String {
     let AppSpec { service, version_key, version_path, port: inner, depends_on, .. } = spec;
     let tag = if spec.ignores_version_key { spec.image_tag.clone() } else { format!("${{{version_key}:?}}") };
-    let (name, sibling) = (image.name(), format!("{}:7", sibling.name()));
+    let (name, [database, worker]) = (image.name(), siblings);
     let indented = |lines: &[String]| lines.iter().map(|line| format!("    {line}\n")).collect::<String>();
     let service_lines = indented(&spec.service_lines);
     let (database_lines, worker_lines) = (indented(&spec.database_lines), indented(&spec.worker_lines));
@@ -273,11 +279,11 @@ fn compose_file(spec: &AppSpec, project: &str, port: u16, image: &Pushed, siblin
 {environment}    depends_on: {depends_on}
 {service_lines}
   database:
-    image: {sibling}
+    image: {database}
     restart: unless-stopped
 {database_lines}
   worker:
-    image: {sibling}
+    image: {worker}
     restart: always
 {worker_lines}{crew}"
     )

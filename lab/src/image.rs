@@ -15,6 +15,8 @@ pub struct ImageSpec {
     pub version: String,
     /// See the demonstration application: `good`, `crash`, `slow:2` …
     pub behaviour: String,
+    /// What is in it.
+    pub program: Program,
     /// More of its environment.
     pub env: Vec<(String, String)>,
     /// The program that is started.
@@ -38,6 +40,7 @@ impl ImageSpec {
         Self {
             version: version.to_owned(),
             behaviour: "good".to_owned(),
+            program: Program::DemoApp,
             env: Vec::new(),
             entrypoint: "/demo-app".to_owned(),
             command: Vec::new(),
@@ -46,6 +49,33 @@ impl ImageSpec {
             platform: own_platform(),
             index: false,
             ballast: 16 * 1024,
+        }
+    }
+
+    /// The application with its data in PostgreSQL. It knows this schema.
+    pub fn notes(version: &str, schema: u32) -> Self {
+        Self {
+            program: Program::NotesApp,
+            entrypoint: "/notes-app".to_owned(),
+            env: vec![("SCHEMA".to_owned(), schema.to_string())],
+            ..Self::new(version)
+        }
+    }
+}
+
+/// One of the applications in `lab/demo-app`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    DemoApp,
+    /// Its data is in PostgreSQL.
+    NotesApp,
+}
+
+impl Program {
+    fn name(self) -> &'static str {
+        match self {
+            Self::DemoApp => "demo-app",
+            Self::NotesApp => "notes-app",
         }
     }
 }
@@ -92,14 +122,19 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// The program alone: the same bytes in every image, so engines fetch it once.
-pub(crate) fn program_layer() -> &'static Blob {
-    static PROGRAM: LazyLock<Blob> = LazyLock::new(|| {
-        let path = crate::demo_app();
-        let program = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        Blob::new(LAYER, tar("demo-app", 0o755, &program))
-    });
-    &PROGRAM
+/// The program alone: the same bytes in every image of it, so engines fetch it once.
+pub(crate) fn program_layer(program: Program) -> &'static Blob {
+    fn layer(program: Program) -> Blob {
+        let path = crate::application(program.name());
+        let bytes = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Blob::new(LAYER, tar(program.name(), 0o755, &bytes))
+    }
+    static DEMO_APP: LazyLock<Blob> = LazyLock::new(|| layer(Program::DemoApp));
+    static NOTES_APP: LazyLock<Blob> = LazyLock::new(|| layer(Program::NotesApp));
+    match program {
+        Program::DemoApp => &DEMO_APP,
+        Program::NotesApp => &NOTES_APP,
+    }
 }
 
 /// A file of noise: no two images share it, so every update has something to fetch.

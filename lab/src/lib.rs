@@ -35,6 +35,7 @@
 //! This is test support: it panics, with the whole story, when the world is not as expected. All calls
 //! block; servers and pollers run on a runtime of their own, so tests are plain functions.
 
+pub mod databases;
 pub mod deployment;
 pub mod engine;
 mod forward;
@@ -48,6 +49,7 @@ pub mod publish;
 pub mod registry;
 pub mod releases;
 pub mod run;
+mod shared;
 pub mod sidecar;
 pub mod signer;
 pub mod socket_proxy;
@@ -55,6 +57,7 @@ pub mod strace;
 pub mod tree;
 pub mod updater;
 pub mod world;
+pub mod writer;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -177,13 +180,16 @@ pub fn updater_program() -> PathBuf {
 
 /// The static demonstration application, built by `./test`.
 pub fn demo_app() -> PathBuf {
-    let relative = format!("{}-unknown-linux-gnu/release/demo-app", std::env::consts::ARCH);
+    application("demo-app")
+}
+
+/// One of the static applications; they lie in one folder.
+pub(crate) fn application(name: &str) -> PathBuf {
+    let relative = format!("{}-unknown-linux-gnu/release/{name}", std::env::consts::ARCH);
     let own = std::env::current_exe().expect("the path of this program");
     std::env::var_os("LAB_DEMO_APP")
-        .map(PathBuf::from)
+        .map(|demo_app| PathBuf::from(demo_app).with_file_name(name))
         .or_else(|| own.ancestors().map(|folder| folder.join(&relative)).find(|path| path.is_file()))
         .filter(|path| path.is_file())
-        .unwrap_or_else(|| {
-            panic!("the demonstration application is not built ({relative}): run ./test, which builds it")
-        })
+        .unwrap_or_else(|| panic!("{name} is not built ({relative}): run ./test, which builds it"))
 }

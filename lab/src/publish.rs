@@ -80,6 +80,11 @@ impl ReleaseSpec {
         }
     }
 
+    /// The same of the application with its data in PostgreSQL, which knows this schema.
+    pub fn notes(version: &str, schema: u32) -> Self {
+        Self { image: ImageSpec::notes(version, schema), ..Self::new(version) }
+    }
+
     /// The application's behaviour: `crash`, `slow:2` …
     pub fn behaviour(mut self, behaviour: &str) -> Self {
         self.image.behaviour = behaviour.to_owned();

@@ -76,7 +76,7 @@ impl Registry {
 
     /// Builds the image and pushes it under `tag`.
     pub fn push(&self, repository: &str, tag: &str, spec: &ImageSpec) -> Pushed {
-        let layers = [image::program_layer().clone(), image::version_layer(spec)];
+        let layers = [image::program_layer(spec.program).clone(), image::version_layer(spec)];
         let config = image::config(spec, &layers, &self.run_label);
         for blob in layers.iter().chain([&config]) {
             self.push_blob(repository, blob);

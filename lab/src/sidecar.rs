@@ -1,21 +1,20 @@
 //! The product as its operators run it: a container of its own image, a service of the application's project.
 
 use std::collections::hash_map::DefaultHasher;
-use std::fs::{self, File};
+use std::fs;
 use std::hash::{Hash, Hasher};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 
-use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
 use crate::deployment::Deployment;
 use crate::engine::{Engine, must_run};
 use crate::registry::Pushed;
-use crate::run::{LABEL, shared_owner};
+use crate::shared::{self, build};
 use crate::socket_proxy::{Filter, Place};
 use crate::updater::{Life, Settings};
 use crate::{Lab, free_port};
@@ -268,17 +267,6 @@ pub fn publish(lab: &Lab, version: &str, more: &str) -> Pushed {
     Pushed { registry: lab.registry.host.clone(), repository: REPOSITORY.to_owned(), digest }
 }
 
-fn build(lab: &Lab, name: &str, dockerfile: &str) {
-    let mut build = Command::new("docker")
-        .args(["build", "--quiet", "--label", &lab.run.label(), "--tag", name, "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("docker");
-    build.stdin.take().expect("its input").write_all(dockerfile.as_bytes()).expect("writing a Dockerfile");
-    assert!(build.wait().expect("docker build").success(), "{name} cannot be built");
-}
-
 /// The image of this run's updater.
 fn image_name(lab: &Lab) -> String {
     format!("updater-lab:{}", lab.run.id)
@@ -293,18 +281,9 @@ pub fn image(lab: &Lab, program: &Path) -> String {
         let known = fs::metadata(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         (file, known.len(), known.mtime(), known.mtime_nsec()).hash(&mut hasher);
     }
-    let owner = shared_owner();
-    let base = format!("{owner}:{:016x}", hasher.finish());
-    // Tests are processes of their own: one builds, the others wait for it.
-    let folder = std::env::temp_dir().join(&owner);
-    fs::create_dir_all(&folder).expect("a folder for a lock");
-    let lock = File::create(folder.join("lock")).expect("a lock");
-    flock(&lock, FlockOperation::LockExclusive).expect("locking");
-    if lab.engine.image(&base).is_none() {
-        let label = format!("{LABEL}={owner}");
-        must_run(Command::new(root.join("image")).arg("--program").arg(program).args([&base, "--label", &label]));
-    }
-    drop(lock);
+    let base = shared::image(lab, &format!("{:016x}", hasher.finish()), |name, label| {
+        must_run(Command::new(root.join("image")).arg("--program").arg(program).args([name, "--label", label]));
+    });
     build(lab, &image_name(lab), &format!("FROM {base}\n"));
     image_name(lab)
 }

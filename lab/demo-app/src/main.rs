@@ -24,11 +24,12 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::exit;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{sleep, spawn};
 use std::time::Duration;
 use std::{env, fs};
+
+use demo_app::{die, end_on_sigterm, read_request, respond, variable};
 
 /// How an image behaves: `BEHAVIOUR=name` or `BEHAVIOUR=name:number`.
 enum Behaviour {
@@ -77,15 +78,6 @@ impl Behaviour {
     }
 }
 
-fn variable(name: &str, default: &str) -> String {
-    env::var(name).unwrap_or_else(|_| default.to_owned())
-}
-
-fn die(message: &str) -> ! {
-    eprintln!("demo-app: {message}");
-    exit(1)
-}
-
 fn main() {
     end_on_sigterm();
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -108,18 +100,6 @@ fn main() {
 
 fn argument(arguments: &[String], place: usize) -> &str {
     arguments.get(place).map_or_else(|| die(&format!("{arguments:?} lacks an argument")), String::as_str)
-}
-
-/// The first process of a container ignores SIGTERM unless it says otherwise; then every stop would take
-/// the engine's whole grace period.
-fn end_on_sigterm() {
-    extern "C" fn end(_signal: libc::c_int) {
-        // SAFETY: `_exit` is one of the calls a signal handler may make.
-        unsafe { libc::_exit(0) }
-    }
-    let handler = end as extern "C" fn(libc::c_int);
-    // SAFETY: the handler makes no call but `_exit`.
-    unsafe { libc::signal(libc::SIGTERM, handler as libc::sighandler_t) };
 }
 
 fn serve() {
@@ -184,8 +164,7 @@ impl App {
         }
         let Some(request) = read_request(&stream) else { return };
         let (status, body) = self.page(&request.method, &request.path, &request.body);
-        let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n");
-        let _ = write!(&stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        respond(&stream, status, &body);
     }
 
     fn page(&self, method: &str, path: &str, body: &str) -> (&'static str, String) {
@@ -215,37 +194,6 @@ impl App {
         let version = if matches!(self.behaviour, Behaviour::WrongVersion) { "0.0.0-wrong" } else { &self.version };
         ("200 OK", format!(r#"{{"version":"{version}"}}"#))
     }
-}
-
-struct Request {
-    method: String,
-    path: String,
-    body: String,
-}
-
-fn read_request(stream: &TcpStream) -> Option<Request> {
-    let mut reader = BufReader::new(stream);
-    let mut line = || {
-        let mut text = String::new();
-        reader.read_line(&mut text).ok().map(|_| text.trim_end().to_owned())
-    };
-    let first = line()?;
-    let mut words = first.split_whitespace().map(str::to_owned);
-    let (method, path) = (words.next()?, words.next()?);
-    let mut length = 0;
-    loop {
-        match line()? {
-            end if end.is_empty() => break,
-            header => {
-                if let Some(value) = header.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().ok()?;
-                }
-            }
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some(Request { method, path, body: String::from_utf8(body).ok()? })
 }
 
 /// What it does for another of its kind: `/open/SCHEMA` counts a start, `/dump` and `/load` are all it has.
