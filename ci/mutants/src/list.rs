@@ -7,6 +7,9 @@ pub struct Mutant {
     /// Counted by us, from 1.
     #[serde(skip)]
     pub number: usize,
+    /// How many before it have the same title.
+    #[serde(skip)]
+    pub nth: usize,
     pub file: String,
     pub genre: String,
     pub name: String,
@@ -31,5 +34,10 @@ impl Mutant {
     pub fn title(&self) -> String {
         let what = self.name.splitn(4, ':').nth(3).unwrap_or_default();
         format!("{}:{what}", self.file)
+    }
+
+    /// Its name for a later run, which may find it on another line.
+    pub fn key(&self) -> String {
+        format!("{} #{}", self.title(), self.nth)
     }
 }

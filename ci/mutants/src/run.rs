@@ -1,17 +1,22 @@
 //! Runs, for each mutant, the tests that reach it, until one of them fails.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde::{Deserialize, Serialize};
 
-/// A test, how long it took and in which program it is.
+use crate::list::Mutant;
+use crate::memory::Memory;
+
+/// A test, the processor time it took and in which program it is.
 struct Test {
     program: usize,
     name: String,
@@ -22,15 +27,18 @@ struct Test {
 pub struct Suite<'a> {
     programs: &'a [PathBuf],
     folder: &'a Path,
+    budget: Duration,
     tests: Vec<Test>,
     reached: HashMap<usize, Vec<usize>>,
 }
 
-/// What takes longer is not asked: it is an enumeration that reaches nearly every mutant.
-const SLOWEST: Duration = Duration::from_secs(90);
+/// A test that uses no processor for so long waits for something that never comes.
+const IDLE: Duration = Duration::from_secs(20);
+/// The tests that caught a mutant last in the same file are asked first: so many.
+const RECENT: usize = 6;
 
 /// How a mutant fared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Fate {
     Caught,
     Survived,
@@ -38,41 +46,44 @@ pub enum Fate {
 }
 
 impl<'a> Suite<'a> {
-    /// Runs every test once as it is; those that take longer than [`SLOWEST`], or fail, are left out.
+    /// Runs every test once as it is; those that take longer than `budget`, or fail, are left out. Times are processor
+    /// times, so that a machine with other work changes nothing.
     ///
     /// # Errors
     /// The tests cannot be listed.
-    pub fn explore(programs: &'a [PathBuf], folder: &'a Path) -> Result<Self> {
+    pub fn explore(programs: &'a [PathBuf], folder: &'a Path, budget: Duration, memory: &Memory) -> Result<Self> {
         let mut names = Vec::new();
         for (program, path) in programs.iter().enumerate() {
             let listed = Command::new(path).args(["--list", "--format", "terse"]).current_dir(folder).output()?;
             let listed = String::from_utf8(listed.stdout)?;
             names.extend(listed.lines().filter_map(|line| Some((program, line.strip_suffix(": test")?.to_owned()))));
         }
+        names.retain(|(_, name)| !memory.is_slow(name, budget));
         let done = Mutex::new(Vec::new());
         parallel(names.len(), |i| {
             let (program, name) = &names[i];
             let notes = folder.join(format!("target/reached.{i}"));
             let _ = fs::remove_file(&notes);
-            let start = Instant::now();
-            let passed = Call { program: &programs[*program], folder, names: &[name], mutant: 0, reached: Some(&notes) }
-                .passes(SLOWEST);
+            let call = Call { program: &programs[*program], folder, names: &[name], mutant: 0, reached: Some(&notes) };
+            let (passed, took) = call.run(budget).unwrap_or_default();
             let reached = fs::read_to_string(&notes).unwrap_or_default();
             let reached: Vec<usize> = reached.lines().filter_map(|line| line.parse().ok()).collect();
             let _ = fs::remove_file(&notes);
-            let test = Test { program: *program, name: name.clone(), took: start.elapsed() };
+            if took >= budget {
+                memory.note_slow(name, took);
+            }
+            let test = Test { program: *program, name: name.clone(), took };
             done.lock().expect("a thread died").push((test, reached, passed));
         });
         let mut done = done.into_inner().expect("a thread died");
         done.sort_by_key(|(test, ..)| test.took);
-        done.retain(|(test, _, passed)| *passed || test.took < SLOWEST);
         done.retain(|(test, _, passed)| {
-            if !passed {
+            if !passed && test.took < budget {
                 eprintln!("left out, because it fails without any mutant: {}", test.name);
             }
             *passed
         });
-        let mut suite = Self { programs, folder, tests: Vec::new(), reached: HashMap::new() };
+        let mut suite = Self { programs, folder, budget, tests: Vec::new(), reached: HashMap::new() };
         for (test, reached, _) in done {
             for mutant in reached {
                 suite.reached.entry(mutant).or_default().push(suite.tests.len());
@@ -82,40 +93,69 @@ impl<'a> Suite<'a> {
         Ok(suite)
     }
 
-    /// The fates of `mutants`, in their order.
-    pub fn fates(&self, mutants: &[usize], tell: impl Fn(usize, Fate) + Sync) -> Vec<Fate> {
-        let fates = Mutex::new(vec![Fate::NotReached; mutants.len()]);
+    /// Finds the fates of `mutants` and tells each, with the test that caught it.
+    pub fn fates(&self, mutants: &[&Mutant], memory: &Memory, tell: impl Fn(&Mutant, Fate, Option<&str>) + Sync) {
+        let recent = Mutex::new(HashMap::<&str, VecDeque<usize>>::new());
         parallel(mutants.len(), |i| {
-            let fate = self.fate(mutants[i]);
-            tell(mutants[i], fate);
-            fates.lock().expect("a thread died")[i] = fate;
+            let mutant = mutants[i];
+            let before = memory.caught_by(mutant).and_then(|name| self.tests.iter().position(|test| test.name == name));
+            let mut first: Vec<usize> = before.into_iter().collect();
+            first.extend(recent.lock().expect("a thread died").get(&*mutant.file).into_iter().flatten());
+            let (fate, by) = self.fate(mutant.number, &first);
+            if let Some(by) = by {
+                let mut recent = recent.lock().expect("a thread died");
+                let of_file = recent.entry(&mutant.file).or_default();
+                of_file.retain(|test| *test != by);
+                of_file.push_front(by);
+                of_file.truncate(RECENT);
+            }
+            tell(mutant, fate, by.map(|by| &*self.tests[by].name));
         });
-        fates.into_inner().expect("a thread died")
     }
 
-    fn fate(&self, mutant: usize) -> Fate {
-        let Some(tests) = self.reached.get(&mutant) else { return Fate::NotReached };
-        let mut rest = &tests[..];
+    /// The fate, and the test that caught it. Those of `first` that reach it are asked first.
+    fn fate(&self, mutant: usize, first: &[usize]) -> (Fate, Option<usize>) {
+        let Some(reaching) = self.reached.get(&mutant) else { return (Fate::NotReached, None) };
+        let mut asked = HashSet::new();
+        for test in first.iter().filter(|test| reaching.contains(test)) {
+            if asked.insert(*test) && self.catches(mutant, &[*test]).is_some() {
+                return (Fate::Caught, Some(*test));
+            }
+        }
+        let mut left = self.budget;
+        let affordable = reaching.iter().copied().filter(|test| !asked.contains(test)).take_while(|test| {
+            let affords = left.checked_sub(self.tests[*test].took);
+            left = affords.unwrap_or_default();
+            affords.is_some()
+        });
+        let affordable: Vec<usize> = affordable.collect();
+        let mut rest = &affordable[..];
         let mut size = 1;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(size.min(rest.len()));
-            for program in 0..self.programs.len() {
-                let of = |i: &&usize| self.tests[**i].program == program;
-                let names: Vec<&str> = now.iter().filter(of).map(|i| self.tests[*i].name.as_str()).collect();
-                let took: Duration = now.iter().filter(of).map(|i| self.tests[*i].took).sum();
-                if names.is_empty() {
-                    continue;
-                }
-                let call =
-                    Call { program: &self.programs[program], folder: self.folder, names: &names, mutant, reached: None };
-                if !call.passes(took * 3 + Duration::from_secs(5)) {
-                    return Fate::Caught;
-                }
+            if let Some(by) = self.catches(mutant, now) {
+                return (Fate::Caught, Some(by));
             }
             rest = later;
             size *= 3;
         }
-        Fate::Survived
+        (Fate::Survived, None)
+    }
+
+    /// The first of these tests that notices this mutant.
+    fn catches(&self, mutant: usize, tests: &[usize]) -> Option<usize> {
+        (0..self.programs.len()).find_map(|program| {
+            let of: Vec<usize> = tests.iter().copied().filter(|i| self.tests[*i].program == program).collect();
+            let names: Vec<&str> = of.iter().map(|i| self.tests[*i].name.as_str()).collect();
+            let took: Duration = of.iter().map(|i| self.tests[*i].took).sum();
+            let call =
+                Call { program: &self.programs[program], folder: self.folder, names: &names, mutant, reached: None };
+            if of.is_empty() || call.run(took * 3 + Duration::from_secs(2)).is_ok_and(|(passed, _)| passed) {
+                return None;
+            }
+            let passes = |test: &&usize| of.len() > 1 && self.catches(mutant, &[**test]).is_none();
+            of.iter().find(|test| !passes(test)).or(of.first()).copied()
+        })
     }
 }
 
@@ -128,11 +168,8 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn passes(&self, deadline: Duration) -> bool {
-        self.run(deadline).unwrap_or(false)
-    }
-
-    fn run(&self, deadline: Duration) -> Result<bool> {
+    /// Whether all pass within so much processor time, and how much they took.
+    fn run(&self, most: Duration) -> Result<(bool, Duration)> {
         let mut command = Command::new(self.program);
         command.args(["--exact", "--test-threads=1"]).args(self.names).current_dir(self.folder);
         command.env("MUTANT", self.mutant.to_string()).env("CARGO_MANIFEST_DIR", self.folder);
@@ -141,19 +178,34 @@ impl Call<'_> {
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().context("starting a test")?;
-        let end = Instant::now() + deadline;
+        // The kernel keeps the bound too, should this process end first.
+        let limit = Some(most.as_secs() + 2);
+        let _ = prlimit(Some(Pid::from_child(&child)), Resource::Cpu, Rlimit { current: limit, maximum: limit });
+        let (mut took, mut busy) = (Duration::ZERO, Instant::now());
         loop {
             if let Some(status) = child.try_wait()? {
-                return Ok(status.success());
+                return Ok((status.success(), took));
             }
-            if Instant::now() >= end {
+            let now = processor_time(&child).unwrap_or(took);
+            if now > took {
+                (took, busy) = (now, Instant::now());
+            }
+            if took >= most || busy.elapsed() >= IDLE {
                 child.kill()?;
                 child.wait()?;
-                return Ok(false);
+                return Ok((false, took));
             }
             thread::sleep(Duration::from_millis(3));
         }
     }
+}
+
+/// What the process has used so far, in steps of 10 ms.
+fn processor_time(child: &Child) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
+    let after_name = stat.rsplit_once(") ")?.1;
+    let ticks: u64 = after_name.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Some(Duration::from_millis(ticks * 10))
 }
 
 /// Calls `each` with every number below `count`, on as many threads as there are cores.

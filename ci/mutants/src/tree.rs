@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::list::Mutant;
+use crate::memory::Memory;
 use crate::weave::{Woven, weave};
 
 /// What the woven code asks: `MUTANT` names the one that is active; `MUTANT_REACHED` a file into which every
@@ -44,17 +45,36 @@ pub struct Built {
     pub live: HashSet<usize>,
 }
 
+/// The project's files, relative to `from`.
+///
+/// # Errors
+/// It is no repository.
+pub fn files(from: &Path) -> Result<Vec<String>> {
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(from).output().context("git ls-files")?;
+    Ok(String::from_utf8(listed.stdout)?.split_terminator('\0').map(str::to_owned).collect())
+}
+
 /// Copies the project's files from `from` to `to`, weaves the mutants in and builds the tests.
 ///
 /// # Errors
 /// Something else than a mutant does not compile.
-pub fn build(from: &Path, to: &Path, mutants: &[Mutant]) -> Result<Built> {
-    copy(from, to)?;
-    let lib = fs::read_to_string(from.join("src/lib.rs"))?;
-    fs::write(to.join("src/lib.rs"), lib + SWITCH)?;
-    let mut live: HashSet<usize> = mutants.iter().map(|mutant| mutant.number).collect();
+pub fn build(from: &Path, to: &Path, files: &[String], mutants: &[Mutant], memory: &Memory) -> Result<Built> {
+    // Read once: somebody may go on working on them.
+    let mut sources = BTreeMap::<&str, (String, Vec<&Mutant>)>::new();
+    for mutant in mutants {
+        if !sources.contains_key(&*mutant.file) {
+            sources.insert(&mutant.file, (fs::read_to_string(from.join(&mutant.file))?, Vec::new()));
+        }
+        sources.entry(&mutant.file).and_modify(|(_, of_file)| of_file.push(mutant));
+    }
+    for name in files.iter().filter(|name| !sources.contains_key(name.as_str())) {
+        let content = fs::read(from.join(name)).with_context(|| name.clone())?;
+        write(to, name, &if name == "src/lib.rs" { [&content, SWITCH.as_bytes()].concat() } else { content })?;
+    }
+    let compiling = mutants.iter().filter(|mutant| memory.compiles(mutant));
+    let mut live: HashSet<usize> = compiling.map(|mutant| mutant.number).collect();
     loop {
-        let woven = woven(from, to, mutants, &live)?;
+        let woven = woven(to, &sources, &live)?;
         let placed: HashSet<usize> = woven.values().flat_map(|woven| &woven.placed).copied().collect();
         live.retain(|number| placed.contains(number));
         let errors = compile(to, &["check", "--lib"])?.errors;
@@ -67,6 +87,7 @@ pub fn build(from: &Path, to: &Path, mutants: &[Mutant]) -> Result<Built> {
         if guilty.is_empty() {
             bail!("no mutant is to blame: {}", errors[0].rendered);
         }
+        guilty.iter().for_each(|number| memory.note_that_it_does_not_compile(&mutants[number - 1]));
         live.retain(|number| !guilty.contains(number));
     }
     let tests = TESTS.iter().flat_map(|name| ["--test", name]);
@@ -77,34 +98,27 @@ pub fn build(from: &Path, to: &Path, mutants: &[Mutant]) -> Result<Built> {
     Ok(Built { programs: built.programs, live })
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(from).output().context("git ls-files")?;
-    for name in String::from_utf8(listed.stdout)?.split_terminator('\0') {
-        let (source, target) = (from.join(name), to.join(name));
-        let content = fs::read(&source).with_context(|| name.to_owned())?;
-        if fs::read(&target).ok().as_ref() != Some(&content) {
-            fs::create_dir_all(target.parent().context("no folder")?)?;
-            fs::write(&target, content)?;
-        }
+/// Writes what has changed, and leaves the rest as it is, so that cargo need not build it again.
+fn write(to: &Path, name: &str, content: &[u8]) -> Result<()> {
+    let target = to.join(name);
+    if fs::read(&target).is_ok_and(|known| known == content) {
+        return Ok(());
     }
-    Ok(())
+    fs::create_dir_all(target.parent().context("no folder")?)?;
+    fs::write(&target, content).with_context(|| name.to_owned())
 }
 
-fn woven(from: &Path, to: &Path, mutants: &[Mutant], live: &HashSet<usize>) -> Result<BTreeMap<String, Woven>> {
-    let mut files = BTreeMap::<&str, Vec<&Mutant>>::new();
-    for mutant in mutants {
-        let of_file = files.entry(&mutant.file).or_default();
-        if live.contains(&mutant.number) {
-            of_file.push(mutant);
-        }
-    }
+fn woven(
+    to: &Path,
+    sources: &BTreeMap<&str, (String, Vec<&Mutant>)>,
+    live: &HashSet<usize>,
+) -> Result<BTreeMap<String, Woven>> {
     let mut all = BTreeMap::new();
-    for (file, of_file) in files {
-        let woven = weave(&fs::read_to_string(from.join(file))?, &of_file).with_context(|| file.to_owned())?;
-        if fs::read_to_string(to.join(file))? != woven.text {
-            fs::write(to.join(file), &woven.text)?;
-        }
-        all.insert(file.to_owned(), woven);
+    for (file, (source, mutants)) in sources {
+        let live: Vec<&Mutant> = mutants.iter().copied().filter(|mutant| live.contains(&mutant.number)).collect();
+        let woven = weave(source, &live).with_context(|| (*file).to_owned())?;
+        write(to, file, woven.text.as_bytes())?;
+        all.insert((*file).to_owned(), woven);
     }
     Ok(all)
 }

@@ -248,7 +248,11 @@ impl<'ast> Visit<'ast> for Weaver<'_> {
                 let name = self.text(field.member.span());
                 let value = self.lines.range(field.expr.span());
                 let colon = if field.colon_token.is_some() { String::new() } else { format!("{name}: ") };
-                self.open(value.start, format!("{colon}if {} {{ ({rest}).{name} }} else {{ ", active(number)), Some(number));
+                self.open(
+                    value.start,
+                    format!("{colon}if {} {{ ({rest}).{name} }} else {{ ", active(number)),
+                    Some(number),
+                );
                 self.close(value.end, " }", Some(number));
                 self.placed.push(number);
             }
