@@ -102,3 +102,6 @@ fn is_mountpoint(path: &Path, folder: &Path) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,7 +103,7 @@ pub fn rehearse(path: &Path) -> Result<(), EnvFileError> {
     if let Some(old) = &old {
         require_unflagged(old, &real)?;
         require_own_in_sticky(&opened, old, &real)?;
-        length += old.metadata().map_err(failed("inspect", &real))?.len();
+        length = ROOM.saturating_add(old.metadata().map_err(failed("inspect", &real))?.len());
     }
     let temporary = Temporary::create(&folder, &name)?;
     io::copy(&mut io::repeat(b'\n').take(length), &mut &temporary.file).map_err(failed("write", &temporary.path))?;
@@ -186,8 +186,8 @@ fn follow(path: &Path) -> Result<PathBuf, EnvFileError> {
         match fs::read_link(&at) {
             // A relative target counts from the folder of the link; an absolute one replaces it all.
             Ok(target) => at = at.parent().unwrap_or(Path::new("")).join(target),
-            Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => return Ok(at),
-            Err(e) => return Err(failed("inspect", &at)(e)),
+            // No link, or nothing yet. Whatever else is wrong with it is told when it is opened.
+            Err(_) => return Ok(at),
         }
     }
     Err(failed("follow", path)(Errno::LOOP.into()))
@@ -258,14 +258,16 @@ impl Temporary {
     }
 
     fn rename_to(mut self, target: &Path) -> Result<(), EnvFileError> {
-        match fs::rename(&self.path, target) {
-            Ok(()) => self.renamed = true,
-            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {
-                return Err(EnvFileError::Mounted { path: target.display().to_string() });
-            }
-            Err(e) => return Err(failed("replace", target)(e)),
-        }
+        fs::rename(&self.path, target).map_err(|e| not_replaced(e, target))?;
+        self.renamed = true;
         Ok(())
+    }
+}
+
+pub(super) fn not_replaced(error: io::Error, target: &Path) -> EnvFileError {
+    match error.kind() {
+        io::ErrorKind::ResourceBusy => EnvFileError::Mounted { path: target.display().to_string() },
+        _ => failed("replace", target)(error),
     }
 }
 

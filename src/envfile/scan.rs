@@ -118,7 +118,8 @@ pub(super) fn decode(text: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A backslash before the quote goes; every other one stays, a pair as a pair.
+/// A backslash before the quote goes; every other one stays. A pair of them is never before a quote: that one would have
+/// closed the value.
 fn unescape_quote(inner: &[u8], quote: u8) -> Vec<u8> {
     let mut out = Vec::with_capacity(inner.len());
     let mut at = 0;
@@ -126,10 +127,6 @@ fn unescape_quote(inner: &[u8], quote: u8) -> Vec<u8> {
         match inner[at..] {
             [b'\\', next, ..] if next == quote => {
                 out.push(quote);
-                at += 2;
-            }
-            [b'\\', next, ..] => {
-                out.extend([b'\\', next]);
                 at += 2;
             }
             _ => {
@@ -145,18 +142,17 @@ fn unescape_quote(inner: &[u8], quote: u8) -> Vec<u8> {
 fn unescape(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
-    while at < text.len() {
+    loop {
         let (byte, length) = match &text[at..] {
             [b'\\', b'0', digits @ ..] if let Some(byte) = octal(digits) => (byte, 5),
             [b'\\', next, ..] if let Some(byte) = escape(*next) => (byte, 2),
             [b'$', b'$', ..] => (b'$', 2),
             [byte, ..] => (*byte, 1),
-            [] => break,
+            [] => return out,
         };
         out.push(byte);
         at += length;
     }
-    out
 }
 
 fn escape(letter: u8) -> Option<u8> {

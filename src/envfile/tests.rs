@@ -33,6 +33,8 @@ fn get_reads_what_compose_reads() {
         ("K='a\nb'", Some("a\nb")),
         ("K='a\r\nb'", Some("a\r\nb")),
         (r#"K="a\"b\\c\td\0101\$e\q""#, Some("a\"b\\c\tdA$e\\q")),
+        (r#"K="\a\b\f\r\v\x""#, Some("\u{7}\u{8}\u{c}\r\u{b}\\x")),
+        (r"K='a\\\'b\\'", Some(r"a\\'b\\")),
         ("K=a$$b", Some("a$b")),
         ("K=${X}", Some("${X}")),
         ("K=1\nK=2\n", Some("2")),
@@ -50,6 +52,20 @@ fn get_reads_what_compose_reads() {
         assert_eq!(get(file.as_bytes(), "K").as_deref(), *value, "{file:?}");
     }
     assert_eq!(get(b"K=a\xff", "K").as_deref(), Some("a\u{fffd}"));
+}
+
+/// A line that Compose refuses gives no value to anything.
+#[test]
+fn the_keys_that_are_given_a_value() {
+    for (file, keys) in [
+        ("", &[][..]),
+        ("A=1\nexport B='2'\nC: 3\n", &["A", "B", "C"]),
+        ("A\n#B=1\nC=\n", &["C"]),
+        ("two words=1\n=2\nA=3\n", &["A"]),
+        ("two words='\nA=1\n'\n", &["A"]),
+    ] {
+        assert_eq!(assigned(file.as_bytes()), keys, "{file:?}");
+    }
 }
 
 #[test]
@@ -331,6 +347,32 @@ fn a_file_that_says_so_already_is_not_written() {
     let inode = fs::metadata(&path).unwrap().ino();
     set_file(&path, "K", "2").unwrap();
     assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
+}
+
+#[test]
+fn a_key_is_taken_out_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(".env");
+    unset_file(&path, "K").unwrap();
+    assert!(!path.exists(), "no file is made for it");
+    fs::write(&path, "A=1\nK=2\n").unwrap();
+    unset_file(&path, "K").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"A=1\n");
+    let inode = fs::metadata(&path).unwrap().ino();
+    unset_file(&path, "K").unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().ino(), inode, "it was out already");
+}
+
+#[test]
+fn why_a_file_cannot_be_replaced() {
+    for (errno, says) in [
+        (rustix::io::Errno::BUSY, "/d/.env is itself a mount"),
+        (rustix::io::Errno::ROFS, "cannot replace /d/.env: "),
+        (rustix::io::Errno::NOSPC, "cannot replace /d/.env: "),
+    ] {
+        let error = file::not_replaced(errno.into(), "/d/.env".as_ref()).to_string();
+        assert!(error.starts_with(says), "{error}");
+    }
 }
 
 #[test]

@@ -91,3 +91,27 @@ fn is_alias(host: &str, container: &Container) -> bool {
     let networks = container.raw["NetworkSettings"]["Networks"].as_object().into_iter().flatten();
     networks.flat_map(|(_, network)| strings(&network["Aliases"])).any(|alias| alias == host)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_and_where() {
+        let tcp = |host: &str, port| HealthTarget::Tcp { host: host.into(), port };
+        let http = |url: &str| HealthTarget::Http(url.parse().unwrap());
+        for (target, shown, at, moved) in [
+            (http("http://app:3000/healthz"), "http://app:3000/healthz", Some(("app", 3000)), "http://web:81/healthz"),
+            (http("http://app/"), "http://app/", Some(("app", 80)), "http://web:81/"),
+            (http("https://[::1]/x"), "https://[::1]/x", Some(("::1", 443)), "https://web:81/x"),
+            (http("http://127.0.0.1:1/"), "http://127.0.0.1:1/", Some(("127.0.0.1", 1)), "http://web:81/"),
+            (tcp("db", 5432), "tcp://db:5432", Some(("db", 5432)), "tcp://web:81"),
+            (tcp("::1", 5432), "tcp://[::1]:5432", Some(("::1", 5432)), "tcp://web:81"),
+            (HealthTarget::Healthcheck, "none", None, "none"),
+        ] {
+            assert_eq!(target.to_string(), shown);
+            assert_eq!(target.host_and_port(), at.map(|(host, port)| (host.to_owned(), port)), "{shown}");
+            assert_eq!(target.moved_to("web", 81).to_string(), moved, "{shown}");
+        }
+    }
+}

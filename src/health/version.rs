@@ -126,6 +126,8 @@ mod tests {
             ("text", " v1.2.0\r\n", Ok("1.2.0")),
             ("text", "", Err("empty at text")),
             ("text", &long, Err("1000 bytes at text")),
+            ("text", &long[..LONGEST], Ok(&long[..LONGEST])),
+            ("text", &long[..=LONGEST], Err("129 bytes at text")),
             ("text", "a\nb", Err("no version")),
             ("re:version ([0-9.]+)", "app, version 1.2.0, built today", Ok("1.2.0")),
             ("re:v[0-9.]+", "app v1.2.0 (amd64)", Ok("1.2.0")),

@@ -168,6 +168,7 @@ async fn a_running_effect_is_left_at_once() {
         assert_eq!(job.state, State::Aborted, "{call}: {:?}", life.answer);
         assert!(begun.elapsed().as_secs() < 10, "{call}: {:?}", begun.elapsed());
         assert_eq!(life.moment.nth, 1);
+        assert_eq!(life.updater.abort(&life.id).await.unwrap().state, State::Aborted, "asked again, the same answer");
     }
 }
 

@@ -93,6 +93,29 @@ async fn the_new_container_is_asked_and_nobody_else() {
     }
 }
 
+/// The container that is made anew has other addresses than the one before it, under the same URL.
+#[tokio::test]
+async fn every_question_goes_to_the_container_that_is_asked() {
+    let (own, _) = server("127.0.0.2:0", OK).await;
+    let probe = HttpProbe::new(format!("http://app:{}/", own.port()).parse().unwrap(), true, Authorities::default());
+    for (address, expected) in
+        [("127.0.0.2", Some(200)), ("127.0.0.3", None), ("127.0.0.3", None), ("127.0.0.2", Some(200))]
+    {
+        let answer = probe.ask(&container("c", &[address]), Duration::from_secs(5)).await;
+        assert_eq!(status(&answer), expected, "{address}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_long_answer_only_the_beginning_is_read() {
+    let long: &'static str = Box::leak(format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(BODY_CAP + 1000)).into());
+    let (address, _) = server("127.0.0.1:0", long).await;
+    let Answer::Http { status: 200, body } = ask(&format!("http://{address}/"), &container("c", &[])).await else {
+        panic!("no answer");
+    };
+    assert_eq!(body.len(), BODY_CAP);
+}
+
 /// The engine drops what comes from a network that the container is not in.
 #[tokio::test]
 async fn a_network_that_cannot_be_reached_is_passed_over() {
@@ -144,7 +167,9 @@ async fn a_body_that_never_ends_is_an_answer() {
 async fn kinds_of_silence() {
     let closed = TcpListener::bind("127.0.0.4:0").await.unwrap().local_addr().unwrap();
     let deaf = TcpListener::bind("127.0.0.5:0").await.unwrap();
+    let (garbled, _) = server("127.0.0.6:0", "no HTTP at all\r\n\r\n").await;
     for (url, expected) in [
+        (format!("http://{garbled}/"), "Other(\"invalid HTTP"),
         (format!("http://{closed}/"), "Refused"),
         ("http://no-such-name.invalid/".to_owned(), "NoSuchName"),
         (format!("http://{}/", deaf.local_addr().unwrap()), "TimedOut"),
