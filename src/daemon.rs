@@ -250,6 +250,7 @@ pub(crate) fn options(settings: &Settings, installation: &str, seal: &Seal) -> O
                 version => version.clone(),
             },
             healthcheck_decides: health.target == HealthTarget::Healthcheck && !settings.stub,
+            to_the_end: false,
         },
         health_target: health.target.clone(),
         stub: settings.stub,

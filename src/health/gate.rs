@@ -2,8 +2,8 @@
 //!
 //! Healthy means, unbroken for [`GateSettings::stable`]: the right image runs, it has not restarted, its
 //! own HEALTHCHECK agrees if it has one, the health URL answers 200, and the answer names the version
-//! where a pointer to it is set. A container that has exited, or restarts again and again, is a verdict
-//! at once. Services that are moved together are judged together, in every look: one that was healthy for
+//! where a pointer to it is set. A container that has exited is a verdict at once, and so is one that
+//! restarts, once that has gone on for a while ([`super::crashes`]). Services that are moved together are judged together, in every look: one that was healthy for
 //! long and falls while another is still starting was not.
 //!
 //! What cannot be seen is no observation: while the engine is away, or this process itself did not run, the clock of
@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
+use super::crashes::{Crashes, patience};
 use super::watch::watched;
 use super::{Answer, Evidence, Probe, Silence, VersionAt};
 use crate::engine::{Container, Engine, Healthcheck, RunState};
@@ -31,6 +32,8 @@ pub struct GateSettings {
     pub version: Option<VersionAt>,
     /// Nothing but the container's own HEALTHCHECK decides, so it must have one.
     pub healthcheck_decides: bool,
+    /// Restarts are no verdict before the deadline: what it waits for may still come.
+    pub to_the_end: bool,
 }
 
 /// Who must be healthy.
@@ -83,9 +86,6 @@ pub enum GateError {
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// One probe waits no longer than this, nor than the whole gate.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// So many restarts within one gate are a crash loop. The engine restarts after 0.1, 0.2, 0.4 … seconds,
-/// so this is about a second; fewer may be an application that waits for its database by dying.
-const RESTARTS: i64 = 3;
 /// After this process did not run for a while, a healthy application has at least so long to begin to show it,
 /// beyond [`GateSettings::stable`]: its own HEALTHCHECK may have to come round again.
 const AFRESH: Duration = Duration::from_secs(15);
@@ -104,27 +104,27 @@ pub async fn pass(
     settings: &GateSettings,
     candidates: &[Candidate],
 ) -> Result<(), GateError> {
-    let mut deadline = Instant::now() + settings.timeout;
+    let start = Instant::now();
+    let mut deadline = start + settings.timeout;
     let mut blind = Duration::ZERO;
     let mut pause = FIRST_PAUSE.min(settings.interval);
     let mut streak: Option<Streak> = None;
-    let mut restarts: Vec<_> = candidates.iter().map(|c| c.fresh.then_some(0)).collect();
+    let of = |c: &Candidate| if c.fresh { Crashes::of_fresh() } else { Crashes::default() };
+    let mut crashes: Vec<_> = candidates.iter().map(of).collect();
     let mut last = GateError::NoVerdict("no observation was complete".into());
     loop {
         let begun = Instant::now();
-        let (look, away) = watched(look_at_all(engine, probe, settings, candidates, &mut restarts)).await;
+        let now = begun.duration_since(start).saturating_sub(blind);
+        let mut is_blind = false;
+        let (look, away) = watched(look_at_all(engine, probe, settings, candidates, &mut crashes, now)).await;
         match look {
             // Whatever it says, it may be of a moment long ago.
             _ if !away.is_never() => {}
             Look::Hopeless(why) => return Err(why),
-            Look::Blind(why) => {
-                sleep(pause).await;
+            Look::Blind(why) if blind > MOST_BLINDNESS => return Err(GateError::NoVerdict(why)),
+            Look::Blind(_) => {
+                is_blind = true;
                 streak = None;
-                deadline += begun.elapsed();
-                blind += begun.elapsed();
-                if blind > MOST_BLINDNESS {
-                    return Err(GateError::NoVerdict(why));
-                }
             }
             Look::NotYet(why) => {
                 streak = None;
@@ -141,8 +141,8 @@ pub async fn pass(
         }
         // Who became healthy in time may go on to prove that it stays so.
         let in_time = streak.as_ref().is_some_and(|s| s.since < deadline);
-        if away.is_never() && Instant::now() + pause >= deadline && !in_time {
-            return Err(last.within(settings.timeout));
+        if away.is_never() && !is_blind && Instant::now() + pause >= deadline && !in_time {
+            return Err(too_late(engine, candidates, &crashes, last).await.within(settings.timeout));
         }
         let rest = match &streak {
             // In the last stretch there is no reason to overshoot.
@@ -152,11 +152,16 @@ pub async fn pass(
         let ((), slept) = watched(sleep(rest)).await;
         pause = (pause + pause / 2).min(settings.interval);
         let away = away.and(slept);
+        if is_blind {
+            deadline += begun.elapsed();
+            blind += begun.elapsed();
+        }
         if !away.is_never() {
             tracing::warn!("this process did not run for {:?}: the application is looked at afresh", away.time);
-            deadline = (deadline + away.counted).max(Instant::now() + settings.stable + AFRESH);
+            let counted = if is_blind { Duration::ZERO } else { away.counted };
+            deadline = (deadline + counted).max(Instant::now() + settings.stable + AFRESH);
             streak = None;
-            restarts.fill(None);
+            crashes.fill(Crashes::default());
         }
     }
 }
@@ -194,21 +199,57 @@ fn not_yet<T>(why: impl Into<String>) -> Look<T> {
     Look::NotYet(GateError::Unhealthy(why.into()))
 }
 
-fn ended<T>(why: String, evidence: Evidence) -> Look<T> {
+fn ended(why: String, evidence: Evidence) -> GateError {
     let why = format!("{why}{}", evidence.words());
-    Look::Hopeless(GateError::Ended { why, evidence })
+    GateError::Ended { why, evidence }
 }
 
-/// Healthy is what all of them are; hopeless, if one of them is. `restarts`: how often each had restarted
-/// before.
+/// Why the time was not enough: one that has crashed meanwhile tells more than that it was not healthy.
+async fn too_late(engine: &dyn Engine, candidates: &[Candidate], crashes: &[Crashes], last: GateError) -> GateError {
+    let GateError::Unhealthy(why) = &last else { return last };
+    let Some((Candidate { called, container_id, .. }, crashes)) = candidates
+        .iter()
+        .zip(crashes)
+        .filter(|(_, crashes)| crashes.any())
+        .max_by_key(|(_, crashes)| crashes.goes_on())
+    else {
+        return last;
+    };
+    let Ok(Some(container)) = engine.container(container_id).await else { return last };
+    if crashes.goes_on() {
+        return crashed(engine, called, container, crashes).await;
+    }
+    let evidence = Evidence::read(engine, &container.id, &container.name, None, crashes.restarts()).await;
+    ended(format!("{why} ({called} crashed before: {})", times(crashes)), evidence)
+}
+
+/// It crashes, and that is the verdict.
+async fn crashed(engine: &dyn Engine, called: &str, container: Container, crashes: &Crashes) -> GateError {
+    let (id, name) = (container.id.clone(), container.name.clone());
+    let code = exit_code(engine, container).await;
+    let evidence = Evidence::read(engine, &id, &name, code, crashes.restarts()).await;
+    let code = code.map_or_else(String::new, |code| format!("exit code {code}, "));
+    let how = if crashes.is_loop() { "crashes again and again" } else { "crashes" };
+    ended(format!("{called} {how} ({code}{})", times(crashes)), evidence)
+}
+
+fn times(crashes: &Crashes) -> String {
+    match crashes.restarts() {
+        1 => "1 restart".to_owned(),
+        n => format!("{n} restarts"),
+    }
+}
+
+/// Healthy is what all of them are; hopeless, if one of them is. `now`: by the gate's own clock.
 async fn look_at_all(
     engine: &dyn Engine,
     probe: &dyn Probe,
     settings: &GateSettings,
     candidates: &[Candidate],
-    restarts: &mut [Option<i64>],
+    crashes: &mut [Crashes],
+    now: Duration,
 ) -> Look<Vec<Life>> {
-    let looks = candidates.iter().zip(restarts).map(|(c, before)| look(engine, probe, settings, c, before));
+    let looks = candidates.iter().zip(crashes).map(|(c, crashes)| look(engine, probe, settings, c, crashes, now));
     let (mut lives, mut not_yet, mut blind) = (Vec::new(), None, None);
     for look in join_all(looks).await {
         match look {
@@ -230,7 +271,8 @@ async fn look(
     probe: &dyn Probe,
     settings: &GateSettings,
     candidate: &Candidate,
-    restarts_before: &mut Option<i64>,
+    crashes: &mut Crashes,
+    now: Duration,
 ) -> Look<Life> {
     let Candidate { called, demands, .. } = candidate;
     let container = match engine.container(&candidate.container_id).await {
@@ -243,8 +285,7 @@ async fn look(
         return Look::Hopeless(GateError::NoVerdict(format!("{called} runs image {runs}, expected {expected}")));
     }
     let healthy = Look::Healthy((container.started_at, container.restart_count));
-    let before = *restarts_before.get_or_insert(container.restart_count);
-    let restarts = container.restart_count - before;
+    crashes.see(&container, now);
     match container.state {
         _ if !demands.running && !demands.ended => return healthy,
         RunState::Exited if demands.ended && container.exit_code == 0 => return healthy,
@@ -254,14 +295,11 @@ async fn look(
         }
         RunState::Exited | RunState::Dead => {
             let code = container.exit_code;
-            let evidence = Evidence::read(engine, &container.id, &container.name, Some(code), restarts).await;
-            return ended(format!("{called} exited with code {code}"), evidence);
+            let evidence = Evidence::read(engine, &container.id, &container.name, Some(code), crashes.restarts()).await;
+            return Look::Hopeless(ended(format!("{called} exited with code {code}"), evidence));
         }
-        _ if restarts >= RESTARTS => {
-            let code = exit_code(engine, container.clone()).await;
-            let evidence = Evidence::read(engine, &container.id, &container.name, code, restarts).await;
-            let code = code.map_or_else(String::new, |code| format!("exit code {code}, "));
-            return ended(format!("{called} crashes again and again ({code}{restarts} restarts)"), evidence);
+        _ if !settings.to_the_end && crashes.are_a_verdict(now, patience(settings.timeout)) => {
+            return Look::Hopeless(crashed(engine, called, container, crashes).await);
         }
         RunState::Running if demands.ended => {
             return not_yet(format!("{called} still runs; the one before it had run to its end"));

@@ -1,5 +1,6 @@
 //! Does the application work? One probe here; the gate that judges many is [`gate`].
 
+mod crashes;
 pub mod gate;
 pub mod http;
 mod target;

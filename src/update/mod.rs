@@ -32,7 +32,7 @@ pub mod transition;
 pub mod version_changes;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;

@@ -33,7 +33,8 @@ fn of_twenty_requests_at_once_one_is_accepted() {
 
 #[test]
 fn a_digest_that_was_started_and_rolled_back_is_not_tried_again_unless_told() {
-    let (stage, _job) = case().release(|r| r.behaviour("crash")).ends("rolled_back", &["exit code 1"], Restored);
+    let (stage, _job) =
+        case().release(|r| r.behaviour("crash")).gate_for("crash").ends("rolled_back", &["exit code 1"], Restored);
     stage.update().assert_end("rolled_back", &["retry", "rolled back"]);
     stage.assert_leaves(Restored, Duration::ZERO);
     let told = stage.updater.update_with(json!({ "target_tag": "v1.1.0", "retry": true }));

@@ -80,6 +80,11 @@ impl Case {
         self.offers(|lab, _| lab.publish(change(ReleaseSpec::new("1.1.0"))))
     }
 
+    /// The gate for a release that behaves so: of one that crashes the verdict takes as long as the gate, up to 15 s.
+    pub fn gate_for(self, behaviour: &str) -> Self {
+        self.setting("HEALTH_TIMEOUT", if behaviour.starts_with("crash") { "5s" } else { "20s" })
+    }
+
     /// Offers something else altogether; what is returned is asked for.
     pub fn offers(mut self, publish: impl FnOnce(&Lab, &Deployment) -> Published + 'static) -> Self {
         self.offers = Box::new(publish);

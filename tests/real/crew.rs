@@ -17,6 +17,7 @@ use crate::data::data;
 /// others. The data is of schema 1, and the release makes it schema 2.
 fn crew(behaviour: &'static str) -> Case {
     case()
+        .gate_for(behaviour)
         .app(|a| {
             a.image.env.push(("DATA_DIR".into(), "/data".into()));
             a.image.healthcheck = Some(check(&[]));

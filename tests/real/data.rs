@@ -21,6 +21,7 @@ pub fn has_data(behaviour: &'static str, mount: &str, volumes: Option<String>) -
             a.file_lines.extend(volumes);
         })
         .setting("SNAPSHOT", "on")
+        .gate_for(behaviour)
         .release(move |r| {
             r.behaviour(behaviour).image(|i| {
                 i.env.push(("DATA_DIR".into(), "/data".into()));

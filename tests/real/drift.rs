@@ -80,7 +80,8 @@ fn the_wanted_version_is_in_env_already() {
         case().before(|s| s.app.edit(&s.app.env_file(), |text| text.replace("APP_VERSION=1.0.0", "APP_VERSION=1.1.0")))
     };
     named().ends("committed", &[], Updated);
-    let (stage, _) = named().release(|r| r.behaviour("crash")).ends("rolled_back", &["exit code 1"], Whatever);
+    let (stage, _) =
+        named().release(|r| r.behaviour("crash")).gate_for("crash").ends("rolled_back", &["exit code 1"], Whatever);
     assert_eq!(stage.app.running_version().as_deref(), Some("1.0.0"));
     assert_eq!(stage.app.version_in_env().as_deref(), Some("1.1.0"), "as it was before");
 }

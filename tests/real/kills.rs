@@ -46,7 +46,8 @@ impl Ground {
     /// One release that changes the data, answers for a moment and dies.
     fn bad() -> Self {
         // Proven only after it has long been dead.
-        let stage = quick(with_data("crash-late:0.1")).setting("HEALTH_STABLE", "2s").stage();
+        let stage =
+            quick(with_data("crash-late:0.1")).setting("HEALTH_STABLE", "2s").setting("HEALTH_TIMEOUT", "3s").stage();
         Self { stage, releases: Vec::new(), deaths: 0 }
     }
 

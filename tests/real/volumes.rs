@@ -219,6 +219,7 @@ fn anonymous_volumes_of_a_failed_version_go_with_it() {
     let (stage, _) = case()
         .app(|a| a.image.volumes = vec!["/old".into()])
         .setting("SNAPSHOT", "on")
+        .gate_for("crash")
         .release(|r| r.behaviour("crash-late:0.3").image(|i| i.volumes = vec!["/old".into(), "/new".into()]))
         .before(move |stage| {
             let volumes = anonymous(stage);

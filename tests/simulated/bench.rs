@@ -31,6 +31,9 @@ pub const KEY: &str = "PROCESSGIT_VERSION";
 pub const ENV: &str = "# a comment\nPROCESSGIT_VERSION=1.0.0\nOTHER='x y'\n";
 pub const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 
+/// When every test begins.
+pub const START: &str = "2026-01-03T00:00:00Z";
+
 /// Of the first updater.
 pub static SEAL: LazyLock<Seal> = LazyLock::new(|| Seal::new([1; 32]));
 
@@ -261,7 +264,7 @@ pub struct Installation {
 
 impl Installation {
     pub fn new(scene: Scene) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at("2026-01-03T00:00:00Z".parse().unwrap()));
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(START.parse().unwrap()));
         let seed = Seed {
             container: "processgit".into(),
             service: "processgit".into(),
@@ -434,6 +437,7 @@ impl Installation {
                 stable: Duration::from_secs(3),
                 version: Some(VersionAt::Pointer("/version".into())),
                 healthcheck_decides: false,
+                to_the_end: false,
             },
             health_target: HealthTarget::Http("http://processgit:3000/".parse().unwrap()),
             stub: true,
@@ -458,6 +462,10 @@ impl Installation {
 
     pub fn now(&self) -> jiff::Timestamp {
         self.clock.now()
+    }
+
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone()
     }
 
     pub fn disk(&self) -> std::sync::MutexGuard<'_, crate::journal::Disk> {

@@ -163,10 +163,11 @@ fn bad_releases(lab: &Lab, app: &Deployment, updater: &Updater, table: &mut Tabl
         std::thread::sleep(Duration::from_millis(50));
         longest(&poller.stop())
     };
-    let crash = outage("crash", "2.0.0");
-    table.row("crash-looping release, outage", ms(crash), "", "≤ 5 s", crash <= Duration::from_secs(5));
-    let broken = outage("error500", "2.1.0");
     let (beside, most) = (format!("health timeout {}", ms(HEALTH_TIMEOUT)), HEALTH_TIMEOUT + Duration::from_secs(2));
+    // A quarter of the gate, but at least 15 s: here it is all of it.
+    let crash = outage("crash", "2.0.0");
+    table.row("crash-looping release, outage", ms(crash), &beside, "≤ timeout + 2 s", crash <= most);
+    let broken = outage("error500", "2.1.0");
     table.row("always-500 release, outage", ms(broken), &beside, "≤ timeout + 2 s", broken <= most);
 }
 

@@ -25,7 +25,7 @@ pub async fn gate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     // A job without effects proves only that nothing has changed.
     let as_before = plan.purpose == Purpose::Snapshot || plan.no_op;
     let candidates = candidates(plan, container, image.map_or("", String::as_str), version, as_before, !stays);
-    pass(cx, plan, &candidates).await.map_err(|e| match e {
+    pass(cx, &settings(cx, plan), &candidates).await.map_err(|e| match e {
         GateError::Unhealthy(why) | GateError::Ended { why, .. } => {
             EffectError::Bad(format!("version {} is not healthy: {why}", target.version))
         }
@@ -34,23 +34,37 @@ pub async fn gate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
 }
 
 /// Is all that was moved as well as it was before? A rollback must reach that, not more.
+///
+/// What it waits for may be slow to come, and nobody helps until a person does: before the answer is no, it is looked
+/// at for the length of the gate once more.
 pub async fn prove(cx: &Context, record: &Record, plan: &Plan) -> Result {
-    let previous = &plan.previous;
-    let mut found = containers(cx, plan).await?;
-    if !stands(plan, &found) {
-        cx.say("somebody has stopped or removed the old version since it was started: starting it again");
-        start_old(cx, record, plan).await?;
-        found = containers(cx, plan).await?;
-    }
-    let made = made(plan, &found, &previous.image_id, &previous.image_ref)?;
-    if !previous.baseline.is_well() {
+    if !plan.previous.baseline.is_well() {
         cx.warn(
             "the application was not well before the update either: the way back was asked to reach that, not more",
         );
     }
+    match look_at_old(cx, record, plan, &settings(cx, plan)).await {
+        Err(EffectError::Bad(why)) => {
+            cx.say(&format!("{why}; the updater looks at it for the length of the gate once more"));
+            let settings = GateSettings { to_the_end: true, ..settings(cx, plan) };
+            look_at_old(cx, record, plan, &settings).await
+        }
+        proven => proven,
+    }
+}
+
+async fn look_at_old(cx: &Context, record: &Record, plan: &Plan, settings: &GateSettings) -> Result {
+    let previous = &plan.previous;
+    let mut found = containers(cx, plan).await?;
+    if !stands(plan, &found) {
+        cx.say("the old version, which was started, does not run or is gone: starting it again");
+        start_old(cx, record, plan).await?;
+        found = containers(cx, plan).await?;
+    }
+    let made = made(plan, &found, &previous.image_id, &previous.image_ref)?;
     let container = |service: &str, _: &String| made.get(service).cloned().unwrap_or_default();
     let candidates = candidates(plan, container, &previous.image_id, None, true, false);
-    pass(cx, plan, &candidates).await.map_err(|e| match e {
+    pass(cx, settings, &candidates).await.map_err(|e| match e {
         GateError::Unhealthy(why) | GateError::Ended { why, .. } => {
             EffectError::Bad(format!("the old version runs again, but is not healthy: {why}"))
         }
@@ -69,8 +83,8 @@ fn stands(plan: &Plan, found: &[Container]) -> bool {
     application && plan.crew.iter().all(is_back) && !found.iter().any(is_half_swapped)
 }
 
-async fn pass(cx: &Context, plan: &Plan, candidates: &[Candidate]) -> std::result::Result<(), GateError> {
-    let passed = gate::pass(&*cx.ports.engine, &*cx.ports.probe, &settings(cx, plan), candidates).await;
+async fn pass(cx: &Context, settings: &GateSettings, candidates: &[Candidate]) -> std::result::Result<(), GateError> {
+    let passed = gate::pass(&*cx.ports.engine, &*cx.ports.probe, settings, candidates).await;
     if let Err(GateError::Ended { evidence, .. }) = &passed {
         cx.keep_evidence(evidence);
     }

@@ -286,7 +286,7 @@ fn why(effect: Effect) -> &'static str {
         Effect::StartOld => "the very container where it stands, otherwise `compose up` of the old configuration",
         Effect::Rearm => "the restart policies there were",
         Effect::Prove => {
-            "as well as before the update, on the volumes there were; whatever was stopped meanwhile is started"
+            "as well as before the update, on the volumes there were; whatever was stopped meanwhile is started; what is not well is looked at twice"
         }
         Effect::Sweep => "removes what the job left; if that fails, the next start does it",
     }
