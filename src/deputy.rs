@@ -125,6 +125,7 @@ fn as_of_the_updater(settings: Settings, container: &str) -> Settings {
         hooks: Default::default(),
         move_services: Vec::new(),
         stop_services: Vec::new(),
+        data_services: Vec::new(),
         signing,
         ..settings
     };

@@ -94,12 +94,16 @@ async fn look(
             return Err("which version runs cannot be looked up");
         }
     };
+    let (data_services, no_data_services) = survey::data_services::find(ports, options, &project, containers).await;
+    findings.extend(no_data_services.iter().map(|refusal| Finding::bad("data services", refusal.clone())));
     let mut deployment = Deployment {
         engine: engine.clone(),
         container,
         image,
         project,
         crew,
+        data_services,
+        no_data_services,
         containers: containers.to_vec(),
         env: None,
         env_value: None,

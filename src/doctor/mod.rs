@@ -196,6 +196,7 @@ const DEPENDS: &[(&str, &[&str])] = &[
     (name::APP_SERVICE, APPLICATION),
     (name::MOVE_SERVICES, &["services", "followers"]),
     (name::STOP_SERVICES, &["writers"]),
+    (name::DATA_SERVICES, &["writers"]),
     (name::HOOK_BEFORE_COPY, &["hooks"]),
     (name::HOOK_AFTER_RESTORE, &["hooks"]),
     (name::VERSION_KEY, &["version key", "drift", "followers"]),

@@ -324,6 +324,15 @@ impl Container {
         }
     }
 
+    /// The TCP ports that its image or its service declares, ascending.
+    pub fn exposed_ports(&self) -> Vec<u16> {
+        let declared = self.raw["Config"]["ExposedPorts"].as_object();
+        let ports = declared.into_iter().flatten().filter_map(|(port, _)| port.strip_suffix("/tcp")?.parse().ok());
+        let mut ports: Vec<u16> = ports.collect();
+        ports.sort_unstable();
+        ports
+    }
+
     /// Compose counts it as a service's container: this is what its own commands demand (2.40), so others with
     /// some of its labels are not touched by them.
     pub fn is_made_by_compose(&self) -> bool {

@@ -71,6 +71,12 @@ pub trait Probe: Send + Sync {
     /// One question; never longer than `timeout`. Where the target's host is the container's own name, the
     /// container itself is asked, whoever else answers to that name.
     async fn ask(&self, container: &Container, timeout: Duration) -> Answer;
+
+    /// A container, the application's or another one, accepts TCP connections at this port of its own address.
+    async fn accepts(&self, container: &Container, port: u16, timeout: Duration) -> bool {
+        let probe = tcp::TcpProbe { host: container.name.clone(), port };
+        probe.ask(container, timeout).await == Answer::Accepted
+    }
 }
 
 /// What a container that failed leaves to be read.

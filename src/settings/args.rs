@@ -40,6 +40,7 @@ pub mod name {
     pub const SNAPSHOT_EXCLUDE: &str = "PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE";
     pub const MOVE_SERVICES: &str = "PROCESSGIT_UPDATER_MOVE_SERVICES";
     pub const STOP_SERVICES: &str = "PROCESSGIT_UPDATER_STOP_SERVICES";
+    pub const DATA_SERVICES: &str = "PROCESSGIT_UPDATER_DATA_SERVICES";
     pub const HOOK_BEFORE_COPY: &str = "PROCESSGIT_UPDATER_HOOK_BEFORE_COPY";
     pub const HOOK_AFTER_RESTORE: &str = "PROCESSGIT_UPDATER_HOOK_AFTER_RESTORE";
     pub const MIGRATION_TIMEOUT: &str = "PROCESSGIT_UPDATER_MIGRATION_TIMEOUT";
@@ -201,6 +202,10 @@ pub struct ServeArgs {
     /// to the same data must be
     #[arg(long, env = name::STOP_SERVICES, value_name = "NAMES")]
     pub(super) stop_services: Option<OsString>,
+    /// Services beside the application that hold its data, such as `db,search`: they are stopped, copied and put back
+    /// with it, and run again before a migration does
+    #[arg(long, env = name::DATA_SERVICES, value_name = "NAMES")]
+    pub(super) data_services: Option<OsString>,
     /// A command in the surroundings of a service, run before the data is copied, such as
     /// `db: pg_dump -f /data/dump app`; no shell runs it
     #[arg(long, env = name::HOOK_BEFORE_COPY, value_name = "SERVICE: COMMAND")]
@@ -292,6 +297,7 @@ impl ServeArgs {
             (name::SNAPSHOT_EXCLUDE, &mut self.snapshot_exclude),
             (name::MOVE_SERVICES, &mut self.move_services),
             (name::STOP_SERVICES, &mut self.stop_services),
+            (name::DATA_SERVICES, &mut self.data_services),
             (name::HOOK_BEFORE_COPY, &mut self.hook_before_copy),
             (name::HOOK_AFTER_RESTORE, &mut self.hook_after_restore),
             (name::CA_FILE, &mut self.ca_file),

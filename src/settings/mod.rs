@@ -132,6 +132,9 @@ pub struct Settings {
     pub move_services: Vec<String>,
     /// Services or containers that are stopped with the application.
     pub stop_services: Vec<String>,
+    /// Services or containers whose own data is copied and put back with the application's
+    /// (`PROCESSGIT_UPDATER_DATA_SERVICES`, default none).
+    pub data_services: Vec<String>,
     pub hooks: Hooks,
     /// Ours: how long a migration, or a hook, may take (`PROCESSGIT_UPDATER_MIGRATION_TIMEOUT`, default
     /// 30m).

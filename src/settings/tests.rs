@@ -89,7 +89,7 @@ fn every_variable_of_the_contract_is_a_flag_of_its_name() {
     let contract = "TOKEN TOKEN_FILE LISTEN STATE_DIR REPO GITHUB_API GITHUB_TOKEN GITHUB_TOKEN_FILE GITHUB_TOKEN_HOSTS APP_NAME \
          APP_CONTAINER APP_SERVICE VERSION_KEY COMPOSE_FILE ENV_FILE HEALTH_URL HEALTH_TIMEOUT HEALTH_INTERVAL \
          HEALTH_STABLE HEALTH_VERSION SIGNING_KEY SIGNING_ISSUER SIGNING_IDENTITY_REGEX TRUSTED_ROOT TRUSTED_ROOT_REFRESH VERIFY_IMAGE \
-         SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP SNAPSHOT_MAX_AGE SNAPSHOT_MAX_DEPTH SNAPSHOT_MAX_ENTRIES SNAPSHOT_EXCLUDE MOVE_SERVICES STOP_SERVICES \
+         SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP SNAPSHOT_MAX_AGE SNAPSHOT_MAX_DEPTH SNAPSHOT_MAX_ENTRIES SNAPSHOT_EXCLUDE MOVE_SERVICES STOP_SERVICES DATA_SERVICES \
          HOOK_BEFORE_COPY HOOK_AFTER_RESTORE MIGRATION_TIMEOUT CA_FILE SELF_NAME SELF_REPO SELF_VERSION_KEY SELF_IDENTITY_REGEX \
          STUB DEBUG";
     assert_eq!(found, contract.split_whitespace().collect::<Vec<_>>());
@@ -193,6 +193,7 @@ fn what_is_accepted() {
     let exclude = with("--snapshot-exclude", "/data/media, /cache/").unwrap().snapshot.exclude;
     assert_eq!(exclude, ["/data/media", "/cache/"]);
     assert_eq!(with("--stop-services", "worker,app-cron_1").unwrap().stop_services, ["worker", "app-cron_1"]);
+    assert_eq!(with("--data-services", "db, search").unwrap().data_services, ["db", "search"]);
     let hosts = with("--github-token-hosts", "git.Example, [::1]:3000,b:443").unwrap().github_token_hosts;
     assert_eq!(hosts, ["git.example", "[::1]:3000", "b"]);
     assert_eq!(with("--move-services", "init, worker").unwrap().move_services, ["init", "worker"]);
@@ -280,6 +281,7 @@ fn each_fault_names_variable_value_and_remedy() {
         ("STOP_SERVICES", "worker,,cron", accepted_names),
         ("STOP_SERVICES", "-x", accepted_names),
         ("MOVE_SERVICES", "init worker", accepted_names),
+        ("DATA_SERVICES", "db,", accepted_names),
         ("GITHUB_TOKEN_HOSTS", "https://git.example", accepted_hosts),
         ("GITHUB_TOKEN_HOSTS", "git.example,", accepted_hosts),
         ("GITHUB_TOKEN_HOSTS", "user@git.example", accepted_hosts),

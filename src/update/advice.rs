@@ -21,6 +21,7 @@ pub fn by_hand(record: &Record, plan: &Plan, seen: Option<&Seen>) -> String {
     if disarmed {
         commands.extend(rearmed(&plan.previous.container_name, &plan.previous.restart_policy));
     }
+    commands.extend(companions(record, plan, true, data.is_none()));
     match data {
         // It starts the application, and proves it.
         Some(generation) => {
@@ -32,13 +33,13 @@ pub fn by_hand(record: &Record, plan: &Plan, seen: Option<&Seen>) -> String {
         }
         None => {}
     }
-    let companions = companions(record, plan);
-    commands.extend(companions.iter().cloned());
+    commands.extend(companions(record, plan, false, true));
     let settle = settle(record, plan);
     commands.push(settle.clone());
     let mut text = String::new();
     if runs_anew(plan, seen) {
-        let keep: Vec<_> = companions.into_iter().chain([settle]).collect();
+        let needed = companions(record, plan, true, true);
+        let keep: Vec<_> = needed.into_iter().chain(companions(record, plan, false, true)).chain([settle]).collect();
         text.push_str(&format!("To keep what runs now: {}. ", keep.join(" && ")));
     }
     text.push_str(&about_data(record, plan, data));
@@ -151,14 +152,17 @@ fn compose(plan: &Plan) -> String {
     format!("docker compose -p {name} --project-directory {folder}{}", files.chain(env_files).collect::<String>())
 }
 
-fn companions(record: &Record, plan: &Plan) -> Vec<String> {
+/// Those that the application needs, or the others. Where data is put back by a job of its own, `starts_data` is
+/// false: that job starts the services whose data it is.
+fn companions(record: &Record, plan: &Plan, needed: bool, starts_data: bool) -> Vec<String> {
     // Putting data back stops them once more.
     let resumed = record.has_done(Effect::Resume) && !record.has_begun(Effect::RestoreData);
     let is_back = resumed || record.has_done(Effect::Rearm);
-    let stopped = plan.companions.iter().filter(|_| record.has_begun(Effect::Disarm) && !is_back);
+    let of_them = plan.companions.iter().filter(|companion| companion.needed == needed);
+    let stopped = of_them.filter(|_| record.has_begun(Effect::Disarm) && !is_back);
     let commands = |c: &super::plan::Companion| {
-        let start = line(["docker", "start", &c.name]);
-        rearmed(&c.name, &c.restart_policy).into_iter().chain([start]).collect::<Vec<_>>()
+        let start = Some(line(["docker", "start", &c.name])).filter(|_| starts_data || !c.holds_data);
+        rearmed(&c.name, &c.restart_policy).into_iter().chain(start).collect::<Vec<_>>()
     };
     stopped.flat_map(commands).collect()
 }

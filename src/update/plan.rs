@@ -243,8 +243,8 @@ pub struct Hooks {
     pub after_restore: Option<OneShot>,
 }
 
-/// A container that writes to the application's data too, or lives in its namespaces, and is stopped
-/// with it.
+/// A container that is stopped with the application: it writes to the same data, lives in its namespaces, or holds
+/// data that belongs to the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Companion {
     pub container_id: String,
@@ -256,6 +256,16 @@ pub struct Companion {
     /// The application depends on it: it is stopped later, and started earlier.
     #[serde(default)]
     pub needed: bool,
+    /// Its own data is copied and put back with the application's (`DATA_SERVICES`).
+    #[serde(default)]
+    pub holds_data: bool,
+}
+
+impl Companion {
+    /// By which others wait for it: its service, or its name where it is of another project.
+    pub fn handle(&self) -> &str {
+        self.service.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// A service is not started before another one, which the job has stopped too, is ready (`depends_on`).
@@ -274,6 +284,11 @@ pub struct Wait {
 pub enum Until {
     Started,
     Healthy,
+    /// It has no HEALTHCHECK: this TCP port, which did when the job was planned, accepts connections; without one, it
+    /// has been running for a while.
+    Serving {
+        port: Option<u16>,
+    },
     /// It has ended with exit code 0.
     Completed,
 }
@@ -419,6 +434,13 @@ impl Plan {
     pub fn stops_first(&self) -> bool {
         let has_reason = self.migration.is_some() || self.data.is_copied() || !self.companions.is_empty();
         !self.no_op && !self.hot_only && has_reason
+    }
+
+    /// What the application needs runs again before the migration, which needs it too, and before the swap, so that
+    /// nothing of the new version has been there yet if it does not get ready.
+    pub fn starts_needed_first(&self) -> bool {
+        let mut needed = self.companions.iter().filter(|companion| companion.needed);
+        !self.stays && needed.any(|companion| companion.holds_data || self.migration.is_some())
     }
 
     /// Compose has commands to run in the containers of this service after each start.

@@ -358,6 +358,8 @@ pub struct Options {
     pub move_services: Vec<String>,
     /// Services or containers that write to the same data and are stopped with the application.
     pub stop_services: Vec<String>,
+    /// Services or containers whose own data is copied and put back with the application's.
+    pub data_services: Vec<String>,
     pub hook_before_copy: Option<HookSetting>,
     pub hook_after_restore: Option<HookSetting>,
     /// The command that asks for an update here, for remedies: `update`; of a deputy `self-update`.

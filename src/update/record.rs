@@ -34,6 +34,12 @@ pub struct Learned {
     /// has started them since.
     #[serde(default)]
     pub stopped: BTreeMap<String, Option<Timestamp>>,
+    /// Those among them that this job has started again already, because the application needs them.
+    #[serde(default)]
+    pub started_again: BTreeSet<String>,
+    /// Since when they are stopped.
+    #[serde(default)]
+    pub stopped_at: Option<Timestamp>,
     /// Containers with a writable mount of the data that did not run when the application was stopped, by id, and
     /// when they had last been started. `None` before that.
     #[serde(default)]

@@ -39,6 +39,8 @@ pub enum Effect {
     ColdCopy,
     /// A copy without stopping anything, as a snapshot of its own.
     CopyRunning,
+    /// What was stopped and the application needs, its database for example, runs again and is ready.
+    StartNeeded,
     Migrate,
     /// An earlier generation's data.
     LoadData,
@@ -82,7 +84,7 @@ impl Effect {
                 State::Snapshotting
             }
             Effect::CopyRunning => State::Snapshotting,
-            Effect::Migrate | Effect::LoadData | Effect::HookAfter => State::Migrating,
+            Effect::LoadData | Effect::HookAfter | Effect::StartNeeded | Effect::Migrate => State::Migrating,
             Effect::WriteEnv | Effect::Swap | Effect::Resume => State::Swapping,
             Effect::Gate | Effect::Tidy => State::Healthchecking,
             _ => State::RollingBack,
@@ -212,9 +214,10 @@ pub fn way_there(plan: &Plan) -> Vec<Effect> {
         (stops, Stop),
         (copied && plan.hooks.before_copy.is_some(), HookBefore),
         (copied, ColdCopy),
-        (plan.migration.is_some(), Migrate),
         (restores, LoadData),
         (restores && plan.hooks.after_restore.is_some(), HookAfter),
+        (stops && plan.starts_needed_first(), StartNeeded),
+        (plan.migration.is_some(), Migrate),
         (moves, WriteEnv),
         (moves, Swap),
         (stops && (plan.stays || !plan.companions.is_empty()), Resume),
@@ -320,9 +323,9 @@ fn next_there(record: &Record, plan: &Plan, seen: &Seen) -> Action {
             Record::MAX_LIVES
         ));
     }
-    use Effect::{ColdCopy, Disarm, HookBefore, LoadData, Migrate, Stop, Swap, WriteEnv};
+    use Effect::{ColdCopy, Disarm, HookBefore, LoadData, Migrate, StartNeeded, Stop, Swap, WriteEnv};
     let surprise = match effect {
-        Disarm | Stop | HookBefore | ColdCopy | Migrate | LoadData | WriteEnv | Swap => {
+        Disarm | Stop | HookBefore | ColdCopy | StartNeeded | Migrate | LoadData | WriteEnv | Swap => {
             surprise_before(record, plan, effect, seen)
         }
         Effect::Gate => surprise_at_gate(plan, seen),

@@ -417,6 +417,7 @@ impl Installation {
             snapshot_exclude: vec![],
             move_services: vec![],
             stop_services: vec![],
+            data_services: vec![],
             hook_before_copy: None,
             hook_after_restore: None,
             command: "update",

@@ -43,6 +43,18 @@ pub fn waiting() -> Scene {
     }
 }
 
+/// A database beside the application, which takes 8 s to get ready, and whose data belongs to the transaction.
+pub fn with_database() -> Scene {
+    Scene {
+        world: |world| {
+            let now = world.containers[0].started_at.expect("the application runs");
+            world.add_store("db", Duration::from_secs(8), now);
+        },
+        options: |options| options.data_services = vec!["db".into()],
+        ..Scene::default()
+    }
+}
+
 fn hook(options: &mut Options, before: &str, after: &str) {
     let of_db = |command: &str| HookSetting { service: "db".into(), command: vec![command.into()] };
     options.hook_before_copy = Some(of_db(before));

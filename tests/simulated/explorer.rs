@@ -16,13 +16,14 @@ use processgit_updater::update::record::{Heading, Record};
 use crate::journal::{Disk, Memory};
 
 /// Calls that change nothing: a death around them is one that is known already.
-const LOOKS: [&str; 16] = [
+const LOOKS: [&str; 17] = [
     "engine.info",
     "engine.container",
     "engine.containers",
     "engine.image",
     "engine.wait",
     "probe.ask",
+    "probe.accepts",
     "env.read",
     "env.preflight",
     "data.preflight",
@@ -64,7 +65,14 @@ impl Remains {
         }
         let data: Vec<_> = world.generations.iter().map(|(id, (_, data))| (id, data)).collect();
         let images: Vec<_> = world.images.keys().collect();
-        let _ = write!(text, "{images:?}{:?}{:?}{}{data:?}", world.tags, world.env, world.data);
+        let _ = write!(
+            text,
+            "{images:?}{:?}{:?}{}{data:?}{:?}",
+            world.tags,
+            world.env,
+            world.data,
+            (&world.stores, &world.kept_stores)
+        );
         if let Some(r) = record {
             let learned = &r.learned;
             let _ = write!(

@@ -11,7 +11,7 @@ use processgit_updater::update::job::State;
 use crate::bench::{
     At, Installation, Recorder, Scene, anonymous, crewed, occurrences, restore, rollback, snapshot, update, wait,
 };
-use crate::by_hand::{breaks, crashes, hooked, waiting, written};
+use crate::by_hand::{breaks, crashes, hooked, waiting, with_database, written};
 use crate::invariants::assert_invariants;
 
 /// The kinds of update.
@@ -25,6 +25,10 @@ pub fn updates() -> Vec<(&'static str, Scene)> {
         ("crash loop, no data", Scene { behaviour: Behaviour::Crashes, has_data: false, ..scene() }),
         ("migration fails", Scene { behaviour: Behaviour::MigrationFails, migration: Some("migrate"), ..scene() }),
         ("crash loop, hooks and a companion that it needs", Scene { behaviour: Behaviour::Crashes, ..waiting() }),
+        (
+            "migration fails, a database",
+            Scene { behaviour: Behaviour::MigrationFails, migration: Some("migrate"), ..with_database() },
+        ),
         ("a crew, no data", Scene { has_data: false, ..crewed() }),
         ("a crew whose worker crashes", Scene { behaviour: Behaviour::WorkerCrashes, ..crewed() }),
     ]
@@ -40,6 +44,10 @@ pub fn jobs_by_hand() -> Vec<(&'static str, Scene)> {
         ("restore", Scene { before: &[snapshot], since: written, order: restore, ..hooked() }),
         ("restore that fails", Scene { before: &[snapshot], since: breaks, order: restore, ..hooked() }),
         ("restore of the version before", Scene { before: &[update], order: restore, ..hooked() }),
+        (
+            "restore that fails, a database",
+            Scene { before: &[snapshot], since: breaks, order: restore, ..with_database() },
+        ),
         ("snapshot, a crew", Scene { order: snapshot, ..crewed() }),
         ("rollback that fails", Scene { before: &[update], since: crashes, order: rollback, ..scene() }),
         (

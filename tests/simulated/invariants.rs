@@ -67,6 +67,7 @@ pub fn assert_verdict(installation: &Installation, job: &Job, context: &str) {
             assert_eq!(app.image_id, was.image_id, "{context}");
             if installation.scene.has_data && installation.scene.snapshots {
                 assert_eq!(world.data, before.data, "{context}: the data is what it was");
+                assert_eq!(world.stores, before.stores, "{context}: so is the data beside the application");
             }
         }
         _ => panic!("{context}: {job:?}"),

@@ -34,6 +34,10 @@ impl From<String> for DataError {
 
 #[async_trait]
 impl Probe for Simulated {
+    async fn accepts(&self, container: &Container, _port: u16, _timeout: Duration) -> bool {
+        self.call("probe.accepts", |w| Ok::<_, String>(w.find(&container.id).is_some())).await.unwrap_or(false)
+    }
+
     async fn ask(&self, container: &Container, timeout: Duration) -> Answer {
         let asked = self.call("probe.ask", |w| {
             let c = w.find(&container.id).map(|at| &w.containers[at]).filter(|c| c.state == RunState::Running);
@@ -109,13 +113,13 @@ impl DataStore for Simulated {
     async fn cold(
         &self,
         label: &CopyLabel,
-        _mounts: &[DataMount],
+        mounts: &[DataMount],
         _report: CopyReport,
     ) -> Result<Generation, DataError> {
         let now = self.clock.now();
         self.call("data.cold", |w| {
-            w.require_nobody_writes()?;
-            Ok(w.keep(&format!("gen-{}", label.job), label, now, true))
+            w.require_nobody_writes(mounts)?;
+            Ok(w.keep(&format!("gen-{}", label.job), label, mounts, (now, true)))
         })
         .await
     }
@@ -123,39 +127,39 @@ impl DataStore for Simulated {
     async fn running(
         &self,
         label: &CopyLabel,
-        _mounts: &[DataMount],
+        mounts: &[DataMount],
         _report: CopyReport,
     ) -> Result<Generation, DataError> {
         let now = self.clock.now();
-        self.call("data.running", |w| Ok(w.keep(&format!("hot-{}", label.job), label, now, false))).await
+        self.call("data.running", |w| Ok(w.keep(&format!("hot-{}", label.job), label, mounts, (now, false)))).await
     }
 
     async fn restore(
         &self,
         label: &CopyLabel,
         generation: &str,
-        _mounts: &[DataMount],
+        mounts: &[DataMount],
         _pinned: &[String],
         _report: CopyReport,
     ) -> Result<Kept, DataError> {
         let now = self.clock.now();
         self.call("data.restore", |w| {
-            w.require_nobody_writes()?;
+            w.require_nobody_writes(mounts)?;
             let kept = format!("failed-{}", label.job);
             // Restoring a second time must not overwrite what was kept with what was restored.
             if !w.generations.contains_key(&kept) {
-                w.keep(&kept, label, now, true);
+                w.keep(&kept, label, mounts, (now, true));
             }
-            w.load(generation)?;
+            w.load(generation, mounts)?;
             Ok(Kept { id: kept, pruned: Vec::new() })
         })
         .await
     }
 
-    async fn load(&self, generation: &str, _mounts: &[DataMount], _report: CopyReport) -> Result<(), DataError> {
+    async fn load(&self, generation: &str, mounts: &[DataMount], _report: CopyReport) -> Result<(), DataError> {
         self.call("data.load", |w| {
-            w.require_nobody_writes()?;
-            w.load(generation)
+            w.require_nobody_writes(mounts)?;
+            w.load(generation, mounts)
         })
         .await
     }
@@ -200,7 +204,13 @@ impl DataStore for Simulated {
 }
 
 impl World {
-    fn keep(&mut self, id: &str, label: &CopyLabel, now: jiff::Timestamp, consistent: bool) -> Generation {
+    fn keep(
+        &mut self,
+        id: &str,
+        label: &CopyLabel,
+        mounts: &[DataMount],
+        (now, consistent): (jiff::Timestamp, bool),
+    ) -> Generation {
         let bytes = self.data.len() as u64;
         let info = SnapshotInfo {
             id: id.to_owned(),
@@ -210,10 +220,11 @@ impl World {
             bytes,
             own_bytes: bytes,
             entries: 1,
-            mounts: vec!["/data".into()],
+            mounts: mounts.iter().map(|copied| copied.mount.destination.clone()).collect(),
             label: Some(label.clone()),
         };
         self.generations.insert(id.to_owned(), (info, self.data.clone()));
+        self.keep_stores(id, mounts);
         Generation { id: id.to_owned(), files: 1, bytes }
     }
 
@@ -223,8 +234,9 @@ impl World {
         self.generations.get(id).map(|(_, data)| data).ok_or_else(missing)
     }
 
-    fn load(&mut self, id: &str) -> Result<(), DataError> {
+    fn load(&mut self, id: &str, mounts: &[DataMount]) -> Result<(), DataError> {
         self.data = self.generation(id)?.clone();
+        self.load_stores(id, mounts);
         Ok(())
     }
 }

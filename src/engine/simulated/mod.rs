@@ -10,6 +10,7 @@ mod compose;
 mod engine;
 mod faults;
 mod operator;
+mod stores;
 
 pub use application::SimulatedTrust;
 pub use compose::is_edited;
@@ -27,7 +28,7 @@ use crate::clock::Clock;
 use crate::helper::wire::Failure;
 use crate::reference::{Reference, is_same_repository};
 use crate::update::plan::strings;
-use crate::update::ports::{DataError, SnapshotInfo};
+use crate::update::ports::SnapshotInfo;
 
 /// How an image's application behaves when it is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -117,6 +118,10 @@ pub struct World {
     pub env: Option<Vec<u8>>,
     /// What is in the application's volume.
     pub data: String,
+    /// What is in the volumes of services beside the application that hold data of their own, by service.
+    pub stores: BTreeMap<String, String>,
+    /// The stores' part of each snapshot.
+    pub kept_stores: BTreeMap<String, BTreeMap<String, String>>,
     /// Snapshots: what they are, and the data they hold.
     pub generations: BTreeMap<String, (SnapshotInfo, String)>,
     /// The application's volume has no name, but that of the engine's.
@@ -278,6 +283,8 @@ impl World {
             tags: BTreeMap::new(),
             containers: Vec::new(),
             crew: Vec::new(),
+            stores: BTreeMap::new(),
+            kept_stores: BTreeMap::new(),
             generations: BTreeMap::new(),
             anonymous_volumes: false,
             edited: false,
@@ -323,7 +330,7 @@ impl World {
         self.crew.iter().find(|mate| mate.service == service).map(|mate| mate.is)
     }
 
-    fn name_of(&self, service: &str) -> String {
+    pub(super) fn name_of(&self, service: &str) -> String {
         if service == self.seed.service {
             return self.seed.container.clone();
         }
@@ -474,15 +481,6 @@ impl World {
         c
     }
 
-    /// Whoever runs with the data mounted writes to it: no copy made meanwhile is one.
-    fn require_nobody_writes(&self) -> Result<(), DataError> {
-        let writes = |c: &&Container| c.state == RunState::Running && c.mounts.iter().any(|m| m.writable);
-        match self.containers.iter().find(writes) {
-            Some(c) => Err(DataError::Changed(format!("{} runs, and writes to the data", c.name))),
-            None => Ok(()),
-        }
-    }
-
     /// Nobody can live in the namespaces of a container that does not run.
     fn can_start(&self, at: usize) -> bool {
         let runs = |id: &str| self.find(id).is_some_and(|at| self.containers[at].state == RunState::Running);
@@ -516,6 +514,7 @@ impl World {
                     c.state = RunState::Exited;
                     c.exit_code = i64::from(behaviour == Behaviour::MigrationFails);
                 }
+                self.change_stores(&format!(", migrated by {}", image.version));
             }
             (Some("hook"), _) => {
                 let command = strings(&c.raw["Config"]["Cmd"]);
@@ -530,7 +529,10 @@ impl World {
             // A version finds its own data; another one leaves its mark.
             _ if self.data.starts_with(&format!("written by {}", image.version))
                 || self.data.ends_with(&format!("written by {}", image.version)) => {}
-            _ => self.data.push_str(&format!(", written by {}", image.version)),
+            _ => {
+                self.data.push_str(&format!(", written by {}", image.version));
+                self.change_stores(&format!(", written by {}", image.version));
+            }
         }
     }
 
@@ -564,7 +566,9 @@ impl World {
     /// The application was started while something that it depends on was not ready: a real one crashes.
     fn note_haste(&mut self, at: usize, now: Timestamp) {
         let started = &self.containers[at];
-        if self.by_hand || self.restarting || started.label(label::SERVICE) != Some(&self.seed.service) {
+        let is_migration = started.label(label::ROLE) == Some("migration");
+        let needs_them = is_migration || started.label(label::SERVICE) == Some(&self.seed.service);
+        if self.by_hand || self.restarting || !needs_them {
             return;
         }
         let is_ready = |service: &String| {

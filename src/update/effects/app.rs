@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::oneshot::ONE_SHOTS;
-use super::order::{Patience, await_dependencies};
+use super::order::{Patience, await_dependencies, tell_downtime};
 use super::{EffectError, Result, volumes};
 use crate::command::line;
 use crate::engine::seal::{CLAIM, name_of};
 use crate::engine::{Container, EngineError, RestartPolicy, RunState, label};
 use crate::update::context::Context;
-use crate::update::plan::Plan;
+use crate::update::plan::{Companion, Plan};
 use crate::update::record::{Learned, Record};
 use crate::update::survey::data::overlaps;
 use crate::update::survey::names;
@@ -38,11 +38,13 @@ pub async fn rearm(cx: &Context, plan: &Plan) -> Result {
 /// What was stopped runs again, where no other version was wanted; and the companions in any case, but
 /// those that were made anew. Data that was put back must prove that it works, so then the application is
 /// started even if it had not run.
-pub async fn resume(cx: &Context, plan: &Plan) -> Result {
+pub async fn resume(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
     let application_too = plan.previous.baseline.running || plan.restores().is_some();
     // Another version is judged by the gate, whatever waits for it here.
     let patience = if plan.stays { Patience::Demands } else { Patience::Hopes };
-    start_again(cx, plan, application_too, patience).await
+    start_again(cx, plan, application_too, patience).await?;
+    tell_downtime(cx, plan, learned);
+    Ok(())
 }
 
 async fn start_again(cx: &Context, plan: &Plan, application_too: bool, patience: Patience) -> Result {
@@ -65,7 +67,7 @@ async fn start_again(cx: &Context, plan: &Plan, application_too: bool, patience:
         }
         engine.set_restart_policy(id, policy).await?;
         if application_too || *id != plan.previous.container_id {
-            if let Some(service) = service_of(plan, id) {
+            if let Some(service) = handle_of(plan, id) {
                 // Only what was to be stopped waits for the application: it may crash, and is judged later.
                 let is_needed = *id == plan.previous.container_id
                     || plan.companions.iter().any(|c| c.container_id == *id && c.needed);
@@ -132,10 +134,17 @@ fn service_of<'a>(plan: &'a Plan, id: &str) -> Option<&'a str> {
     plan.companions.iter().find(|c| c.container_id == id)?.service.as_deref()
 }
 
+/// By which it waits for others.
+fn handle_of<'a>(plan: &'a Plan, id: &str) -> Option<&'a str> {
+    let companion = || plan.companions.iter().find(|c| c.container_id == id);
+    service_of(plan, id).or_else(|| companion().map(Companion::handle))
+}
+
 /// Stops them gracefully, those that need others first, and observes that they have exited.
 pub async fn stop(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
     let engine = &cx.ports.engine;
     super::writers::before_the_stop(cx, plan, learned).await?;
+    learned.stopped_at = Some(cx.ports.clock.now());
     for (id, name, _) in start_order(plan).rev() {
         let begun = Instant::now();
         halt(cx, plan, id, name).await?;
@@ -163,9 +172,9 @@ fn killed(container: &Container, took: Duration) -> Option<String> {
     })
 }
 
-/// Whatever happened since the stop, none of those that were stopped may run, or may have run.
+/// Whatever happened since the stop, none of those that were stopped may run, or may have run, but by our doing.
 pub async fn require_stopped(cx: &Context, plan: &Plan, learned: &Learned, after: &str) -> Result {
-    for (id, name, _) in start_order(plan) {
+    for (id, name, _) in start_order(plan).filter(|(id, ..)| !learned.started_again.contains(*id)) {
         require_not_run(cx, id, name, learned.stopped.get(id).copied().flatten(), after).await?;
     }
     Ok(())

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::time::{Instant, sleep};
 
 use super::app::{containers, start};
 use super::{EffectError, Result};
 use crate::engine::{Container, Healthcheck, RunState, label};
 use crate::update::context::Context;
-use crate::update::plan::{Plan, Until, Wait};
+use crate::update::plan::{Companion, Plan, Until, Wait};
+use crate::update::record::Learned;
 
 /// Pause between two looks at a container that is not ready yet.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -22,6 +24,29 @@ pub enum Patience {
     Hopes,
 }
 
+/// A container without a HEALTHCHECK, and without a port to ask, is ready when it has run for so long.
+const SETTLED: SignedDuration = SignedDuration::from_secs(5);
+/// So long one connection may take.
+const ASKED: Duration = Duration::from_secs(2);
+
+/// As [`start_needed`], before anything of the new version is there.
+pub async fn start_needed_first(cx: &Context, plan: &Plan, learned: &mut Learned) -> Result {
+    start_needed(cx, plan, Patience::Demands).await?;
+    tell_downtime(cx, plan, learned);
+    learned.started_again = plan.companions.iter().filter(|c| c.needed).map(|c| c.container_id.clone()).collect();
+    Ok(())
+}
+
+/// Services that hold data may have users beside the application.
+pub fn tell_downtime(cx: &Context, plan: &Plan, learned: &Learned) {
+    let was_down = |c: &&Companion| c.holds_data && !learned.started_again.contains(&c.container_id);
+    let names: Vec<&str> = plan.companions.iter().filter(was_down).map(|c| c.name.as_str()).collect();
+    if let (false, Some(since)) = (names.is_empty(), learned.stopped_at) {
+        let seconds = cx.ports.clock.now().duration_since(since).as_secs_f64();
+        cx.say(&format!("{} runs again, after {seconds:.1} s", names.join(", ")));
+    }
+}
+
 /// Starts those of the companions that the application depends on, each when what it depends on itself is
 /// ready, and waits until all that is moved could be started.
 pub async fn start_needed(cx: &Context, plan: &Plan, patience: Patience) -> Result {
@@ -32,9 +57,7 @@ pub async fn start_needed(cx: &Context, plan: &Plan, patience: Patience) -> Resu
         if is_moved || engine.container(id).await?.is_none() {
             continue;
         }
-        if let Some(service) = &companion.service {
-            await_dependencies(cx, plan, service, patience).await?;
-        }
+        await_dependencies(cx, plan, companion.handle(), patience).await?;
         engine.set_restart_policy(id, &companion.restart_policy).await?;
         start(cx, plan, id, &companion.name, companion.service.as_deref()).await?;
     }
@@ -59,7 +82,7 @@ async fn await_one(cx: &Context, plan: &Plan, wait: &Wait, patience: Patience) -
     let deadline = Instant::now() + cx.options.health.timeout.max(planned);
     let mut is_told = false;
     loop {
-        let why = match readiness(&of_service(cx, plan, &wait.on).await?, wait.until) {
+        let why = match ready(cx, &of_service(cx, plan, &wait.on).await?, wait.until).await {
             Ready::Yes => return Ok(()),
             Ready::NotYet(_) if Instant::now() < deadline => {
                 if !is_told {
@@ -87,7 +110,7 @@ async fn of_service(cx: &Context, plan: &Plan, service: &str) -> Result<Vec<Cont
         found.extend(containers(cx, plan).await?.into_iter().filter(|c| c.label(label::SERVICE) == Some(service)));
         return Ok(found);
     }
-    for companion in plan.companions.iter().filter(|c| c.service.as_deref() == Some(service)) {
+    for companion in plan.companions.iter().filter(|c| c.handle() == service) {
         found.extend(cx.ports.engine.container(&companion.container_id).await?);
     }
     Ok(found)
@@ -100,7 +123,25 @@ enum Ready {
     Never(String),
 }
 
-/// Are they as far as somebody waits for? Pure.
+/// Are they as far as somebody waits for?
+async fn ready(cx: &Context, containers: &[Container], until: Until) -> Ready {
+    let ready = readiness(containers, until);
+    let (Ready::Yes, Until::Serving { port }) = (&ready, until) else { return ready };
+    for container in containers {
+        match port {
+            Some(port) if !cx.ports.probe.accepts(container, port, ASKED).await => {
+                return Ready::NotYet(format!("does not accept connections at port {port}"));
+            }
+            None if container.started_at.is_none_or(|at| cx.ports.clock.now().duration_since(at) < SETTLED) => {
+                return Ready::NotYet(format!("has not been running for {SETTLED:?}"));
+            }
+            _ => {}
+        }
+    }
+    ready
+}
+
+/// As far as their states tell. Pure.
 fn readiness(containers: &[Container], until: Until) -> Ready {
     let mut ready = if containers.is_empty() { Ready::Never("has no container".into()) } else { Ready::Yes };
     for container in containers {
@@ -119,7 +160,7 @@ fn readiness_of(c: &Container, until: Until) -> Ready {
         (Until::Completed, RunState::Exited, _) if c.exit_code == 0 => Ready::Yes,
         (_, RunState::Exited | RunState::Dead, _) => ended(),
         (Until::Completed, ..) => Ready::NotYet("has not run to its end".into()),
-        (Until::Started, RunState::Running, _) => Ready::Yes,
+        (Until::Started | Until::Serving { .. }, RunState::Running, _) => Ready::Yes,
         (Until::Healthy, RunState::Running, Healthcheck::Healthy | Healthcheck::None) => Ready::Yes,
         (Until::Healthy, RunState::Running, Healthcheck::Unhealthy) => Ready::Never("is unhealthy".into()),
         (Until::Healthy, RunState::Running, Healthcheck::Starting) => Ready::NotYet("is not healthy yet".into()),
@@ -148,6 +189,9 @@ mod tests {
             (Until::Healthy, Running, 0, Starting, "not yet: is not healthy yet"),
             (Until::Healthy, Running, 0, Unhealthy, "never: is unhealthy"),
             (Until::Healthy, Exited, 0, Healthy, "never: has ended with exit code 0"),
+            (Until::Serving { port: Option::None }, Running, 0, None, "yes"),
+            (Until::Serving { port: Some(1) }, Restarting, 1, None, "not yet: is restarting"),
+            (Until::Serving { port: Some(1) }, Exited, 1, None, "never: has ended with exit code 1"),
             (Until::Completed, Running, 0, Healthy, "not yet: has not run to its end"),
             (Until::Completed, Exited, 0, None, "yes"),
             (Until::Completed, Exited, 3, None, "never: has ended with exit code 3"),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::compose::{self, Resolved};
 use super::unwell::{self, Unwell};
 use super::wish::{Wish, repo_digest};
-use super::{Deployment, Mate, Refused, beside, data, named, sources};
+use super::{Deployment, Mate, Refused, beside, data, data_services, named, sources};
 use crate::command::line;
 use crate::engine::compose_config::Service;
 use crate::engine::{ComposeConfig, Container, EngineError, Healthcheck, Image, Project, Reach};
@@ -58,6 +58,8 @@ pub async fn plan(
         let own = options.own_container.as_deref();
         refusals.extend(named::stop_refusals(&options.stop_services, own, deployment, &resolved.old));
     }
+    let unknown = named::Known::of(deployment, &resolved.old).unknown(data_services::SETTING, &options.data_services);
+    refusals.extend(unknown.map_or_else(|| deployment.no_data_services.clone(), |refusal| vec![refusal]));
     if !refusals.is_empty() {
         return Err(Refused(refusals));
     }
@@ -351,8 +353,31 @@ fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &
         warnings.extend(resolved.unexplained());
     }
     warnings.extend(lacking(plan));
+    warnings.extend(left_without_data(plan, deployment, &resolved.old));
     warnings.extend(health_warnings(plan, options, deployment));
     warnings
+}
+
+/// Whoever else uses a database that is stopped with the application.
+fn left_without_data(plan: &Plan, deployment: &Deployment, config: &ComposeConfig) -> Option<String> {
+    let is_stopped = |service: &str| plan.companions.iter().any(|c| c.service.as_deref() == Some(service));
+    let goes_on = |service: &str| {
+        let mut running = deployment.of_service(service).filter(|c| c.is_alive());
+        !plan.project.moves(service) && !is_stopped(service) && running.next().is_some()
+    };
+    let mut told = Vec::new();
+    for data in plan.companions.iter().filter(|companion| companion.holds_data) {
+        let left = data_services::left_without(data.handle(), config, goes_on);
+        if !left.is_empty() {
+            told.push(format!("{} (without {})", left.join(", "), data.handle()));
+        }
+    }
+    (!told.is_empty()).then(|| {
+        format!(
+            "these services go on while what they depend on is stopped, and what they write before the verdict may be taken back: {}. Name them in PROCESSGIT_UPDATER_STOP_SERVICES to have them stopped as well",
+            told.join(", ")
+        )
+    })
 }
 
 /// A migration or a hook that fails for want of these is no fault of the version.

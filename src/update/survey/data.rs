@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::named::{means, service_in};
-use super::{Deployment, Refused, compose};
+use super::{Deployment, Refused, compose, data_services};
 use crate::engine::{ComposeConfig, Container, Healthcheck, Mount, MountKind};
 use crate::update::one_shot::{self, Around, OneShot};
 use crate::update::plan::{Companion, DataPlan, Hooks, Root, StartOrder, Until, Wait};
@@ -80,7 +80,7 @@ fn below(mount: &Mount, path: &str) -> Mount {
 fn asked(mount: &Mount, deployment: &Deployment) -> Look {
     let named = mount.destination.split_once(':').filter(|_| !mount.destination.starts_with('/'));
     let (service, path) = named.unwrap_or((deployment.project.service.as_str(), &mount.destination));
-    let container = deployment.moved().find(|(name, ..)| *name == service).map(|(_, container, _)| container);
+    let container = deployment.with_data().find(|(name, _)| *name == service).map(|(_, container)| container);
     let seen_by = container.filter(|c| c.is_running()).map(|c| SeenBy {
         name: c.name.clone(),
         container_id: c.id.clone(),
@@ -103,7 +103,7 @@ fn is_excluded(options: &Options, destination: &str) -> bool {
 pub fn mounts(ports: &Ports, options: &Options, deployment: &Deployment) -> DataPlan {
     let holds = |m: &Mount| options.data_in.as_ref().is_none_or(|path| Path::new(path).starts_with(&m.destination));
     let (mut copied, mut uncovered) = (Vec::new(), Vec::new());
-    for (service, container, _) in deployment.moved() {
+    for (service, container) in deployment.with_data() {
         for mount in container.mounts.iter().filter(|m| is_data(m) && holds(m)) {
             let list = if ports.data.off().is_some() || is_excluded(options, &mount.destination) {
                 &mut uncovered
@@ -150,16 +150,19 @@ pub fn companions<'a>(
     // What is left out is nobody's business; but where nothing is copied, a migration still writes.
     let written = data.map_or(&[][..], |data| if data.is_copied() { &data.copied } else { &data.uncovered });
     let is_wanted = |c: &Container| options.stop_services.iter().any(|name| means(name, c, &deployment.project));
+    let holds_data = |c: &Container| deployment.data_services.iter().any(|service| service.container.id == c.id);
     let stops = |c: &&Container| {
         let is_own = options.own_container.as_ref().is_some_and(|own| c.id.starts_with(own));
         // A helper of ours writes only when it is told to.
         let is_ours =
             is_own || options.owner.seal.read(c).is_some() || options.is_for_one_command(c, &deployment.project);
         let concerned = c.mounts.iter().any(|m| overlaps(m, written)) || compose::host_of(c, deployment).is_some();
-        c.id != deployment.container.id && c.is_alive() && !is_ours && (concerned || is_wanted(c))
+        let is_held = data.is_some() && holds_data(c);
+        let is_other = c.id != deployment.container.id && !is_ours;
+        is_other && (is_held || (c.is_alive() && (concerned || is_wanted(c))))
     };
     let service = |c: &'a Container| service_in(&deployment.project, c);
-    let is_named = |c: &&'a Container| deployment.moves(c) || is_wanted(c);
+    let is_named = |c: &&'a Container| deployment.moves(c) || holds_data(c) || is_wanted(c);
     let (mut named, others): (Vec<&Container>, Vec<&Container>) =
         deployment.containers.iter().filter(stops).partition(is_named);
     if data.is_none() && !named.iter().any(|c| is_wanted(c)) {
@@ -169,12 +172,17 @@ pub fn companions<'a>(
         return Err(writers(options, &others, written).into());
     }
     let order = StartOrder::new(config, &deployment.project.service);
+    let needs_the_application = |c: &'a Container| {
+        let mut moved = deployment.project.moved();
+        service(c).is_some_and(|own| moved.any(|other| data_services::depends_on(config, own, other)))
+    };
     let companion = |c: &'a Container| Companion {
         container_id: c.id.clone(),
         name: c.name.clone(),
         service: service(c).map(str::to_owned),
         restart_policy: c.restart_policy.clone(),
-        needed: order.comes_before_the_first(service(c)),
+        needed: order.comes_before_the_first(service(c)) || (holds_data(c) && !needs_the_application(c)),
+        holds_data: holds_data(c),
     };
     named.sort_by_key(|c| order.place(service(c)));
     Ok(named.into_iter().map(companion).collect())
@@ -227,18 +235,19 @@ fn writers(options: &Options, others: &[&Container], written: &[Mount]) -> Refus
     Refusal::new(Code::Writers, what).setting(format!("PROCESSGIT_UPDATER_STOP_SERVICES={stopped}"))
 }
 
-/// Who waits for whom, as `depends_on` says it, among all that is stopped and started: what the application
-/// needs must be as ready as it was, or it would crash.
+/// Who waits for whom among all that is stopped and started, as `depends_on` says it: what the application needs must
+/// be as ready as it was, or it would crash. What is moved needs the services that hold its data, whether it says so
+/// or not.
 pub fn waits(deployment: &Deployment, companions: &[Companion], config: &ComposeConfig) -> Vec<Wait> {
     let moved = || deployment.moved().map(|(service, container, _)| (service, container, false));
     let stopped = companions.iter().filter_map(|companion| {
         let container = deployment.containers.iter().find(|c| c.id == companion.container_id)?;
-        Some((companion.service.as_deref()?, container, companion.needed))
+        Some((companion.handle(), container, companion.needed))
     });
     let all: Vec<(&str, &Container, bool)> = moved().chain(stopped).collect();
-    let services: BTreeSet<&str> = all.iter().map(|(service, ..)| *service).collect();
+    let names: BTreeSet<&str> = all.iter().map(|(name, ..)| *name).collect();
     let mut waits = Vec::new();
-    for service in services {
+    for service in names {
         let depends_on = config.service(service).into_iter().flat_map(|service| &service.depends_on);
         for (on, dependency) in depends_on {
             let Some((_, container, needed)) = all.iter().find(|(other, ..)| other == on) else { continue };
@@ -248,17 +257,28 @@ pub fn waits(deployment: &Deployment, companions: &[Companion], config: &Compose
                 until,
                 required: dependency.required.unwrap_or(true),
             };
+            let data_service = deployment.data_services.iter().find(|known| known.container.id == container.id);
             // Compose's own business: the job does not start what had ended.
-            if !container.is_alive() {
+            if !container.is_alive() && data_service.is_none() {
                 continue;
             }
             let was_well = matches!(container.healthcheck, Healthcheck::Healthy | Healthcheck::Starting);
-            waits.push(wait(match dependency.condition.as_deref() {
-                Some("service_completed_successfully") => Until::Completed,
+            waits.push(wait(match (dependency.condition.as_deref(), data_service) {
+                (_, Some(data_service)) => data_services::until(data_service),
+                (Some("service_completed_successfully"), _) => Until::Completed,
                 _ if *needed && was_well => Until::Healthy,
-                Some("service_healthy") if !needed && container.healthcheck != Healthcheck::None => Until::Healthy,
+                (Some("service_healthy"), _) if !needed && container.healthcheck != Healthcheck::None => Until::Healthy,
                 _ => Until::Started,
             }));
+        }
+    }
+    let of_data = companions.iter().filter(|companion| companion.holds_data && companion.needed);
+    for (companion, service) in of_data.flat_map(|c| deployment.project.moved().map(move |service| (c, service))) {
+        let is_known = |wait: &Wait| wait.service == service && wait.on == companion.handle();
+        let held = deployment.data_services.iter().find(|known| known.container.id == companion.container_id);
+        if let Some(held) = held.filter(|_| !waits.iter().any(is_known)) {
+            let (service, on) = (service.to_owned(), companion.handle().to_owned());
+            waits.push(Wait { service, on, until: data_services::until(held), required: true });
         }
     }
     waits

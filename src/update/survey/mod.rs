@@ -7,6 +7,7 @@
 //! | [`wish`]    | what is wanted: another version, a snapshot, earlier data |
 //! | [`compose`] | does the wish change what it names, and nothing else? |
 //! | [`beside`]  | would `up` touch anything but what is moved? (pure) |
+//! | [`data_services`] | databases beside the application whose data belongs to the transaction |
 //! | [`data`]    | which data is copied, who else writes to it, the operator's hooks |
 //! | [`sources`] | is everything still there that containers are given from the host? |
 //! | [`unset`]   | do the files need what only the operator's shell has? (pure) |
@@ -19,6 +20,7 @@ pub mod assemble;
 pub mod beside;
 pub mod compose;
 pub mod data;
+pub mod data_services;
 pub mod labels;
 pub mod named;
 pub mod sources;
@@ -68,6 +70,10 @@ pub struct Deployment {
     pub image: Image,
     pub project: Project,
     pub crew: Vec<Mate>,
+    /// Whose data belongs to the transaction too.
+    pub data_services: Vec<DataService>,
+    /// Why there is none of that name.
+    pub no_data_services: Vec<Refusal>,
     /// Every container of the engine.
     pub containers: Vec<Container>,
     pub env: Option<Vec<u8>>,
@@ -86,11 +92,27 @@ pub struct Mate {
     pub image: Image,
 }
 
+/// A service beside the application that holds data of its own, and does not move: a database.
+#[derive(Debug, Clone)]
+pub struct DataService {
+    /// Of the service, or of the container where it is of another project.
+    pub name: String,
+    pub container: Container,
+    /// It has no HEALTHCHECK, but accepts TCP connections at this port.
+    pub port: Option<u16>,
+}
+
 impl Deployment {
     /// All that is moved: service, container, the image it runs.
     pub fn moved(&self) -> impl Iterator<Item = (&str, &Container, &Image)> {
         let crew = self.crew.iter().map(|mate| (mate.service.as_str(), &mate.container, &mate.image));
         std::iter::once((self.project.service.as_str(), &self.container, &self.image)).chain(crew)
+    }
+
+    /// All whose data belongs to the transaction: service, container.
+    pub fn with_data(&self) -> impl Iterator<Item = (&str, &Container)> {
+        let others = self.data_services.iter().map(|service| (service.name.as_str(), &service.container));
+        self.moved().map(|(service, container, _)| (service, container)).chain(others)
     }
 
     /// It is one of the containers that are moved.
@@ -202,11 +224,25 @@ pub async fn deployment(ports: &Ports, options: &Options) -> Result<Deployment, 
     let image = image_of(ports, &container).await?;
     let containers = ports.engine.containers(&[]).await?;
     let crew = crew(ports, &project, &containers).await?;
+    let (data_services, no_data_services) = data_services::find(ports, options, &project, &containers).await;
     ports.env.preflight(&project.environment_files()).await?;
     let env = ports.env.read().await?;
     let env_value = env.as_deref().and_then(|bytes| envfile::get(bytes, &options.version_key));
     let running = running(ports, options, &container, &image, env_value.as_deref()).await?;
-    Ok(Deployment { engine, container, image, project, crew, containers, env, env_value, running, place_warnings })
+    Ok(Deployment {
+        engine,
+        container,
+        image,
+        project,
+        crew,
+        data_services,
+        no_data_services,
+        containers,
+        env,
+        env_value,
+        running,
+        place_warnings,
+    })
 }
 
 /// Which version runs. The journal and the application are asked only where the tag does not decide.

@@ -53,7 +53,13 @@ fn what_a_person_is_told() {
             name: "p-worker-1".into(),
             restart_policy: always(),
             needed: false,
+            holds_data: false,
         }];
+    };
+    let database = |plan: &mut Plan| {
+        armed(plan);
+        plan.companions[0].needed = true;
+        plan.companions[0].holds_data = true;
     };
     let crew = |plan: &mut Plan| {
         plan.project.crew = vec!["worker".into()];
@@ -132,6 +138,27 @@ fn what_a_person_is_told() {
             BACK,
             vec![TAG, SET, UP, rearm, worker[0], worker[1]],
         ),
+        (
+            "a database, before the application",
+            with_plan(went_back(before(Gate)), database),
+            Some(App::Gone),
+            BACK,
+            vec![TAG, SET, UP, rearm, worker[0], worker[1]],
+        ),
+        (
+            "a database that stands still with the application",
+            with_plan(before(ColdCopy), database),
+            Some(STOPPED),
+            nothing,
+            vec![SET, rearm, worker[0], worker[1], "docker start app"],
+        ),
+        (
+            "a database whose data goes back is started by the job that puts it back",
+            with_plan(also(before(Migrate), &[Migrate]), database),
+            Some(STOPPED),
+            FIRST,
+            vec![SET, rearm, worker[0], RESTORE],
+        ),
         ("not even stopped", with_plan(before(Disarm), armed), Some(STOPPED), nothing, vec![SET, "docker start app"]),
         (
             "no key before",
@@ -205,6 +232,7 @@ fn names_are_quoted() {
             name: name(),
             restart_policy: policy,
             needed: false,
+            holds_data: false,
         }];
         let was = Was::Running { healthcheck: Healthcheck::None };
         plan.crew =

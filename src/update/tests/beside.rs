@@ -36,6 +36,8 @@ pub fn deployment(applications: &[&str]) -> Deployment {
         image: image(),
         project,
         crew: vec![],
+        data_services: vec![],
+        no_data_services: vec![],
         containers,
         env: None,
         env_value: None,

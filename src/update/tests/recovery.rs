@@ -25,6 +25,7 @@ fn kinds() -> Vec<(&'static str, Plan)> {
             name: "worker".into(),
             restart_policy: RestartPolicy::never(),
             needed: false,
+            holds_data: false,
         }],
         ..plan()
     };
@@ -32,9 +33,14 @@ fn kinds() -> Vec<(&'static str, Plan)> {
     let no_data = |plan: Plan| Plan { data: DataPlan::default(), ..plan };
     let uncovered =
         DataPlan { copied: vec![], uncovered: plan().data.copied, why: "off".into(), ..DataPlan::default() };
+    let database = |plan: Plan| {
+        let held = |companion: &Companion| Companion { needed: true, holds_data: true, ..companion.clone() };
+        Plan { companions: plan.companions.iter().map(held).collect(), ..plan }
+    };
     let by_hand = || Plan { migration: None, ..everything.clone() };
     vec![
         ("an update with everything", everything.clone()),
+        ("an update with everything, and a database", database(everything.clone())),
         ("an update with data", Plan { migration: None, ..plan() }),
         ("an update with a migration, `SNAPSHOT=off`", Plan { data: uncovered, ..plan() }),
         ("an update without data", no_data(Plan { migration: None, ..plan() })),
@@ -241,6 +247,7 @@ fn effects() -> String {
         Migrate,
         LoadData,
         HookAfter,
+        StartNeeded,
         WriteEnv,
         Swap,
         Resume,
@@ -270,6 +277,9 @@ fn why(effect: Effect) -> &'static str {
         Effect::CopyRunning => "a snapshot that stops nothing; a half one is thrown away",
         Effect::Migrate => "never twice: whoever died here goes back, to the data from before",
         Effect::LoadData => "an earlier snapshot's data; never twice: whoever died here goes back",
+        Effect::StartNeeded => {
+            "what the application needs runs again, ready: its database, for the migration and for the swap"
+        }
         Effect::HookAfter => "the operator's command after data was loaded",
         Effect::WriteEnv => "the version key, by rename: before or after, never half",
         Effect::Swap => "one `compose up`; half-made containers are tidied up first, whoever left them",

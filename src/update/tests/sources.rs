@@ -59,6 +59,7 @@ fn what_is_stopped_with_it_needs_its_own() {
         service: Some("db".into()),
         restart_policy: RestartPolicy { name: "always".into(), maximum_retry_count: 0 },
         needed: true,
+        holds_data: false,
     };
     assert!(needed(&deployment, &[], None).is_empty());
     let found = needed(&deployment, &[companion], None);

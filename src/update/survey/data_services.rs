@@ -1,0 +1,107 @@
+//! Services beside the application whose data belongs to the transaction (`DATA_SERVICES`): a database is stopped,
+//! copied and put back together with the application, whose version alone moves.
+
+use std::time::Duration;
+
+use super::of_service;
+use crate::command::line;
+use crate::engine::{ComposeConfig, Container, Healthcheck, Project};
+use crate::update::plan::Until;
+use crate::update::ports::{Options, Ports};
+use crate::update::refusal::{Code, Refusal};
+
+use super::DataService;
+
+pub const SETTING: &str = "PROCESSGIT_UPDATER_DATA_SERVICES";
+/// So long one connection may take.
+const ASKED: Duration = Duration::from_secs(1);
+
+/// Those that are named, but not what is moved, whose data is copied anyway; and why one cannot be found.
+pub async fn find(
+    ports: &Ports,
+    options: &Options,
+    project: &Project,
+    containers: &[Container],
+) -> (Vec<DataService>, Vec<Refusal>) {
+    let (mut found, mut refused) = (Vec::new(), Vec::new());
+    for name in options.data_services.iter().filter(|name| !project.moves(name)) {
+        match the_container(name, project, containers) {
+            Ok(container) if found.iter().any(|known: &DataService| known.container.id == container.id) => {}
+            Ok(container) => {
+                let port = open_port(ports, container).await;
+                found.push(DataService { name: name.clone(), container: container.clone(), port });
+            }
+            Err(refusal) => refused.push(refusal),
+        }
+    }
+    (found, refused)
+}
+
+/// The service's only container, or the container of this name. Pure.
+fn the_container<'a>(
+    name: &'a str,
+    project: &'a Project,
+    containers: &'a [Container],
+) -> Result<&'a Container, Refusal> {
+    let of_service: Vec<&Container> = of_service(containers, project, name).collect();
+    match (&of_service[..], containers.iter().find(|c| c.name == name)) {
+        ([one], _) => Ok(one),
+        ([], Some(named)) => Ok(named),
+        ([], None) => {
+            let what = format!("{SETTING} names {name}, which has no container");
+            Err(Refusal::new(Code::ServiceMissing, what).command(line(["docker", "compose", "up", "-d", name])))
+        }
+        (many, _) => {
+            let names: Vec<&str> = many.iter().map(|c| c.name.as_str()).collect();
+            let what = format!(
+                "{SETTING} names service {name}, which has {} containers ({}): which of them has the data is not known",
+                many.len(),
+                names.join(", ")
+            );
+            Err(Refusal::new(Code::Replicas, what).command(line(["docker", "compose", "up", "-d", "--scale", &format!("{name}=1"), name])))
+        }
+    }
+}
+
+/// Where nothing better says that it is ready: the first of its image's ports that accepts a connection now.
+async fn open_port(ports: &Ports, container: &Container) -> Option<u16> {
+    if container.healthcheck != Healthcheck::None || !container.is_running() {
+        return None;
+    }
+    for port in container.exposed_ports() {
+        if ports.probe.accepts(container, port, ASKED).await {
+            return Some(port);
+        }
+    }
+    None
+}
+
+/// How far it must be before what needs it is started: as far as it was when the job was planned.
+pub fn until(service: &DataService) -> Until {
+    match service.container.healthcheck {
+        Healthcheck::Healthy | Healthcheck::Starting => Until::Healthy,
+        _ => Until::Serving { port: service.port },
+    }
+}
+
+/// It cannot be started before the application, because it depends on it.
+pub fn depends_on(config: &ComposeConfig, service: &str, on: &str) -> bool {
+    let (mut rest, mut seen) = (vec![service], Vec::new());
+    while let Some(one) = rest.pop() {
+        let needed = config.service(one).into_iter().flat_map(|service| service.depends_on.keys());
+        for other in needed.filter(|other| !seen.contains(other)).collect::<Vec<_>>() {
+            if other == on {
+                return true;
+            }
+            seen.push(other);
+            rest.push(other);
+        }
+    }
+    false
+}
+
+/// What is told of those that depend on it and are not stopped with it.
+pub fn left_without<'a>(service: &str, config: &'a ComposeConfig, is_concerned: impl Fn(&str) -> bool) -> Vec<&'a str> {
+    let all = config.services.keys().map(String::as_str);
+    all.filter(|other| is_concerned(other) && depends_on(config, other, service)).collect()
+}
