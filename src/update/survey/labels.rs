@@ -28,29 +28,30 @@ pub fn project(name: &str, labels: &BTreeMap<String, String>, named: Named<'_>) 
             Refusal::new(Code::NotByCompose, what).text("run the application by a Compose file: docker compose up -d")
         })
     };
-    let list = |text: &String| paths(text);
+    let working_dir = need(label::WORKING_DIR)?;
+    let list = |text: &String| paths(text, &working_dir);
     let service = named.service.or_else(|| labels.get(label::SERVICE).map(String::as_str)).unwrap_or(name);
     Ok(Project {
         name: need(label::PROJECT)?,
         service: service.to_owned(),
         // A set: no service is named twice.
         crew: Vec::from_iter(BTreeSet::from_iter(named.crew.iter().filter(|other| *other != service).cloned())),
-        working_dir: need(label::WORKING_DIR)?,
         config_files: list(&need(label::CONFIG_FILES)?),
         env_files: labels.get(label::ENVIRONMENT_FILE).map(list).unwrap_or_default(),
+        working_dir,
         version_key: named.version_key.to_owned(),
         underscores: underscores(name, labels),
     })
 }
 
 /// The paths of a comma list. Compose writes absolute ones and quotes no comma, so what does not begin like a path
-/// is the rest of the one before.
-fn paths(list: &str) -> Vec<String> {
+/// is the rest of the one before; and so is what follows a comma in the name of the project's folder.
+fn paths(list: &str, folder: &str) -> Vec<String> {
     let mut paths: Vec<String> = Vec::new();
     let is_absolute = list.starts_with('/');
     for piece in list.split(',') {
         match paths.last_mut() {
-            Some(last) if is_absolute && !piece.starts_with('/') => {
+            Some(last) if is_absolute && (!piece.starts_with('/') || is_within(folder, last)) => {
                 last.push(',');
                 last.push_str(piece);
             }
@@ -59,6 +60,11 @@ fn paths(list: &str) -> Vec<String> {
         }
     }
     paths
+}
+
+/// The path is the beginning of the folder's name, up to a comma.
+fn is_within(folder: &str, path: &str) -> bool {
+    folder.strip_prefix(path).is_some_and(|rest| rest.starts_with(','))
 }
 
 /// Where Compose has chosen the container's name, it shows how it does.
@@ -84,8 +90,11 @@ mod tests {
             ("b.yml,c.yml", &["b.yml", "c.yml"]),
             ("-", &["-"]),
             ("", &[]),
+            // The folder's name ends in a comma, or has one before a slash.
+            ("/srv/a,/b.yml,/srv/c.yml", &["/srv/a,/b.yml", "/srv/c.yml"]),
+            ("/srv/a,/b.yml,/c.yml", &["/srv/a,/b.yml", "/c.yml"]),
         ] {
-            assert_eq!(paths(list), expected, "{list}");
+            assert_eq!(paths(list, "/srv/a,"), expected, "{list}");
         }
     }
 
