@@ -58,7 +58,15 @@ fn the_container<'a>(
                 many.len(),
                 names.join(", ")
             );
-            Err(Refusal::new(Code::Replicas, what).command(line(["docker", "compose", "up", "-d", "--scale", &format!("{name}=1"), name])))
+            Err(Refusal::new(Code::Replicas, what).command(line([
+                "docker",
+                "compose",
+                "up",
+                "-d",
+                "--scale",
+                &format!("{name}=1"),
+                name,
+            ])))
         }
     }
 }
