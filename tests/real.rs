@@ -23,6 +23,8 @@ mod container;
 mod crew;
 #[path = "real/data.rs"]
 mod data;
+#[path = "real/databases.rs"]
+mod databases;
 #[path = "real/death.rs"]
 mod death;
 #[path = "support/disk.rs"]
@@ -43,6 +45,8 @@ mod one_shot;
 mod order;
 #[path = "real/planned.rs"]
 mod planned;
+#[path = "real/postgres.rs"]
+mod postgres;
 #[path = "real/power_cut.rs"]
 mod power_cut;
 #[path = "real/refuses.rs"]

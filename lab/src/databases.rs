@@ -48,13 +48,18 @@ impl Server {
             let path = format!("ENV PATH=/usr/lib/postgresql/{major}/bin:/usr/sbin:/usr/bin");
             vec![path, format!("ENV PGDATA={data}{cluster}"), "STOPSIGNAL SIGINT".into(), "CMD [\"postgres\"]".into()]
         };
-        let own = match self {
-            Self::Postgres15 => postgres("15", ""),
-            Self::Postgres18 => postgres("18", "/18/docker"),
-            Self::MariaDb => vec!["CMD [\"mariadbd\"]".into()],
-            Self::Valkey => vec!["CMD [\"valkey-server\"]".into()],
+        let (own, port) = match self {
+            Self::Postgres15 => (postgres("15", ""), 5432),
+            Self::Postgres18 => (postgres("18", "/18/docker"), 5432),
+            Self::MariaDb => (vec!["CMD [\"mariadbd\"]".into()], 3306),
+            Self::Valkey => (vec!["CMD [\"valkey-server\"]".into()], 6379),
         };
-        let all = ["ENV LANG=C.UTF-8".into(), "ENTRYPOINT [\"/docker-entrypoint\"]".into(), format!("VOLUME {data}")];
+        let all = [
+            "ENV LANG=C.UTF-8".into(),
+            "ENTRYPOINT [\"/docker-entrypoint\"]".into(),
+            format!("VOLUME {data}"),
+            format!("EXPOSE {port}"),
+        ];
         own.into_iter().chain(all).collect()
     }
 
@@ -81,28 +86,34 @@ impl Server {
         folder.join(format!("{}.tar.zst", self.name()))
     }
 
-    /// The lines of its service in the Compose file. Its data is in the volume `db`; the file `start-delay` beside the
-    /// Compose file says how many seconds it waits before it starts.
-    pub fn service_lines(self) -> Vec<String> {
-        let (environment, asks) = match self {
-            Self::Postgres15 | Self::Postgres18 => (
-                format!("POSTGRES_PASSWORD: {PASSWORD}, POSTGRES_DB: {DATABASE}"),
-                format!("pg_isready, -q, -h, 127.0.0.1, -d, {DATABASE}"),
-            ),
-            Self::MariaDb => (
-                format!("MARIADB_ROOT_PASSWORD: {PASSWORD}, MARIADB_DATABASE: {DATABASE}"),
-                format!("mariadb-admin, ping, -h, 127.0.0.1, -uroot, -p{PASSWORD}"),
-            ),
-            Self::Valkey => (String::new(), "valkey-cli, ping".into()),
-        };
-        let mut lines = vec![
-            format!("environment: {{ {environment} }}"),
-            format!("volumes: [\"db:{}\", \"./start-delay:/start-delay:ro\"]", self.data()),
-            format!("healthcheck: {{ test: [CMD, {asks}], interval: 500ms, retries: 60 }}"),
-        ];
-        if self == Self::Valkey {
-            lines.push("command: [valkey-server, --appendonly, \"yes\"]".into());
+    /// The heading of its recipe.
+    fn recipe(self) -> &'static str {
+        match self {
+            Self::Postgres15 | Self::Postgres18 => "PostgreSQL",
+            Self::MariaDb => "MariaDB",
+            Self::Valkey => "Valkey or Redis",
         }
-        lines
     }
+
+    /// The lines of its service in the Compose file, as the documentation recommends them, with its data in the volume
+    /// `db`. The file `start-delay` beside the Compose file says how many seconds it waits before it starts.
+    pub fn service_lines(self) -> Vec<String> {
+        let recipe = recipe(self.recipe());
+        let is_ours = |line: &&str| !["image:", "restart:"].iter().any(|key| line.starts_with(key));
+        let own = recipe.iter().map(String::as_str).filter(is_ours);
+        let line = |line: &str| match line.starts_with("  - db:") {
+            true => format!("  - db:{}\n      - ./start-delay:/start-delay:ro", self.data()),
+            false => line.replace("${DATABASE_PASSWORD:?}", PASSWORD),
+        };
+        own.map(line).collect()
+    }
+}
+
+/// The service `database` in the first example below this heading of `docs/databases.md`.
+fn recipe(heading: &str) -> Vec<String> {
+    const PAGE: &str = include_str!("../../docs/databases.md");
+    let section = PAGE.split("\n## ").find(|section| section.starts_with(heading));
+    let example = section.and_then(|section| section.split("```yaml\n  database:\n").nth(1)?.split("```").next());
+    let example = example.unwrap_or_else(|| panic!("docs/databases.md has no recipe for {heading}"));
+    example.lines().map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned()).collect()
 }

@@ -79,7 +79,8 @@ pub async fn await_dependencies(cx: &Context, plan: &Plan, service: &str, patien
 
 async fn await_one(cx: &Context, plan: &Plan, wait: &Wait, patience: Patience) -> Result {
     let planned = Duration::from_secs(plan.health_timeout_seconds);
-    let deadline = Instant::now() + cx.options.health.timeout.max(planned);
+    let limit = cx.options.health.timeout.max(planned);
+    let deadline = Instant::now() + limit;
     let mut is_told = false;
     loop {
         let why = match ready(cx, &of_service(cx, plan, &wait.on).await?, wait.until).await {
@@ -92,7 +93,12 @@ async fn await_one(cx: &Context, plan: &Plan, wait: &Wait, patience: Patience) -
                 sleep(PAUSE).await;
                 continue;
             }
-            Ready::NotYet(why) | Ready::Never(why) => why,
+            Ready::NotYet(why) => {
+                format!(
+                    "{why} after {limit:?} (PROCESSGIT_UPDATER_HEALTH_TIMEOUT: set it longer than the service needs to start)"
+                )
+            }
+            Ready::Never(why) => why,
         };
         let why = format!("service {}, which service {} depends on, {why}", wait.on, wait.service);
         if wait.required && patience == Patience::Demands {
@@ -162,7 +168,8 @@ fn readiness_of(c: &Container, until: Until) -> Ready {
         (Until::Completed, ..) => Ready::NotYet("has not run to its end".into()),
         (Until::Started | Until::Serving { .. }, RunState::Running, _) => Ready::Yes,
         (Until::Healthy, RunState::Running, Healthcheck::Healthy | Healthcheck::None) => Ready::Yes,
-        (Until::Healthy, RunState::Running, Healthcheck::Unhealthy) => Ready::Never("is unhealthy".into()),
+        // A database that recovers for longer than its HEALTHCHECK has patience is unhealthy first, and healthy then.
+        (Until::Healthy, RunState::Running, Healthcheck::Unhealthy) => Ready::NotYet("is unhealthy".into()),
         (Until::Healthy, RunState::Running, Healthcheck::Starting) => Ready::NotYet("is not healthy yet".into()),
         (_, state, _) => Ready::NotYet(format!("is {}", format!("{state:?}").to_lowercase())),
     }
@@ -187,7 +194,7 @@ mod tests {
             // There is nothing to wait for.
             (Until::Healthy, Running, 0, None, "yes"),
             (Until::Healthy, Running, 0, Starting, "not yet: is not healthy yet"),
-            (Until::Healthy, Running, 0, Unhealthy, "never: is unhealthy"),
+            (Until::Healthy, Running, 0, Unhealthy, "not yet: is unhealthy"),
             (Until::Healthy, Exited, 0, Healthy, "never: has ended with exit code 0"),
             (Until::Serving { port: Option::None }, Running, 0, None, "yes"),
             (Until::Serving { port: Some(1) }, Restarting, 1, None, "not yet: is restarting"),
