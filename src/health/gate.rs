@@ -285,9 +285,11 @@ async fn look(
         return Look::Hopeless(GateError::NoVerdict(format!("{called} runs image {runs}, expected {expected}")));
     }
     let healthy = Look::Healthy((container.started_at, container.restart_count));
+    if !demands.running && !demands.ended {
+        return healthy;
+    }
     crashes.see(&container, now);
     match container.state {
-        _ if !demands.running && !demands.ended => return healthy,
         RunState::Exited if demands.ended && container.exit_code == 0 => return healthy,
         // By itself it would be restarting; an engine that has just come back may still do so.
         RunState::Exited if is_revived(&container) => {

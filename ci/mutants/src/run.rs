@@ -16,11 +16,14 @@ use serde::{Deserialize, Serialize};
 use crate::list::Mutant;
 use crate::memory::Memory;
 
-/// A test, the processor time it took and in which program it is.
+/// A test, and in which program it is.
 struct Test {
     program: usize,
     name: String,
+    /// Processor time.
     took: Duration,
+    /// What it waits for counts too when tests are put in order.
+    lasted: Duration,
 }
 
 /// All tests, and for each mutant those that reach it, the quickest first.
@@ -65,6 +68,7 @@ impl<'a> Suite<'a> {
             let notes = folder.join(format!("target/reached.{i}"));
             let _ = fs::remove_file(&notes);
             let call = Call { program: &programs[*program], folder, names: &[name], mutant: 0, reached: Some(&notes) };
+            let begun = Instant::now();
             let (passed, took) = call.run(budget).unwrap_or_default();
             let reached = fs::read_to_string(&notes).unwrap_or_default();
             let reached: Vec<usize> = reached.lines().filter_map(|line| line.parse().ok()).collect();
@@ -72,11 +76,11 @@ impl<'a> Suite<'a> {
             if took >= budget {
                 memory.note_slow(name, took);
             }
-            let test = Test { program: *program, name: name.clone(), took };
+            let test = Test { program: *program, name: name.clone(), took, lasted: begun.elapsed() };
             done.lock().expect("a thread died").push((test, reached, passed));
         });
         let mut done = done.into_inner().expect("a thread died");
-        done.sort_by_key(|(test, ..)| test.took);
+        done.sort_by_key(|(test, ..)| test.lasted);
         done.retain(|(test, _, passed)| {
             if !passed && test.took < budget {
                 eprintln!("left out, because it fails without any mutant: {}", test.name);
@@ -123,9 +127,9 @@ impl<'a> Suite<'a> {
             }
         }
         let mut left = self.budget;
-        let affordable = reaching.iter().copied().filter(|test| !asked.contains(test)).take_while(|test| {
+        let affordable = reaching.iter().copied().filter(|test| !asked.contains(test)).filter(|test| {
             let affords = left.checked_sub(self.tests[*test].took);
-            left = affords.unwrap_or_default();
+            left = affords.unwrap_or(left);
             affords.is_some()
         });
         let affordable: Vec<usize> = affordable.collect();
