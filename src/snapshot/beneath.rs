@@ -151,3 +151,6 @@ fn slice(bytes: &[u8], (start, length): (u32, u32)) -> &[u8] {
 pub fn scratch() -> Vec<MaybeUninit<u8>> {
     vec![MaybeUninit::uninit(); 32 << 10]
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,3 +66,17 @@ pub(super) fn count(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Changes;
+
+    #[test]
+    fn any_difference_is_one() {
+        let none = Changes::default();
+        assert!(none.is_none());
+        for some in [Changes { added: 1, ..none }, Changes { changed: 1, ..none }, Changes { removed: 1, ..none }] {
+            assert!(!some.is_none(), "{some:?}");
+        }
+    }
+}

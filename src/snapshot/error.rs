@@ -158,3 +158,6 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
         self.map_err(|e| Error::Io { doing, path: path.display().to_string(), source: e.into() })
     }
 }
+
+#[cfg(test)]
+mod tests;

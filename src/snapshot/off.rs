@@ -62,3 +62,33 @@ impl DataStore for NoSnapshots {
         refuse()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Whoever relies on a copy that there is not must hear of it.
+    #[tokio::test]
+    async fn nothing_is_copied_and_nothing_is_put_back() {
+        let label = CopyLabel::default();
+        let report: CopyReport = Arc::new(|_| {});
+        let off = NoSnapshots;
+        assert!(off.off().is_some() && off.preflight(&[]).await.is_ok());
+        assert_eq!(off.tidy(&JobId("j".into()), &Standing::default()).await, Ok(()));
+        for refused in [
+            off.hot(&label, &[], report.clone()).await,
+            off.cold(&label, &[], report.clone()).await.map(drop),
+            off.running(&label, &[], report.clone()).await.map(drop),
+            off.restore(&label, "g", &[], &[], report.clone()).await.map(drop),
+            off.load("g", &[], report).await,
+            off.list().await.map(drop),
+            off.verify("g").await,
+            off.distance("g", &[]).await.map(drop),
+            off.export("g", Box::new(std::io::sink())).await,
+        ] {
+            assert_eq!(refused, Err(DataError::Off));
+        }
+    }
+}

@@ -289,18 +289,42 @@ mod tests {
             assert_eq!(told.contains("docker login"), is_login, "{fault:?}: {told}");
             assert_eq!(TrustError::new(fault, "").is_refusal(), code == trusted);
         }
+        assert_eq!(TrustError::new(Broken, "").code(), Code::Internal, "and nobody can help");
+    }
+
+    /// Of several signatures the one that comes nearest says what helps.
+    #[test]
+    fn the_nearest_fault_is_told() {
+        use TrustFault::*;
+        let from_far = [
+            vec![NoSignature, Unsigned(Signed::Image)],
+            vec![Differs, File],
+            vec![Method { key_is_set: true }],
+            vec![Invalid],
+            vec![Signer(Rule::Key), Signer(Rule::Identity)],
+            vec![Undated, Clock, Root],
+        ];
+        for (farther, nearer) in from_far.iter().zip(&from_far[1..]) {
+            for (a, b) in farther.iter().flat_map(|a| nearer.iter().map(move |b| (a, b))) {
+                let nearness = |fault: &TrustFault| TrustError::new(fault.clone(), "").nearness();
+                assert!(nearness(a) < nearness(b), "{a:?} {b:?}");
+            }
+        }
     }
 
     #[test]
     fn the_library_has_kinds_too() {
         let text = String::new;
-        let key = Some(Rule::Key);
+        let (key, time) = (Some(Rule::Key), "2026-01-01T00:00:00Z".parse().unwrap());
         for (error, signer, expected) in [
             (Error::SignatureInvalid(text()), None, TrustFault::Invalid),
             (Error::SignatureInvalid(text()), key, TrustFault::Signer(Rule::Key)),
             (Error::ArtifactMismatch(text()), None, TrustFault::Invalid),
             (Error::IssuerMismatch { expected: text(), actual: None }, None, TrustFault::Signer(Rule::Issuer)),
             (CertificateError::ChainInvalid(text()).into(), None, TrustFault::Root),
+            (CertificateError::Expired { time, not_after: time }.into(), None, TrustFault::Invalid),
+            (CertificateError::NotYetValid { time, not_before: time }.into(), key, TrustFault::Invalid),
+            (Error::ArtifactRead(std::io::ErrorKind::Other.into()), None, TrustFault::Broken),
             (CertificateError::Malformed(text()).into(), None, TrustFault::NoSignature),
             (CertificateError::Sct(text()).into(), None, TrustFault::Root),
             (TransparencyLogError::UnknownLog { log_id: text() }.into(), None, TrustFault::Root),

@@ -130,7 +130,7 @@ fn together(all: App, member: App) -> App {
 }
 
 /// Compares `.env` with the Plan. Pure.
-fn env_seen(now: &Option<Vec<u8>>, change: &EnvChange) -> Env {
+pub(super) fn env_seen(now: &Option<Vec<u8>>, change: &EnvChange) -> Env {
     if *now == change.before {
         return Env::Before;
     }

@@ -436,7 +436,8 @@ impl Faults for Away {
 async fn an_engine_that_is_away_is_waited_for() {
     for (minutes, is_ok) in [(1, true), (14, true), (16, false)] {
         let away = Away(Instant::now(), Duration::from_secs(minutes * 60));
-        let (verdict, took) = judged_by(&SETTINGS, Demands::ALL, Arc::new(away), None).await;
+        let settings = GateSettings { interval: Duration::from_millis(700), ..SETTINGS };
+        let (verdict, took) = judged_by(&settings, Demands::ALL, Arc::new(away), None).await;
         assert_eq!(verdict.is_ok(), is_ok, "{minutes} min: {verdict:?}");
         assert!(is_ok || matches!(verdict, Err(GateError::NoVerdict(_))), "{verdict:?}");
         assert!(took.as_secs().abs_diff(minutes.min(15) * 60) < 10, "{minutes} min: {took:?}");
@@ -484,6 +485,27 @@ async fn a_slow_dependency_makes_no_verdict() {
         let error = job.error.clone().unwrap_or_default();
         assert_eq!(error.contains("and on the way back"), end == State::Failed, "{name}: {error}");
     }
+}
+
+/// The application begins to answer, but the first question that it would answer is stopped with this process.
+struct Stalled(Instant);
+
+impl Faults for Stalled {
+    fn fate(&self, name: &str) -> Fate {
+        let stalls = name == "probe.ask" && (8..12).contains(&self.0.elapsed().as_secs());
+        if stalls { Fate::Hang } else { Fate::Go }
+    }
+
+    fn meanwhile(&self, _: &str, world: &mut World) {
+        behave(world, if self.0.elapsed().as_secs() < 8 { Behaviour::Answers500 } else { Behaviour::Good });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_in_the_middle_of_a_look_is_no_verdict() {
+    let stop = Some(Duration::from_millis(9500));
+    let (verdict, _) = judged_by(&SETTINGS, Demands::ALL, Arc::new(Stalled(Instant::now())), stop).await;
+    assert_eq!(verdict, Ok(()));
 }
 
 /// The first questions get no answer.

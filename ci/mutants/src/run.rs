@@ -97,11 +97,14 @@ impl<'a> Suite<'a> {
         Ok(suite)
     }
 
-    /// Finds the fates of `mutants` and tells each, with the test that caught it.
+    /// Finds the fates of `mutants` and tells each, with the test that caught it; first those that no test reaches.
     pub fn fates(&self, mutants: &[&Mutant], memory: &Memory, tell: impl Fn(&Mutant, Fate, Option<&str>) + Sync) {
+        let (reached, never): (Vec<&Mutant>, Vec<&Mutant>) =
+            mutants.iter().partition(|mutant| self.reached.contains_key(&mutant.number));
+        never.into_iter().for_each(|mutant| tell(mutant, Fate::NotReached, None));
         let recent = Mutex::new(HashMap::<&str, VecDeque<usize>>::new());
-        parallel(mutants.len(), |i| {
-            let mutant = mutants[i];
+        parallel(reached.len(), |i| {
+            let mutant = reached[i];
             let before = memory.caught_by(mutant).and_then(|name| self.tests.iter().position(|test| test.name == name));
             let mut first: Vec<usize> = before.into_iter().collect();
             first.extend(recent.lock().expect("a thread died").get(&*mutant.file).into_iter().flatten());

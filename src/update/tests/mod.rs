@@ -3,6 +3,7 @@
 mod advice;
 mod beside;
 pub mod drift;
+mod errors;
 mod job;
 mod named;
 mod observe;

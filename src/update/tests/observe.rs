@@ -1,9 +1,10 @@
 use super::{drift, transition};
 use crate::engine::{Container, Healthcheck, RestartPolicy, RunState, label};
-use crate::update::observe::app;
-use crate::update::plan::{Member, Plan, Was};
+use crate::update::observe::{app, env_seen};
+use crate::update::plan::{EnvChange, Member, Plan, Was};
 use crate::update::record::Learned;
 use crate::update::transition::App::{self, *};
+use crate::update::transition::Env;
 
 /// An application, a worker and an init service, of the image `sha256:1`, to be moved to `sha256:2`.
 fn plan() -> Plan {
@@ -126,5 +127,34 @@ fn what_a_container_was() {
         let restart_policy = RestartPolicy { name: policy.into(), maximum_retry_count: 0 };
         let container = Container { state, exit_code, restart_policy, ..drift::container() };
         assert_eq!(Was::of(&container), expected, "{state:?} {exit_code} {policy}");
+    }
+}
+
+/// The very bytes, or else the key: somebody may edit the file at any time.
+#[test]
+fn what_env_selects() {
+    let bytes = |text: &str| Some(text.as_bytes().to_vec());
+    let value = |text: &str| Some(text.to_owned());
+    let change = EnvChange {
+        key: "V".into(),
+        before: bytes("A=1\nV=1\n"),
+        after: bytes("A=1\nV=2\n"),
+        value_before: value("1"),
+        value_after: value("2"),
+    };
+    let made = EnvChange { before: None, after: bytes("V=2\n"), value_before: None, ..change.clone() };
+    for (now, change, expected) in [
+        (bytes("A=1\nV=1\n"), &change, Env::Before),
+        (bytes("A=1\nV=2\n"), &change, Env::After),
+        (bytes("V=1\n"), &change, Env::KeyBefore),
+        (bytes("V=2\n# mine\n"), &change, Env::KeyAfter),
+        (bytes("V=3\n"), &change, Env::Other),
+        (bytes("A=1\n"), &change, Env::Other),
+        (None, &change, Env::Other),
+        (None, &made, Env::Before),
+        (bytes("B=1\n"), &made, Env::KeyBefore),
+        (bytes("B=1\nV=2\n"), &made, Env::KeyAfter),
+    ] {
+        assert_eq!(env_seen(&now, change), expected, "{now:?}");
     }
 }

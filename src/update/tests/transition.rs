@@ -327,6 +327,23 @@ fn an_undo_that_failed_calls_a_person() {
     assert!(error.starts_with("it broke. ") && error.contains("To have the old version back by hand: (1) "), "{error}");
 }
 
+/// What could not be removed is no reason for another verdict: the next start removes it.
+#[test]
+fn a_sweep_that_failed_changes_no_verdict() {
+    let mut record = up_to(Effect::Gate);
+    record.heading = Heading::Back { why: "it broke".into() };
+    record.done.extend(way_back(&record));
+    record.begun.clone_from(&record.done);
+    record.done.retain(|effect| *effect != Effect::Sweep);
+    record.failed_back = Some(Effect::Sweep);
+    let old = App::OldAnew { running: true };
+    let Action::End(verdict) = next(&record, &seen(old, Env::Before)) else { panic!("an end") };
+    assert_eq!((verdict.state, verdict.error.as_deref()), (State::RolledBack, Some("it broke")));
+    // What failed before it is another matter.
+    record.failed_back = Some(Effect::Prove);
+    assert_eq!(next(&record, &seen(old, Env::Before)), Action::Do(Effect::Sweep));
+}
+
 /// Total: every record that a run can leave behind, under every sight, has a next action; and following
 /// the actions always comes to an end.
 #[test]

@@ -28,10 +28,11 @@ fn runs() -> Deployment {
         vec![bind("/home/alice/data", "/data"), bind("/mnt/a b", "/big"), bind("/srv/app/it's", "/beside")];
     container.raw = json!({
         "Config": {
-            "User": "1000:1001", "Hostname": "web", "Cmd": ["serve", "--port", "9"],
+            "User": "1000:1001", "Hostname": "web", "Domainname": "lan", "WorkingDir": "/work", "StopSignal": "SIGINT",
+            "Entrypoint": ["/app", "fast"], "Cmd": ["serve", "--port", "9"],
             "Env": ["TOKEN=s3cret", "ODD=it's s3cret", "PLAIN=x"],
         },
-        "HostConfig": {"PortBindings": {
+        "HostConfig": {"Runtime": "runc", "CgroupParent": "apps", "PortBindings": {
             "80/tcp": [{"HostIp": "", "HostPort": "9090"}],
             "81/tcp": [{"HostIp": "127.0.0.1", "HostPort": "9091"}],
         }},
@@ -109,6 +110,19 @@ fn a_difference_is_explained() {
             "mount /beside",
             vec!["in the place of"],
         ),
+        // Each attribute is found in the container under a name of its own.
+        (json!({"container_name": "${N}"}), "container_name", vec!["'N=app'"]),
+        (json!({"working_dir": "${N}"}), "working_dir", vec!["'N=/work'"]),
+        (json!({"hostname": "${N}"}), "hostname", vec!["'N=web'"]),
+        (json!({"domainname": "${N}"}), "domainname", vec!["'N=lan'"]),
+        (json!({"stop_signal": "${N}"}), "stop_signal", vec!["'N=SIGINT'"]),
+        (json!({"entrypoint": "/app ${N}"}), "entrypoint", vec!["'N=fast'"]),
+        (json!({"runtime": "${N}"}), "runtime", vec!["'N=runc'"]),
+        (json!({"cgroup_parent": "${N}"}), "cgroup_parent", vec!["'N=apps'"]),
+        (json!({"restart": "${N}"}), "restart", vec!["'N=unless-stopped'"]),
+        (json!({"network_mode": "${N}"}), "network_mode", vec!["'N=p_default'"]),
+        (json!({"labels": {"team": "${N}"}}), "label team", vec!["label team: the files say ${N}"]),
+        (json!({"labels": ["team=${N}"]}), "label team", vec!["label team: the files say ${N}"]),
         // Secrets are never shown.
         (json!({"environment": ["TOKEN"]}), "environment TOKEN", vec!["the files say ${TOKEN}, but", &take, append]),
         (json!({"environment": {"TOKEN": "${TOKEN}"}}), "environment TOKEN", vec![&take]),
