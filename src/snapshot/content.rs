@@ -243,6 +243,44 @@ mod tests {
         }
     }
 
+    /// What is written to a file while it is copied belongs to the next pass.
+    #[test]
+    fn a_stretch_ends_where_it_should() {
+        let (from, to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        from.write_all_at(&vec![b'x'; 3 * BUFFER], 0).unwrap();
+        for (offset, length, expected) in
+            [(0, BUFFER as u64 + 5, BUFFER as u64 + 5), (10, 5, 5), (0, 0, 0), (3 * BUFFER as u64 - 7, 100, 7)]
+        {
+            let mut copier = Copier::default();
+            let mut told = 0;
+            let mut tick = |bytes| {
+                told += bytes;
+                Ok(())
+            };
+            let done = copier.copy_stretch(end(&from), end(&to), (offset, length), None, &mut tick).unwrap();
+            assert_eq!((done, told), (expected, expected), "{offset} {length}");
+        }
+    }
+
+    /// Wherever the extents of a file begin, all of its data counts.
+    #[test]
+    fn the_hash_knows_every_window() {
+        let mut copier = Copier::default();
+        let mut hash = |at: u64, extents: &[Extent]| {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(4 * WINDOW).unwrap();
+            file.write_all_at(b"x", at).unwrap();
+            copier.hash(end(&file), 4 * WINDOW, Some(extents), &mut |_| Ok(())).unwrap()
+        };
+        let places = [4096, WINDOW - 1, WINDOW, 2 * WINDOW + 5, 4 * WINDOW - 1];
+        let whole = places.map(|at| hash(at, &[(0, 4 * WINDOW)]));
+        for (n, at) in places.into_iter().enumerate() {
+            assert_eq!(hash(at, &[(at, 1)]), whole[n], "{at}");
+            assert_eq!(hash(at, &[(0, 0), (at, 1), (4 * WINDOW - 1, 0)]), whole[n], "{at}: an empty extent is none");
+            assert!(whole[..n].iter().all(|other| *other != whole[n]), "{at}");
+        }
+    }
+
     #[test]
     fn the_hash_of_a_plain_file_is_blake3_and_that_of_a_sparse_one_ignores_where_holes_end() {
         let file = tempfile::tempfile().unwrap();

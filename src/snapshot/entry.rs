@@ -277,6 +277,66 @@ mod tests {
     use super::*;
 
     #[test]
+    fn which_inodes_have_more_than_one_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("sub/sub")).unwrap();
+        for name in ["alone", "first"] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        std::fs::hard_link(at("first"), at("second")).unwrap();
+        let opened: std::os::fd::OwnedFd = std::fs::File::open(folder.path()).unwrap().into();
+        let stat = |name: &str| {
+            let opened = std::os::fd::AsFd::as_fd(&opened);
+            super::super::beneath::stat(opened, name.as_bytes()).unwrap()
+        };
+        for (name, is_linked) in [("alone", false), ("first", true), ("second", true), ("sub", false)] {
+            assert_eq!(stat(name).is_linked(), is_linked, "{name}");
+        }
+    }
+
+    /// What was changed at the moment of the record itself may have changed again since.
+    #[test]
+    fn is_it_as_it_was_recorded() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened: std::os::fd::OwnedFd = std::fs::File::open(folder.path()).unwrap().into();
+        let mut now = super::super::beneath::stat_of(std::os::fd::AsFd::as_fd(&opened)).unwrap();
+        now.ctime = Time { secs: 100, nanos: 0 };
+        let recorded = Entry {
+            kind: Kind::Folder,
+            ino: now.ino,
+            size: now.size,
+            mtime: now.mtime,
+            ctime: now.ctime,
+            ..Entry::mount(b"x", true)
+        };
+        let other_kind = Entry { kind: Kind::Fifo, ..recorded.clone() };
+        for (entry, settled_before, expected) in [
+            (&recorded, 101, Sameness::Same),
+            (&recorded, 100, Sameness::Unsettled),
+            (&recorded, 99, Sameness::Unsettled),
+            (&other_kind, 101, Sameness::Different),
+        ] {
+            assert_eq!(entry.sameness(&now, Time { secs: settled_before, nanos: 0 }), expected, "{entry:?}");
+        }
+        now.size += 1;
+        assert_eq!(recorded.sameness(&now, Time { secs: 101, nanos: 0 }), Sameness::Different);
+    }
+
+    #[test]
+    fn kinds_have_their_words() {
+        let device = Kind::CharDevice { major: 1, minor: 3 };
+        for (kind, word) in [(Kind::Folder, "folder"), (Kind::Fifo, "fifo"), (device, "character device")] {
+            assert_eq!(kind.word(), word);
+        }
+    }
+
+    #[test]
+    fn a_time_is_told_to_the_nanosecond() {
+        assert_eq!(Time { secs: 7, nanos: 5 }.to_string(), "7.000000005");
+    }
+
+    #[test]
     fn names_and_parents() {
         for (path, name, parent) in
             [("", "", None), ("a", "a", Some("")), ("a/b", "b", Some("a")), ("a/b/c", "c", Some("a/b"))]
