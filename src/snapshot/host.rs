@@ -541,3 +541,6 @@ fn info(generation: &super::Generation) -> SnapshotInfo {
         label,
     }
 }
+
+#[cfg(test)]
+mod tests;
