@@ -230,6 +230,7 @@ pub(crate) fn options(settings: &Settings, installation: &str, seal: &Seal) -> O
         move_services: settings.move_services.clone(),
         stop_services: settings.stop_services.clone(),
         data_services: settings.data_services.clone(),
+        data_elsewhere: settings.data_elsewhere.clone(),
         hook_before_copy: settings.hooks.before_copy.clone().map(hook),
         hook_after_restore: settings.hooks.after_restore.clone().map(hook),
         own_container: own::container_id(),

@@ -126,6 +126,7 @@ fn as_of_the_updater(settings: Settings, container: &str) -> Settings {
         move_services: Vec::new(),
         stop_services: Vec::new(),
         data_services: Vec::new(),
+        data_elsewhere: Vec::new(),
         signing,
         ..settings
     };

@@ -176,6 +176,7 @@ async fn the_view_of_a_rollback() {
         to_image: "ghcr.io/o/app:0.1.1".into(),
         snapshot: Some("gen-1".into()),
         written_since: Some(Distance { files: 3, bytes: 4096 }),
+        not_counted: vec![],
         is_partial: false,
         changes: vec!["image".into()],
         warnings: vec![],

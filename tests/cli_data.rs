@@ -34,6 +34,7 @@ fn view() -> RollbackView {
         to_image: "ghcr.io/o/app:0.1.1".into(),
         snapshot: Some("gen-1".into()),
         written_since: Some(Distance { files: 3, bytes: 4096 }),
+        not_counted: vec!["db".into(), "sql.example.org".into()],
         is_partial: false,
         changes: vec!["image: 0.1.2 -> 0.1.1".into()],
         warnings: vec!["\u{1b}[2Jcareful".into()],
@@ -169,6 +170,7 @@ fn a_rollback_shows_what_it_would_do() {
     from 0.1.2 to 0.1.1 (ghcr.io/o/app:0.1.1)
     the data becomes that of snapshot gen-1
     written since: 3 files, 4.0 kB; it is kept as a snapshot of its own
+    not counted: what was written to db, sql.example.org, beside the application
 
     changes
       - image: 0.1.2 -> 0.1.1

@@ -23,6 +23,8 @@ mod container;
 mod crew;
 #[path = "real/data.rs"]
 mod data;
+#[path = "real/data_beside.rs"]
+mod data_beside;
 #[path = "real/databases.rs"]
 mod databases;
 #[path = "real/death.rs"]

@@ -11,6 +11,8 @@ mod by_hand;
 mod commands;
 #[path = "simulated/crew.rs"]
 mod crew;
+#[path = "simulated/data_beside.rs"]
+mod data_beside;
 #[path = "simulated/data_services.rs"]
 mod data_services;
 #[path = "simulated/death.rs"]

@@ -74,6 +74,12 @@ fn shown(view: &RollbackView) -> String {
                 since.files,
                 bytes(since.bytes)
             ));
+            if !view.not_counted.is_empty() {
+                lines.push(format!(
+                    "not counted: what was written to {}, beside the application",
+                    view.not_counted.join(", ")
+                ));
+            }
         }
     }
     let mut shown: String = lines.iter().map(|line| format!("{}\n", clean(line))).collect();

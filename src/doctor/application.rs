@@ -119,6 +119,7 @@ async fn look(
             "drift",
             "followers",
             "data",
+            "data beside",
             "writers",
             "hooks",
             "room",

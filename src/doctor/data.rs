@@ -8,6 +8,7 @@ use crate::engine::compose_config::Volume;
 use crate::engine::{ComposeConfig, Mount, MountKind};
 use crate::update::plan::DataPlan;
 use crate::update::refusal::{Code, Refusal, Refused};
+use crate::update::survey::data_beside::{self, Covers, Stakes};
 use crate::update::survey::{self, Deployment};
 
 /// What would be copied, or why it cannot be.
@@ -36,9 +37,12 @@ pub async fn check(
     };
     let plan = &plan;
     let Some(config) = config else {
-        findings.extend(["writers", "hooks"].map(|check| Finding::skipped(check, "Compose cannot be asked")));
+        findings.extend(
+            ["data beside", "writers", "hooks"].map(|check| Finding::skipped(check, "Compose cannot be asked")),
+        );
         return findings;
     };
+    findings.extend(beside(doctor, deployment, plan, config));
     findings.extend(writers(doctor, deployment, plan, config));
     findings.extend(hooks(doctor, deployment, config));
     findings.push(place(doctor, plan, config).await);
@@ -66,9 +70,28 @@ fn mounts(doctor: &Doctor, plan: &DataPlan) -> Finding {
             )
             .text("take it out of PROCESSGIT_UPDATER_SNAPSHOT_EXCLUDE, if it is not too much"),
         ),
-        (_, None) if copied.is_empty() => Finding::ok("data", "the application has no writable mount: nothing to copy"),
+        (_, None) if copied.is_empty() => Finding::ok("data", "the application has no writable mount of its own: nothing to copy there"),
         (_, None) => Finding::ok("data", format!("copied before an update: {}", copied.join(", "))),
     }
+}
+
+/// Databases and the like, in other containers or on other hosts.
+fn beside(doctor: &Doctor, deployment: &Deployment, plan: &DataPlan, config: &ComposeConfig) -> Vec<Finding> {
+    const CHECK: &str = "data beside";
+    let options = &doctor.options;
+    let stores = survey::assemble::stores(options, deployment, config, plan);
+    let covers = Covers::of(options, plan.is_copied());
+    let known = survey::named::Known::of(deployment, config);
+    let told = data_beside::told(&stores, covers, Stakes::AnotherVersion);
+    let wrong = told.into_iter().chain(data_beside::unknown(&stores, covers, known));
+    let mut findings: Vec<Finding> = wrong.map(|refusal| Finding::warning(CHECK, refusal)).collect();
+    if let Some(covered) = data_beside::covered(&stores) {
+        findings.push(Finding::ok(CHECK, covered));
+    } else if findings.is_empty() {
+        findings
+            .push(Finding::ok(CHECK, "none was found: nothing that the application depends on or names keeps data, and nothing in its networks seems to"));
+    }
+    findings
 }
 
 fn writers(doctor: &Doctor, deployment: &Deployment, plan: &DataPlan, config: &ComposeConfig) -> Vec<Finding> {

@@ -41,6 +41,7 @@ pub mod name {
     pub const MOVE_SERVICES: &str = "PROCESSGIT_UPDATER_MOVE_SERVICES";
     pub const STOP_SERVICES: &str = "PROCESSGIT_UPDATER_STOP_SERVICES";
     pub const DATA_SERVICES: &str = "PROCESSGIT_UPDATER_DATA_SERVICES";
+    pub const DATA_ELSEWHERE: &str = "PROCESSGIT_UPDATER_DATA_ELSEWHERE";
     pub const HOOK_BEFORE_COPY: &str = "PROCESSGIT_UPDATER_HOOK_BEFORE_COPY";
     pub const HOOK_AFTER_RESTORE: &str = "PROCESSGIT_UPDATER_HOOK_AFTER_RESTORE";
     pub const MIGRATION_TIMEOUT: &str = "PROCESSGIT_UPDATER_MIGRATION_TIMEOUT";
@@ -206,6 +207,10 @@ pub struct ServeArgs {
     /// with it, and run again before a migration does
     #[arg(long, env = name::DATA_SERVICES, value_name = "NAMES")]
     pub(super) data_services: Option<OsString>,
+    /// Services, containers or hosts beside the application that hold its data and that you look after yourself, separated
+    /// by commas: a rollback does not put it back, and says so
+    #[arg(long, env = name::DATA_ELSEWHERE, value_name = "NAMES")]
+    pub(super) data_elsewhere: Option<OsString>,
     /// A command in the surroundings of a service, run before the data is copied, such as
     /// `db: pg_dump -f /data/dump app`; no shell runs it
     #[arg(long, env = name::HOOK_BEFORE_COPY, value_name = "SERVICE: COMMAND")]
@@ -298,6 +303,7 @@ impl ServeArgs {
             (name::MOVE_SERVICES, &mut self.move_services),
             (name::STOP_SERVICES, &mut self.stop_services),
             (name::DATA_SERVICES, &mut self.data_services),
+            (name::DATA_ELSEWHERE, &mut self.data_elsewhere),
             (name::HOOK_BEFORE_COPY, &mut self.hook_before_copy),
             (name::HOOK_AFTER_RESTORE, &mut self.hook_after_restore),
             (name::CA_FILE, &mut self.ca_file),

@@ -135,6 +135,9 @@ pub struct Settings {
     /// Services or containers whose own data is copied and put back with the application's
     /// (`PROCESSGIT_UPDATER_DATA_SERVICES`, default none).
     pub data_services: Vec<String>,
+    /// Services, containers or hosts whose data is the operator's own business
+    /// (`PROCESSGIT_UPDATER_DATA_ELSEWHERE`, default none).
+    pub data_elsewhere: Vec<String>,
     pub hooks: Hooks,
     /// Ours: how long a migration, or a hook, may take (`PROCESSGIT_UPDATER_MIGRATION_TIMEOUT`, default
     /// 30m).

@@ -160,6 +160,8 @@ impl Reader<'_> {
         let move_services = self.maybe(name::MOVE_SERVICES, args.move_services, |t| value::list(t, value::object_name));
         let stop_services = self.maybe(name::STOP_SERVICES, args.stop_services, |t| value::list(t, value::object_name));
         let data_services = self.maybe(name::DATA_SERVICES, args.data_services, |t| value::list(t, value::object_name));
+        let elsewhere =
+            self.maybe(name::DATA_ELSEWHERE, args.data_elsewhere, |t| value::list(t, value::name_or_address));
         let before_copy = self.maybe(name::HOOK_BEFORE_COPY, args.hook_before_copy, value::hook);
         let after_restore = self.maybe(name::HOOK_AFTER_RESTORE, args.hook_after_restore, value::hook);
         let migration_timeout =
@@ -215,6 +217,7 @@ impl Reader<'_> {
             move_services: move_services?.unwrap_or_default(),
             stop_services: stop_services?.unwrap_or_default(),
             data_services: data_services?.unwrap_or_default(),
+            data_elsewhere: elsewhere?.unwrap_or_default(),
             hooks: Hooks { before_copy: before_copy?, after_restore: after_restore? },
             migration_timeout: migration_timeout?,
             ca_file: ca_file?,

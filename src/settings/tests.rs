@@ -89,7 +89,7 @@ fn every_variable_of_the_contract_is_a_flag_of_its_name() {
     let contract = "TOKEN TOKEN_FILE LISTEN STATE_DIR REPO GITHUB_API GITHUB_TOKEN GITHUB_TOKEN_FILE GITHUB_TOKEN_HOSTS APP_NAME \
          APP_CONTAINER APP_SERVICE VERSION_KEY COMPOSE_FILE ENV_FILE HEALTH_URL HEALTH_TIMEOUT HEALTH_INTERVAL \
          HEALTH_STABLE HEALTH_VERSION SIGNING_KEY SIGNING_ISSUER SIGNING_IDENTITY_REGEX TRUSTED_ROOT TRUSTED_ROOT_REFRESH VERIFY_IMAGE \
-         SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP SNAPSHOT_MAX_AGE SNAPSHOT_MAX_DEPTH SNAPSHOT_MAX_ENTRIES SNAPSHOT_EXCLUDE MOVE_SERVICES STOP_SERVICES DATA_SERVICES \
+         SNAPSHOT SNAPSHOT_DIR SNAPSHOT_KEEP SNAPSHOT_MAX_AGE SNAPSHOT_MAX_DEPTH SNAPSHOT_MAX_ENTRIES SNAPSHOT_EXCLUDE MOVE_SERVICES STOP_SERVICES DATA_SERVICES DATA_ELSEWHERE \
          HOOK_BEFORE_COPY HOOK_AFTER_RESTORE MIGRATION_TIMEOUT CA_FILE SELF_NAME SELF_REPO SELF_VERSION_KEY SELF_IDENTITY_REGEX \
          STUB DEBUG";
     assert_eq!(found, contract.split_whitespace().collect::<Vec<_>>());
@@ -194,6 +194,8 @@ fn what_is_accepted() {
     assert_eq!(exclude, ["/data/media", "/cache/"]);
     assert_eq!(with("--stop-services", "worker,app-cron_1").unwrap().stop_services, ["worker", "app-cron_1"]);
     assert_eq!(with("--data-services", "db, search").unwrap().data_services, ["db", "search"]);
+    let elsewhere = with("--data-elsewhere", "db, db.example.org,10.0.0.7,[fd00::1]").unwrap().data_elsewhere;
+    assert_eq!(elsewhere, ["db", "db.example.org", "10.0.0.7", "fd00::1"]);
     let hosts = with("--github-token-hosts", "git.Example, [::1]:3000,b:443").unwrap().github_token_hosts;
     assert_eq!(hosts, ["git.example", "[::1]:3000", "b"]);
     assert_eq!(with("--move-services", "init, worker").unwrap().move_services, ["init", "worker"]);
@@ -229,6 +231,7 @@ fn each_fault_names_variable_value_and_remedy() {
     let accepted_hosts = "a list separated by commas, of which each: a host, with :PORT if it is not 443, is accepted, such as git.example.org:3000";
     let accepted_names =
         "a list separated by commas, of which each: letters, digits and _ . - are accepted, a letter or digit first";
+    let accepted_places = "a list separated by commas, of which each: letters, digits and _ . - are accepted, a letter or digit first; or an address";
     let accepted_hook = "SERVICE: COMMAND is accepted, such as db: pg_dump -f /data/dump app";
     let accepted_target = "an address that begins with http:// or https://, tcp://HOST:PORT, or none (the container's HEALTHCHECK decides) is accepted";
     let accepted_version = "a JSON pointer such as /version, / for a JSON string as the whole answer, text for plain text, or re: and a regular expression is accepted";
@@ -282,6 +285,9 @@ fn each_fault_names_variable_value_and_remedy() {
         ("STOP_SERVICES", "-x", accepted_names),
         ("MOVE_SERVICES", "init worker", accepted_names),
         ("DATA_SERVICES", "db,", accepted_names),
+        ("DATA_ELSEWHERE", "db,", accepted_places),
+        ("DATA_ELSEWHERE", "db:5432", accepted_places),
+        ("DATA_ELSEWHERE", "postgres://db", accepted_places),
         ("GITHUB_TOKEN_HOSTS", "https://git.example", accepted_hosts),
         ("GITHUB_TOKEN_HOSTS", "git.example,", accepted_hosts),
         ("GITHUB_TOKEN_HOSTS", "user@git.example", accepted_hosts),

@@ -1,7 +1,7 @@
 //! What each kind of setting accepts. A parser's error says what would be accepted, nothing else: who
 //! reports it adds the variable and the value.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -151,6 +151,15 @@ pub fn object_name(text: &str) -> Result<String, String> {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     good.then(|| text.to_owned())
         .ok_or_else(|| "letters, digits and _ . - are accepted, a letter or digit first".to_owned())
+}
+
+/// A service, a container or a host: by its name or its address.
+pub fn name_or_address(text: &str) -> Result<String, String> {
+    let address = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    match address {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => object_name(text).map_err(|accepted| format!("{accepted}; or an address")),
+    }
 }
 
 /// What a shell and Compose's interpolation take for a variable.

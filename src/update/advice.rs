@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use super::record::Record;
-use super::transition::{App, Effect, Seen, may_differ};
+use super::transition::{App, Effect, Seen, lost, may_differ};
 use crate::command::{line, word};
 use crate::engine::RestartPolicy;
 use crate::reference::Reference;
@@ -64,18 +64,17 @@ fn data_to_put_back<'a>(record: &'a Record, plan: &Plan) -> Option<&'a str> {
 }
 
 fn about_data(record: &Record, plan: &Plan, data: Option<&str>) -> String {
-    if let Some(generation) = data {
-        return format!(
-            "The data may have been changed, and must be put back before the old version starts: snapshot {generation} has it, and what is there now is kept. "
-        );
-    }
     let mut text = String::new();
-    if let Some(generation) = record.learned.generation.as_ref().filter(|_| may_differ(record, plan)) {
+    if let Some(generation) = data {
+        text.push_str(&format!(
+            "The data may have been changed, and must be put back before the old version starts: snapshot {generation} has it, and what is there now is kept. "
+        ));
+    } else if let Some(generation) = record.learned.generation.as_ref().filter(|_| may_differ(record, plan)) {
         text.push_str(&format!("The data is back as it was (snapshot {generation}). "));
     }
-    if let Some(uncovered) = plan.data.uncovered().filter(|_| may_differ(record, plan)) {
+    if let Some(lost) = lost(record, plan) {
         text.push_str(&format!(
-            "There is no copy of {uncovered}, which may have been changed: put a backup of your own back before the old version starts. "
+            "There is no copy of {lost}, which may have been changed: put a backup of your own back before the old version starts. "
         ));
     }
     text

@@ -422,6 +422,7 @@ impl Updater {
             to_image: plan.target.reference(),
             snapshot: plan.restores().map(str::to_owned),
             written_since,
+            not_counted: plan.beside.not_copied().map(str::to_owned).collect(),
             is_partial: !plan.partial.is_empty(),
             changes: plan.changes,
             warnings: plan.warnings,

@@ -98,7 +98,8 @@ impl Note {
 
 /// The application has data, or a migration may change what is elsewhere. A snapshot changes nothing.
 pub fn may_lose_data(plan: &Plan) -> bool {
-    plan.purpose != Purpose::Snapshot && (!plan.data.is_empty() || plan.migration.is_some())
+    let has_data = !plan.data.is_empty() || !plan.beside.uncovered.is_empty();
+    plan.purpose != Purpose::Snapshot && (has_data || plan.migration.is_some())
 }
 
 /// The change of `.env` as it must have been, if the file is still what we wrote, and only the key counts.

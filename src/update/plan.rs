@@ -183,6 +183,24 @@ impl DataPlan {
     }
 }
 
+/// Data of the application that is in other containers, or on other hosts: services, containers and hosts by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataBeside {
+    /// Neither copied nor dumped: what a migration or another version changes there cannot be put back.
+    pub uncovered: Vec<String>,
+    /// The same, but the operator has said that it is not the job's business (`DATA_ELSEWHERE`).
+    pub declared: Vec<String>,
+    /// The hooks dump and load it.
+    pub hooked: Vec<String>,
+}
+
+impl DataBeside {
+    /// All that is in no snapshot.
+    pub fn not_copied(&self) -> impl Iterator<Item = &str> {
+        [&self.uncovered, &self.hooked, &self.declared].into_iter().flatten().map(String::as_str)
+    }
+}
+
 /// What a snapshot and the application do not have in common: paths in the container, as [`DataPlan::copied`] has
 /// them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -402,6 +420,9 @@ pub struct Plan {
     pub env: EnvChange,
     pub migration: Option<OneShot>,
     pub data: DataPlan,
+    /// What is not in the application's own mounts, and is not put back.
+    #[serde(default)]
+    pub beside: DataBeside,
     /// Where the snapshot that is put back has other mounts than the application.
     #[serde(default)]
     pub partial: Partial,

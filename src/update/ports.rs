@@ -360,6 +360,8 @@ pub struct Options {
     pub stop_services: Vec<String>,
     /// Services or containers whose own data is copied and put back with the application's.
     pub data_services: Vec<String>,
+    /// Services, containers or hosts whose data is the operator's own business.
+    pub data_elsewhere: Vec<String>,
     pub hook_before_copy: Option<HookSetting>,
     pub hook_after_restore: Option<HookSetting>,
     /// The command that asks for an update here, for remedies: `update`; of a deputy `self-update`.

@@ -102,6 +102,7 @@ codes! {
     DataMoved "data_moved" "What is at a mount is not what the application sees, or not what it was when the job was planned."
     VolumeUnavailable "volume_unavailable" "A volume's content cannot be had while the application is stopped."
     MountsBelow "mounts_below" "File systems are mounted below a volume that is mounted only while it is used."
+    DataBeside "data_beside" "Data of the application beside its own mounts is not copied, so a rollback cannot put it back."
     PartialSnapshot "partial_snapshot" "The snapshot has other mounts than the application."
     DataChanged "data_changed" "Data changed while nothing was to write to it."
     SnapshotsInData "snapshots_in_data" "The snapshot folder and the data are one inside the other."

@@ -14,6 +14,9 @@ pub struct RollbackView {
     pub snapshot: Option<String>,
     /// What was written since, and would be kept as a snapshot of its own.
     pub written_since: Option<ports::Distance>,
+    /// What the count leaves out: services and hosts beside the application whose data is no mount that is copied.
+    #[serde(default)]
+    pub not_counted: Vec<String>,
     /// Some mounts would stay as they are, or are only in the snapshot; `changes` names them.
     #[serde(default)]
     pub is_partial: bool,

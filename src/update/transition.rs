@@ -261,6 +261,22 @@ pub(super) fn may_differ(record: &Record, plan: &Plan) -> bool {
     plan.purpose != Purpose::Snapshot && data_was_exposed(record)
 }
 
+/// Data that may be other than before and is not put back, as people read it.
+pub(super) fn lost(record: &Record, plan: &Plan) -> Option<String> {
+    let mounts = plan.data.uncovered().filter(|_| may_differ(record, plan));
+    let uncovered = &plan.beside.uncovered;
+    let beside = (!uncovered.is_empty() && beside_was_exposed(record))
+        .then(|| format!("the data of {} (beside the application, and not copied)", uncovered.join(", ")));
+    let lost: Vec<String> = mounts.into_iter().chain(beside).collect();
+    (!lost.is_empty()).then(|| lost.join(", and "))
+}
+
+/// A migration, or another version than the one that ran before, may have changed what is beside the application.
+/// Where the very container is only stopped and started, nobody else has had it.
+pub(super) fn beside_was_exposed(record: &Record) -> bool {
+    record.learned.others_wrote || record.has_begun(Effect::Migrate) || record.has_begun(Effect::Swap)
+}
+
 /// Something other than the old version has had the data: by our doing, or by somebody else's.
 fn data_was_exposed(record: &Record) -> bool {
     record.learned.others_wrote || record.begun.iter().any(|e| e.changes_data())
@@ -487,17 +503,17 @@ fn rolled_back(record: &Record, plan: &Plan, seen: &Seen, why: &str) -> Action {
             ),
         );
     }
-    match plan.data.uncovered() {
-        Some(uncovered) if may_differ(record, plan) => end(
+    match lost(record, plan) {
+        Some(lost) => end(
             State::Failed,
             format!(
-                "{why}. The old version runs again, but its data was not restored: the new version may have changed {uncovered}. \
+                "{why}. The old version runs again, but its data was not restored: the new version may have changed {lost}. \
                  Check the application; if its data is damaged, restore it from a backup of your own. \
                  Then declare this job done: `{}`",
                 super::advice::settle(record, plan)
             ),
         ),
-        _ => end(State::RolledBack, why.to_owned()),
+        None => end(State::RolledBack, why.to_owned()),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::disk::Mount;
 use crate::examples::example;
 
 /// What is not well, as `check: seen -> remedy`, and the exit code.
-fn troubles(command: &mut Command) -> (Vec<String>, Option<i32>) {
+pub fn troubles(command: &mut Command) -> (Vec<String>, Option<i32>) {
     let output = command.args(["doctor", "--json"]).output().expect("the program");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
     let text = |finding: &Value, field: &str| finding[field].as_str().unwrap_or("NONE").to_owned();

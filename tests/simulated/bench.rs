@@ -418,6 +418,7 @@ impl Installation {
             move_services: vec![],
             stop_services: vec![],
             data_services: vec![],
+            data_elsewhere: vec![],
             hook_before_copy: None,
             hook_after_restore: None,
             command: "update",

@@ -135,7 +135,7 @@ impl Default for Case {
 }
 
 /// All checks, in their order. Each says something in every report.
-const CHECKS: [&str; 35] = [
+const CHECKS: [&str; 36] = [
     "settings",
     "names",
     "token",
@@ -155,6 +155,7 @@ const CHECKS: [&str; 35] = [
     "drift",
     "followers",
     "data",
+    "data beside",
     "writers",
     "hooks",
     "room",

@@ -288,6 +288,31 @@ async fn the_data() {
             &["writers: ", "test-db-1", "PROCESSGIT_UPDATER_STOP_SERVICES="],
         ),
         (
+            "a database beside it",
+            world(|w| {
+                let now = w.containers[0].started_at.expect("it runs");
+                w.add_store("db", std::time::Duration::ZERO, now);
+            }),
+            Warning,
+            &[
+                "data beside: data beside the application is NOT copied: db (volume db; the application depends on it)",
+                "PROCESSGIT_UPDATER_DATA_ELSEWHERE=db",
+                "PROCESSGIT_UPDATER_DATA_SERVICES=db",
+            ],
+        ),
+        (
+            "a name that nothing has",
+            scene(Scene { options: |o| o.data_elsewhere = vec!["bd".into()], ..Scene::default() }),
+            Warning,
+            &["data beside: PROCESSGIT_UPDATER_DATA_ELSEWHERE names bd", "take it out"],
+        ),
+        (
+            "nothing to stop of that name",
+            scene(Scene { options: |o| o.stop_services = vec!["worker".into()], ..Scene::default() }),
+            Bad,
+            &["writers: PROCESSGIT_UPDATER_STOP_SERVICES names worker", "take it out"],
+        ),
+        (
             "a hook without its service",
             scene(Scene {
                 options: |o| {

@@ -55,6 +55,10 @@ impl World {
             let of_its_own = || Service { image: Some(other.image_ref.clone()), ..Service::default() };
             services.entry(name.to_owned()).or_insert_with(of_its_own);
         }
+        for (name, variables) in &self.environments {
+            let Some(service) = services.get_mut(name) else { continue };
+            service.environment = variables.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+        }
         for (_, service) in services.iter_mut().filter(|(name, _)| self.commands.contains(*name)) {
             service.post_start = vec![Hook::default()];
             service.pre_stop = vec![Hook::default()];

@@ -139,6 +139,8 @@ pub struct World {
     /// Services that the application depends on, beside its crew, and how long each takes after its start until
     /// its HEALTHCHECK says that it is well.
     pub needs: BTreeMap<String, Duration>,
+    /// The variables that the Compose file gives to services.
+    pub environments: BTreeMap<String, BTreeMap<String, String>>,
     /// Moments at which the application was started while something that it needs was not ready, and it was
     /// neither a person nor the engine after a restart of its own who did it.
     pub hasty: Vec<String>,
@@ -294,6 +296,7 @@ impl World {
             image_labels: BTreeMap::new(),
             clashes: Vec::new(),
             needs: BTreeMap::new(),
+            environments: BTreeMap::new(),
             hasty: Vec::new(),
             commands: BTreeSet::new(),
             without_commands: Vec::new(),

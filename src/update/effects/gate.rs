@@ -8,6 +8,7 @@ use crate::health::gate::{self, Candidate, Demands, GateError, GateSettings};
 use crate::update::context::Context;
 use crate::update::plan::{Baseline, Member, Plan, Purpose, Was};
 use crate::update::record::{Learned, Record};
+use crate::update::transition::beside_was_exposed;
 
 /// Does the new version work?
 pub async fn gate(cx: &Context, plan: &Plan, learned: &Learned) -> Result {
@@ -42,6 +43,13 @@ pub async fn prove(cx: &Context, record: &Record, plan: &Plan) -> Result {
         cx.warn(
             "the application was not well before the update either: the way back was asked to reach that, not more",
         );
+    }
+    let declared = &plan.beside.declared;
+    if !declared.is_empty() && beside_was_exposed(record) {
+        cx.warn(&format!(
+            "the data of {} was not put back: PROCESSGIT_UPDATER_DATA_ELSEWHERE says that you look after it, and the new version may have changed it",
+            declared.join(", ")
+        ));
     }
     match look_at_old(cx, record, plan, &settings(cx, plan)).await {
         Err(EffectError::Bad(why)) => {

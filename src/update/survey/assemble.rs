@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::compose::{self, Resolved};
+use super::data_beside::{self, Covers, Stakes, Store};
 use super::unwell::{self, Unwell};
 use super::wish::{Wish, repo_digest};
 use super::{Deployment, Mate, Refused, beside, data, data_services, named, sources};
@@ -144,6 +145,7 @@ async fn assemble(
     } else {
         data::hooks(options, &resolved.old, deployment)?
     };
+    let stores = if no_op { Vec::new() } else { stores(options, deployment, &resolved.old, &data) };
     let one_shots = [&migration, &hooks.before_copy, &hooks.after_restore].into_iter().flatten();
     let homeless: Vec<_> = one_shots.filter_map(|one_shot| homeless(one_shot, deployment, &companions)).collect();
     if !homeless.is_empty() {
@@ -190,6 +192,7 @@ async fn assemble(
         waits: data::waits(deployment, &companions, &resolved.old),
         companions,
         crew: crew(deployment, &resolved.old),
+        beside: data_beside::noted(&stores),
         data,
         no_op,
         // A deputy does not outlive its job.
@@ -199,6 +202,7 @@ async fn assemble(
     };
     plan.changes = changes(&plan, deployment, &resolved);
     plan.warnings = warnings(&plan, options, deployment, &resolved);
+    plan.warnings.extend(beside_warnings(&plan, options, deployment, &resolved.old, &stores));
     plan.warnings.extend(deployment.place_warnings.iter().cloned());
     Ok(plan)
 }
@@ -378,6 +382,29 @@ fn left_without_data(plan: &Plan, deployment: &Deployment, config: &ComposeConfi
             told.join(", ")
         )
     })
+}
+
+/// Where else the application keeps data. The updater keeps its own in its state folder.
+pub fn stores(options: &Options, deployment: &Deployment, config: &ComposeConfig, data: &DataPlan) -> Vec<Store> {
+    if options.data_in.is_some() {
+        return Vec::new();
+    }
+    let is_own = |c: &Container| options.own_container.as_ref().is_some_and(|own| c.id.starts_with(own));
+    let is_ours = |c: &Container| is_own(c) || options.owner.seal.read(c).is_some();
+    data_beside::find(config, deployment, Covers::of(options, data.is_copied()), is_ours)
+}
+
+fn beside_warnings(
+    plan: &Plan,
+    options: &Options,
+    deployment: &Deployment,
+    config: &ComposeConfig,
+    stores: &[Store],
+) -> Vec<String> {
+    let covers = Covers::of(options, plan.data.is_copied() && !plan.hot_only);
+    let known = named::Known::of(deployment, config);
+    let told = data_beside::told(stores, covers, Stakes::of(plan));
+    told.iter().chain(&data_beside::unknown(stores, covers, known)).map(ToString::to_string).collect()
 }
 
 /// A migration or a hook that fails for want of these is no fault of the version.

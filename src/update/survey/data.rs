@@ -119,7 +119,7 @@ pub fn mounts(ports: &Ports, options: &Options, deployment: &Deployment) -> Data
     DataPlan { copied, uncovered, why, roots: BTreeMap::new() }
 }
 
-fn is_data(mount: &Mount) -> bool {
+pub fn is_data(mount: &Mount) -> bool {
     mount.writable && matches!(mount.kind, MountKind::Volume | MountKind::Bind) && !is_socket(mount)
 }
 
@@ -189,7 +189,7 @@ pub fn companions<'a>(
 }
 
 /// Folders that belong to the host's system: what is mounted from there is hardly ever an application's data.
-const OF_THE_SYSTEM: [&str; 9] = ["/etc", "/usr", "/lib", "/bin", "/sbin", "/dev", "/proc", "/sys", "/run"];
+pub const OF_THE_SYSTEM: [&str; 9] = ["/etc", "/usr", "/lib", "/bin", "/sbin", "/dev", "/proc", "/sys", "/run"];
 
 /// Nobody has named them: each with the paths that it shares.
 fn writers(options: &Options, others: &[&Container], written: &[Mount]) -> Refusal {

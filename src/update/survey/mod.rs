@@ -9,6 +9,9 @@
 //! | [`beside`]  | would `up` touch anything but what is moved? (pure) |
 //! | [`data_services`] | databases beside the application whose data belongs to the transaction |
 //! | [`data`]    | which data is copied, who else writes to it, the operator's hooks |
+//! | [`data_beside`] | data in other containers and on other hosts, and who looks after it (pure) |
+//! | [`hosts`]   | the hosts that variables and arguments name (pure) |
+//! | [`reach`]   | which container answers to such a name (pure) |
 //! | [`sources`] | is everything still there that containers are given from the host? |
 //! | [`unset`]   | do the files need what only the operator's shell has? (pure) |
 //! | [`labels`]  | how Compose made the container (pure) |
@@ -20,9 +23,12 @@ pub mod assemble;
 pub mod beside;
 pub mod compose;
 pub mod data;
+pub mod data_beside;
 pub mod data_services;
+pub mod hosts;
 pub mod labels;
 pub mod named;
+pub mod reach;
 pub mod sources;
 pub mod unset;
 pub mod unwell;

@@ -53,6 +53,7 @@ pub struct Known<'a> {
     services: BTreeSet<&'a str>,
     /// All of the engine's.
     containers: BTreeSet<&'a str>,
+    others: BTreeSet<&'a str>,
 }
 
 impl<'a> Known<'a> {
@@ -64,7 +65,15 @@ impl<'a> Known<'a> {
             project: &deployment.project.name,
             services: resolved.chain(made).collect(),
             containers: deployment.containers.iter().map(|c| c.name.as_str()).collect(),
+            others: BTreeSet::new(),
         }
+    }
+
+    /// These too.
+    #[must_use]
+    pub fn and(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.others.extend(names);
+        self
     }
 
     /// What is said of names that nothing has. The remedy is the whole setting with the names that were probably
@@ -92,12 +101,12 @@ impl<'a> Known<'a> {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.services.contains(name) || self.containers.contains(name)
+        [&self.services, &self.containers, &self.others].iter().any(|names| names.contains(name))
     }
 
     /// The name that was probably meant: one with a slip, or one of which the other is a part.
     fn nearest(&self, name: &str) -> Option<&'a str> {
-        let all = || self.services.iter().chain(&self.containers).copied();
+        let all = || self.services.iter().chain(&self.containers).chain(&self.others).copied();
         let distance = |other: &&str| strsim::damerau_levenshtein(name, other);
         let slip = all().min_by_key(distance).filter(|other| distance(other) <= SLIP.min(name.len() / 2));
         let holds = |other: &&str| name.len() > SLIP && (other.contains(name) || name.contains(*other));

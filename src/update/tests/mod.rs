@@ -2,8 +2,10 @@
 
 mod advice;
 mod beside;
+mod data_beside;
 pub mod drift;
 mod errors;
+mod hosts;
 mod job;
 mod named;
 mod observe;

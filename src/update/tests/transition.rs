@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use crate::engine::{ComposeConfig, Healthcheck, Mount, MountKind, Project, RestartPolicy};
 use crate::update::job::{JobId, State};
 use crate::update::plan::{
-    Baseline, Commands, DataPlan, EnvChange, Hooks, OneShot, Partial, Plan, Previous, Purpose, Target,
+    Baseline, Commands, DataBeside, DataPlan, EnvChange, Hooks, OneShot, Partial, Plan, Previous, Purpose, Target,
 };
 use crate::update::record::{Heading, Record};
 use crate::update::transition::{Action, App, Effect, Env, Seen, next, way_back, way_there};
@@ -73,6 +73,7 @@ pub fn plan() -> Plan {
             lacks: vec![],
         }),
         data: DataPlan { copied: vec![data], ..DataPlan::default() },
+        beside: DataBeside::default(),
         partial: Partial::default(),
         no_op: false,
         updater: None,
@@ -289,6 +290,20 @@ fn verdicts_need_an_observation() {
         record.plan = Some(Plan { data, ..plan() });
         record
     };
+    // A database that nobody covers, and that the operator has declared.
+    let beside = |mut record: Record, uncovered: &[&str]| {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let beside = DataBeside { uncovered: list(uncovered), declared: list(&["search"]), ..DataBeside::default() };
+        record.plan = Some(Plan { beside, ..plan() });
+        record
+    };
+    let before = |effect: Effect| {
+        let mut record = up_to(effect);
+        record.heading = Heading::Back { why: "it broke".into() };
+        record.done = way_back(&record).into_iter().chain(record.done).collect();
+        record.begun.push(Effect::Prove);
+        record
+    };
     let old = App::OldAnew { running: true };
     for (name, record, seen, expected) in [
         ("new runs, selected", there.clone(), seen(NEW, Env::After), Some(State::Committed)),
@@ -304,7 +319,16 @@ fn verdicts_need_an_observation() {
         ("back: still selected", back.clone(), seen(old, Env::After), Some(State::Failed)),
         ("back: some are new", back.clone(), seen(App::Mixed, Env::Before), Some(State::Failed)),
         ("back: gone", back.clone(), seen(App::Gone, Env::Before), Some(State::Failed)),
-        ("back: data not covered", uncovered(back), seen(old, Env::Before), Some(State::Failed)),
+        ("back: data not covered", uncovered(back.clone()), seen(old, Env::Before), Some(State::Failed)),
+        ("back: data beside not covered", beside(back.clone(), &["db"]), seen(old, Env::Before), Some(State::Failed)),
+        ("back: data beside declared", beside(back, &[]), seen(old, Env::Before), Some(State::RolledBack)),
+        (
+            "back before the migration",
+            beside(before(Effect::Migrate), &["db"]),
+            seen(RUNS, Env::Before),
+            Some(State::RolledBack),
+        ),
+        ("back after it", beside(before(Effect::WriteEnv), &["db"]), seen(RUNS, Env::Before), Some(State::Failed)),
     ] {
         let state = match next(&record, &seen) {
             Action::End(verdict) => Some(verdict.state),
