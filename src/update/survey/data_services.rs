@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use super::of_service;
+use futures_util::future::join_all;
+
+use super::{DataService, of_service};
 use crate::command::line;
 use crate::engine::{ComposeConfig, Container, Healthcheck, Project};
 use crate::update::plan::Until;
 use crate::update::ports::{Options, Ports};
 use crate::update::refusal::{Code, Refusal};
-
-use super::DataService;
 
 pub const SETTING: &str = "PROCESSGIT_UPDATER_DATA_SERVICES";
 /// So long one connection may take.
@@ -76,12 +76,9 @@ async fn open_port(ports: &Ports, container: &Container) -> Option<u16> {
     if container.healthcheck != Healthcheck::None || !container.is_running() {
         return None;
     }
-    for port in container.exposed_ports() {
-        if ports.probe.accepts(container, port, ASKED).await {
-            return Some(port);
-        }
-    }
-    None
+    let exposed = container.exposed_ports();
+    let accept = join_all(exposed.iter().map(|port| ports.probe.accepts(container, *port, ASKED))).await;
+    exposed.into_iter().zip(accept).find(|(_, accepts)| *accepts).map(|(port, _)| port)
 }
 
 /// How far it must be before what needs it is started: as far as it was when the job was planned.
