@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use processgit_updater::engine::simulated::{Behaviour, NoFaults, World};
 use processgit_updater::engine::{RunState, label};
+use processgit_updater::update::CheckRequest;
 use processgit_updater::update::job::State::{self, *};
+use processgit_updater::update::ports::Options;
 use processgit_updater::update::refusal::Code;
 
-use crate::bench::{DIGEST, Installation, Scene, restore, rollback, snapshot, update};
+use crate::bench::{DIGEST, Installation, Scene, add_service, restore, rollback, snapshot, update};
 use crate::by_hand::{breaks, with_database, written};
 use crate::invariants::assert_invariants;
 
@@ -133,4 +135,34 @@ async fn a_name_that_nobody_has_is_refused() {
     assert_eq!((job.state, job.reason.map(|reason| reason.code)), (RolledBack, Some(Code::NameWrong)), "{error}");
     assert!(error.contains("DATA_SERVICES names bd"), "{error}");
     assert_eq!(installation.world.world().stores["db"], "written by 1.0.0");
+}
+
+/// A worker of another image names the database in its variables: it loses it for a while, and is told.
+#[tokio::test(start_paused = true)]
+async fn who_else_uses_the_database_is_named_while_planning() {
+    const TOLD: &str = "these go on while the database that they use is stopped, and what they write to it before the verdict may be taken back: worker (without db)";
+    let world = |world: &mut World| {
+        (with_database().world)(world);
+        add_service(world, "worker", false);
+        world
+            .environments
+            .entry("worker".into())
+            .or_default()
+            .insert("DATABASE_URL".into(), "postgres://db/app".into());
+    };
+    let stops = |options: &mut Options| {
+        (with_database().options)(options);
+        options.stop_services = vec!["worker".into()];
+    };
+    for (scene, is_told) in [
+        (Scene { world, ..with_database() }, true),
+        (Scene { world, options: stops, ..with_database() }, false),
+        (with_database(), false),
+    ] {
+        let installation = Installation::ready(scene).await;
+        let (updater, _) = installation.process(Arc::new(NoFaults)).await;
+        let check = updater.check(CheckRequest { tag: Some("v1.1.0".into()), ..CheckRequest::default() }).await;
+        assert!(check.allowed, "{:?}", check.refusal);
+        assert_eq!(check.warnings.iter().any(|line| line.contains(TOLD)), is_told, "{:?}", check.warnings);
+    }
 }

@@ -357,28 +357,31 @@ fn warnings(plan: &Plan, options: &Options, deployment: &Deployment, resolved: &
         warnings.extend(resolved.unexplained());
     }
     warnings.extend(lacking(plan));
-    warnings.extend(left_without_data(plan, deployment, &resolved.old));
+    warnings.extend(left_without_data(plan, options, deployment, &resolved.old));
     warnings.extend(health_warnings(plan, options, deployment));
     warnings
 }
 
 /// Whoever else uses a database that is stopped with the application.
-fn left_without_data(plan: &Plan, deployment: &Deployment, config: &ComposeConfig) -> Option<String> {
-    let is_stopped = |service: &str| plan.companions.iter().any(|c| c.service.as_deref() == Some(service));
-    let goes_on = |service: &str| {
-        let mut running = deployment.of_service(service).filter(|c| c.is_alive());
-        !plan.project.moves(service) && !is_stopped(service) && running.next().is_some()
-    };
+fn left_without_data(
+    plan: &Plan,
+    options: &Options,
+    deployment: &Deployment,
+    config: &ComposeConfig,
+) -> Option<String> {
+    let is_stopped = |name: &String| plan.companions.iter().any(|c| c.handle() == name || c.name == *name);
     let mut told = Vec::new();
     for data in plan.companions.iter().filter(|companion| companion.holds_data) {
-        let left = data_services::left_without(data.handle(), config, goes_on);
-        if !left.is_empty() {
-            told.push(format!("{} (without {})", left.join(", "), data.handle()));
+        let container = deployment.containers.iter().find(|c| c.id == data.container_id)?;
+        let mut users = data_beside::users(config, deployment, |c| is_ours(options, c), container);
+        users.retain(|name| !is_stopped(name));
+        if !users.is_empty() {
+            told.push(format!("{} (without {})", users.join(", "), data.handle()));
         }
     }
     (!told.is_empty()).then(|| {
         format!(
-            "these services go on while what they depend on is stopped, and what they write before the verdict may be taken back: {}. Name them in PROCESSGIT_UPDATER_STOP_SERVICES to have them stopped as well",
+            "these go on while the database that they use is stopped, and what they write to it before the verdict may be taken back: {}. Name them in PROCESSGIT_UPDATER_STOP_SERVICES to have them stopped as well",
             told.join(", ")
         )
     })
@@ -389,9 +392,13 @@ pub fn stores(options: &Options, deployment: &Deployment, config: &ComposeConfig
     if options.data_in.is_some() {
         return Vec::new();
     }
-    let is_own = |c: &Container| options.own_container.as_ref().is_some_and(|own| c.id.starts_with(own));
-    let is_ours = |c: &Container| is_own(c) || options.owner.seal.read(c).is_some();
-    data_beside::find(config, deployment, Covers::of(options, data.is_copied()), is_ours)
+    data_beside::find(config, deployment, Covers::of(options, data.is_copied()), |c| is_ours(options, c))
+}
+
+/// The updater itself, or a container that it has made.
+fn is_ours(options: &Options, c: &Container) -> bool {
+    let is_own = options.own_container.as_ref().is_some_and(|own| c.id.starts_with(own));
+    is_own || options.owner.seal.read(c).is_some()
 }
 
 fn beside_warnings(

@@ -107,6 +107,16 @@ pub fn find(
     stores
 }
 
+/// Who else uses this container: others that depend on it, or name it.
+pub fn users(
+    config: &ComposeConfig,
+    deployment: &Deployment,
+    is_ours: impl Fn(&Container) -> bool,
+    of: &Container,
+) -> Vec<String> {
+    Look { config, deployment, is_ours: &is_ours }.clients(&[of])
+}
+
 /// A host that is named, and by what.
 struct Mention {
     by: String,

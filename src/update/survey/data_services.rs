@@ -104,9 +104,3 @@ pub fn depends_on(config: &ComposeConfig, service: &str, on: &str) -> bool {
     }
     false
 }
-
-/// What is told of those that depend on it and are not stopped with it.
-pub fn left_without<'a>(service: &str, config: &'a ComposeConfig, is_concerned: impl Fn(&str) -> bool) -> Vec<&'a str> {
-    let all = config.services.keys().map(String::as_str);
-    all.filter(|other| is_concerned(other) && depends_on(config, other, service)).collect()
-}
