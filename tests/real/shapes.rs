@@ -151,3 +151,24 @@ fn killed_or_removed_in_any_state() {
     }
     assert!(data(&stage)["counter"].as_u64() >= Some(2), "the data of the host");
 }
+
+/// The included file has a value of its own for the key; the deployment's `.env` wins, before and after.
+#[test]
+fn the_service_in_an_included_file_with_an_environment_of_its_own() {
+    let included = |stage: &Stage| {
+        let (app, folder) = (&stage.app, stage.app.folder());
+        std::fs::rename(app.compose_file(), folder.join("app.yml")).unwrap();
+        let main = format!("name: {}\ninclude:\n  - path: app.yml\n    env_file: app.env\n", app.project);
+        app.write("docker-compose.yml", &main);
+        app.write("app.env", "PROCESSGIT_VERSION=0.0.1\nTOPPING=none\n");
+        app.compose(&["up", "-d"]);
+        app.await_version("1.0.0");
+    };
+    let (stage, _) = case().before(included).ends("committed", &[], Updated);
+    assert_eq!(stage.app.would_change(), [""; 0], "`docker compose up -d` on the host");
+    assert!(std::fs::read_to_string(stage.app.folder().join("app.env")).unwrap().contains("=0.0.1"));
+    let bad = stage.lab.publish(ReleaseSpec::new("1.2.0").behaviour("error500"));
+    stage.updater.update(&bad.tag).assert_end("rolled_back", &[]);
+    assert_eq!(stage.app.running_version().as_deref(), Some("1.1.0"));
+    assert_eq!(stage.app.would_change(), [""; 0]);
+}
