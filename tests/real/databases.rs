@@ -107,7 +107,6 @@ impl Played {
 /// Nothing names the database: its schema is migrated by the new version, and stays migrated when that is replaced by
 /// the old one.
 #[test]
-#[ignore = "what is not covered is not known yet"]
 fn without_any_setting_a_migrated_schema_is_not_called_restored() {
     let played = play(with_postgres(Postgres15, "error500"));
     played.job.assert_end("failed", &["database"]);
