@@ -220,7 +220,8 @@ async fn too_late(engine: &dyn Engine, candidates: &[Candidate], crashes: &[Cras
         return crashed(engine, called, container, crashes).await;
     }
     let evidence = Evidence::read(engine, &container.id, &container.name, None, crashes.restarts()).await;
-    ended(format!("{why} ({called} crashed before: {})", times(crashes)), evidence)
+    let how = if crashes.is_loop() { "crashes again and again" } else { "crashed before" };
+    ended(format!("{why} ({called} {how}: {})", times(crashes)), evidence)
 }
 
 /// It crashes, and that is the verdict.

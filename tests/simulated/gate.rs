@@ -225,7 +225,7 @@ async fn restarts_are_a_verdict_when_they_go_on() {
             &LONG,
             then_500,
             120.0,
-            Some("500, expected 200 (its container crashed before: 4 restarts); the last it said:"),
+            Some("500, expected 200 (its container crashes again and again: 4 restarts); the last it said:"),
         ),
     ] {
         let (verdict, took) = judged_by(settings, Demands::ALL, Meanwhile::new(act), None).await;
