@@ -3,8 +3,9 @@
 //! Healthy means, unbroken for [`GateSettings::stable`]: the right image runs, it has not restarted, its
 //! own HEALTHCHECK agrees if it has one, the health URL answers 200, and the answer names the version
 //! where a pointer to it is set. A container that has exited is a verdict at once, and so is one that
-//! restarts, once that has gone on for a while ([`super::crashes`]). Services that are moved together are judged together, in every look: one that was healthy for
-//! long and falls while another is still starting was not.
+//! restarts, once that has gone on for a while ([`super::crashes`]). Services that are moved together are
+//! judged together, in every look: one that was healthy for long and falls while another is still starting
+//! was not.
 //!
 //! What cannot be seen is no observation: while the engine is away, or this process itself did not run, the clock of
 //! the gate stands still, and afterwards the application has the time to show itself healthy once more. A container

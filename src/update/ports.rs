@@ -390,6 +390,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// This process's own container, or one that this updater has made.
+    pub fn is_ours(&self, container: &Container) -> bool {
+        let is_own = self.own_container.as_ref().is_some_and(|own| container.id.starts_with(own));
+        is_own || self.owner.seal.read(container).is_some()
+    }
+
     /// In a self-update, a container for one command of the updater's own service, such as the one that follows this
     /// very job: it has the service's mounts, but only the updater, which holds the lock, writes to the journal.
     pub fn is_for_one_command(&self, container: &Container, project: &Project) -> bool {

@@ -83,6 +83,21 @@ impl ComposeConfig {
         self.services.get(name)
     }
 
+    /// All that the service depends on, and that those depend on. Compose counts shared namespaces, volumes and links as
+    /// dependencies.
+    pub fn needed_by(&self, service: &str) -> BTreeSet<&str> {
+        let (mut needed, mut rest) = (BTreeSet::new(), vec![service]);
+        while let Some(one) = rest.pop() {
+            let Some(service) = self.service(one) else { continue };
+            for other in service.depends_on.keys().map(String::as_str).chain(service.uses()) {
+                if needed.insert(other) {
+                    rest.push(other);
+                }
+            }
+        }
+        needed
+    }
+
     /// What decides how the containers of these services are made: the services, those whose namespaces or
     /// volumes they use, and the shared things that they name. As a Compose file of its own it makes the same
     /// containers, because Compose is given these services alone and counts no dependency into them.

@@ -116,9 +116,7 @@ async fn with_access(cx: &Context, plan: &Plan) -> Result<Vec<Container>> {
     }
     let mut containers = cx.ports.engine.containers(&[]).await?;
     containers.retain(|c| {
-        let is_own = cx.options.own_container.as_ref().is_some_and(|own| c.id.starts_with(own));
-        let is_ours =
-            is_own || cx.options.owner.seal.read(c).is_some() || cx.options.is_for_one_command(c, &plan.project);
+        let is_ours = cx.options.is_ours(c) || cx.options.is_for_one_command(c, &plan.project);
         let is_companion = plan.companions.iter().any(|companion| companion.container_id == c.id);
         !is_ours && !is_companion && !is_moved(plan, &c.id) && c.mounts.iter().any(|m| overlaps(m, data))
     });

@@ -373,7 +373,7 @@ fn left_without_data(
     let mut told = Vec::new();
     for data in plan.companions.iter().filter(|companion| companion.holds_data) {
         let container = deployment.containers.iter().find(|c| c.id == data.container_id)?;
-        let mut users = data_beside::users(config, deployment, |c| is_ours(options, c), container);
+        let mut users = data_beside::users(config, deployment, |c| options.is_ours(c), container);
         users.retain(|name| !is_stopped(name));
         if !users.is_empty() {
             told.push(format!("{} (without {})", users.join(", "), data.handle()));
@@ -392,13 +392,7 @@ pub fn stores(options: &Options, deployment: &Deployment, config: &ComposeConfig
     if options.data_in.is_some() {
         return Vec::new();
     }
-    data_beside::find(config, deployment, Covers::of(options, data.is_copied()), |c| is_ours(options, c))
-}
-
-/// The updater itself, or a container that it has made.
-fn is_ours(options: &Options, c: &Container) -> bool {
-    let is_own = options.own_container.as_ref().is_some_and(|own| c.id.starts_with(own));
-    is_own || options.owner.seal.read(c).is_some()
+    data_beside::find(config, deployment, Covers::of(options, data.is_copied()), |c| options.is_ours(c))
 }
 
 fn beside_warnings(

@@ -152,10 +152,8 @@ pub fn companions<'a>(
     let is_wanted = |c: &Container| options.stop_services.iter().any(|name| means(name, c, &deployment.project));
     let holds_data = |c: &Container| deployment.data_services.iter().any(|service| service.container.id == c.id);
     let stops = |c: &&Container| {
-        let is_own = options.own_container.as_ref().is_some_and(|own| c.id.starts_with(own));
         // A helper of ours writes only when it is told to.
-        let is_ours =
-            is_own || options.owner.seal.read(c).is_some() || options.is_for_one_command(c, &deployment.project);
+        let is_ours = options.is_ours(c) || options.is_for_one_command(c, &deployment.project);
         let concerned = c.mounts.iter().any(|m| overlaps(m, written)) || compose::host_of(c, deployment).is_some();
         let is_held = data.is_some() && holds_data(c);
         let is_other = c.id != deployment.container.id && !is_ours;
@@ -173,8 +171,8 @@ pub fn companions<'a>(
     }
     let order = StartOrder::new(config, &deployment.project.service);
     let needs_the_application = |c: &'a Container| {
-        let mut moved = deployment.project.moved();
-        service(c).is_some_and(|own| moved.any(|other| data_services::depends_on(config, own, other)))
+        let needed = service(c).map(|own| config.needed_by(own)).unwrap_or_default();
+        deployment.project.moved().any(|other| needed.contains(other))
     };
     let companion = |c: &'a Container| Companion {
         container_id: c.id.clone(),

@@ -150,7 +150,7 @@ impl<'a> Look<'a> {
     fn reached(&self) -> Found<'a> {
         let mut found = Found::default();
         for (service, container, _) in self.deployment.moved() {
-            self.needed_by(service, &mut found.needed);
+            found.needed.extend(self.config.needed_by(service));
             let reach = Reach::of(container, self.config, self.deployment);
             for mention in self.mentions(container) {
                 let (containers, nature) = match reach.find(&mention.named) {
@@ -169,19 +169,6 @@ impl<'a> Look<'a> {
             }
         }
         found
-    }
-
-    /// All that the service depends on. Compose counts shared namespaces, volumes and links as dependencies.
-    fn needed_by(&self, service: &str, seen: &mut BTreeSet<&'a str>) {
-        let mut rest: Vec<&str> = vec![service];
-        while let Some(one) = rest.pop() {
-            let Some(service) = self.config.service(one) else { continue };
-            for other in service.depends_on.keys().map(String::as_str).chain(service.uses()) {
-                if seen.insert(other) {
-                    rest.push(other);
-                }
-            }
-        }
     }
 
     /// The hosts that a container's variables and arguments name.
@@ -289,10 +276,8 @@ impl<'a> Look<'a> {
 
     /// It uses the application, or what the application uses: a proxy, a worker, an exporter.
     fn is_client(&self, c: &'a Container, service: &str, found: &Found<'a>) -> bool {
-        let mut needed = BTreeSet::new();
-        self.needed_by(service, &mut needed);
         let is_used = |other: &str| self.deployment.project.moves(other) || found.needed.contains(other);
-        needed.into_iter().any(is_used)
+        self.config.needed_by(service).into_iter().any(is_used)
             || self.uses(c, |other| {
                 let is_needed = self.service(other).is_some_and(|service| found.needed.contains(service));
                 self.deployment.moves(other) || is_needed || found.named.contains_key(other.id.as_str())

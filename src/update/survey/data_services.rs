@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::{DataService, of_service};
 use crate::command::line;
-use crate::engine::{ComposeConfig, Container, Healthcheck, Project};
+use crate::engine::{Container, Healthcheck, Project};
 use crate::update::plan::Until;
 use crate::update::ports::{Options, Ports};
 use crate::update::refusal::{Code, Refusal};
@@ -87,20 +87,4 @@ pub fn until(service: &DataService) -> Until {
         Healthcheck::Healthy | Healthcheck::Starting => Until::Healthy,
         _ => Until::Serving { port: service.port },
     }
-}
-
-/// It cannot be started before the application, because it depends on it.
-pub fn depends_on(config: &ComposeConfig, service: &str, on: &str) -> bool {
-    let (mut rest, mut seen) = (vec![service], Vec::new());
-    while let Some(one) = rest.pop() {
-        let needed = config.service(one).into_iter().flat_map(|service| service.depends_on.keys());
-        for other in needed.filter(|other| !seen.contains(other)).collect::<Vec<_>>() {
-            if other == on {
-                return true;
-            }
-            seen.push(other);
-            rest.push(other);
-        }
-    }
-    false
 }

@@ -114,7 +114,9 @@ impl<'a> Reach<'a> {
     /// Whoever has published the port on the host, or has the host's network and may listen there.
     fn on_machine(&self, port: Option<u16>) -> Reached<'a> {
         let Some(port) = port else { return Reached::Elsewhere };
-        let serves = |c: &Container| published(c).contains(&port) || (c.network_mode == ON_HOST && exposes(c, port));
+        let serves = |c: &Container| {
+            published(c).contains(&port) || (c.network_mode == ON_HOST && c.exposed_ports().contains(&port))
+        };
         found(self.others(serves)).unwrap_or(Reached::Elsewhere)
     }
 
@@ -189,9 +191,4 @@ pub fn published(c: &Container) -> BTreeSet<u16> {
     let now = c.raw["NetworkSettings"]["Ports"].as_object().into_iter().flatten();
     let ports = bindings.chain(now).flat_map(|(_, places)| places.as_array().into_iter().flatten());
     ports.filter_map(|place| place["HostPort"].as_str()?.parse().ok()).filter(|port| *port > 0).collect()
-}
-
-fn exposes(c: &Container, port: u16) -> bool {
-    let exposed = c.raw["Config"]["ExposedPorts"].as_object();
-    exposed.into_iter().flatten().any(|(name, _)| name.split('/').next() == Some(&port.to_string()))
 }
